@@ -1,0 +1,128 @@
+"""Every default of the toolkit, once, grouped by stage.
+
+`config` is what the programs start from. On a command line `section.key=value` overrides one
+value (`train.epochs=8 loss.bbox.weight=0.5`); from Python use `override(config, [...])`. Values
+keep the type they have here; a key that isn't here is an error. The resolved configuration is
+saved with each run.
+"""
+import ast
+import copy
+import difflib
+
+from easydict import EasyDict
+
+from core.console import Problem
+
+config = EasyDict()
+
+# --- picture to input: the same for training, mining, evaluation and export -----------------
+config.input = EasyDict()
+config.input.mean = 127.5            # BGR value -> (value - mean) * scale
+config.input.scale = 1 / 128
+
+# --- samples (prepare_data.samples) ---------------------------------------------------------
+config.samples = EasyDict()
+config.samples.base_num = 1          # multiplies the three numbers below
+config.samples.negatives = 50        # random negatives per picture
+config.samples.near_negatives = 6    # tries at negatives around each face
+config.samples.positives = 25        # tries at positives and parts around each face
+config.samples.min_face = 20         # faces whose larger side is below it give no positives, px
+config.samples.max_negative_iou = 0.3    # below it, with every face: negative
+config.samples.min_part_iou = 0.4        # from it on: part
+config.samples.min_positive_iou = 0.65   # from it on: positive
+config.samples.keep_part = 0.41      # probability of keeping a part: there are more than wanted
+config.samples.val_fraction = 0.1    # pictures held out for validation
+config.samples.seed = 0
+
+# --- losses: symbols.losses has the rule ----------------------------------------------------
+config.loss = EasyDict()
+config.loss.cls = EasyDict(weight=1.0, ohem=0.7)
+# kind: l2, smooth_l1 or wing; beta, wing_w and wing_eps in units of the target (crop sides)
+config.loss.bbox = EasyDict(weight=2.0, ohem=0.7, kind="l2", beta=0.1, wing_w=0.04, wing_eps=0.008)
+config.loss.landmark = EasyDict(weight=1.0, ohem=1.0, kind="l2", beta=0.02, wing_w=0.04,
+                                wing_eps=0.008)
+
+# --- pixel augmentation of training batches (core.augment) ----------------------------------
+config.augment = EasyDict()
+config.augment.flip = True           # mirror every other sample, drawn per sample
+config.augment.brightness = [0.6, 0.8, 1.0, 1.2]  # factors, one drawn per sample
+config.augment.gray = 0.5            # probability of grey, in all three channels
+config.augment.color = 0.2           # else each channel times U(1 - color, 1 + color)
+config.augment.noise = [1, 10]       # variances of the normal noise, a whole number drawn; [0, 0]: none
+
+# --- training (core.train) ------------------------------------------------------------------
+config.train = EasyDict()
+config.train.batch = 1000
+config.train.mix = [1, 1, 3]         # positives : parts : negatives in a batch
+config.train.epochs = 16
+config.train.lr = 0.05               # for gradients averaged over the samples kept
+config.train.schedule = "cosine"     # cosine (to 0 over the epochs) or step
+config.train.lr_steps = [8, 14]      # step: epochs after which the rate is multiplied by lr_factor
+config.train.lr_factor = 0.1
+config.train.momentum = 0.9
+config.train.weight_decay = 1e-5
+config.train.seed = 0
+config.train.prefetch = 4            # batches made ahead of the net
+config.train.gpus = []               # CUDA device numbers; empty: the CPU
+
+# --- detection and recall (core.detect, core.evaluate) --------------------------------------
+config.detect = EasyDict()
+config.detect.min_face = 20          # smallest face looked for, px
+config.detect.factor = 0.709         # between the scales of the pyramid
+config.detect.threshold = 0.5        # score of a proposal
+config.detect.nms_scale = 0.5        # greatest IoU of two boxes kept within a scale
+config.detect.nms_all = 0.7          # and over all scales
+config.evaluate = EasyDict()
+config.evaluate.iou = 0.5            # a face is found when a box has this IoU with it
+config.evaluate.min_face = 20        # faces counted: larger side of the labelled box, px
+
+
+def _keys(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def _typed(key, old, text):
+    """`text` as a value of the type of `old`. Raises Problem."""
+    if isinstance(old, str):
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(old, float) and type(value) is int:
+        value = float(value)
+    if isinstance(old, list) and isinstance(value, (tuple, int, float)) and value is not True:
+        value = list(value) if isinstance(value, tuple) else [value]
+    wrong = type(value) is not type(old)
+    if isinstance(old, list) and not wrong:
+        wrong = not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
+    if wrong:
+        kind = {bool: "True or False", int: "a whole number", float: "a number",
+                list: "numbers like 1,1,3"}[type(old)]
+        raise Problem(f"{key}={text}: it must be {kind}")
+    return value
+
+
+def override(tree, assignments):
+    """A copy of `tree` with "section.key=value" assignments applied; values take the type of
+    the default. Raises Problem for an unknown key or a value of another type."""
+    tree = copy.deepcopy(tree)
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        known = list(_keys(tree))
+        if not equals:
+            raise Problem(f"{assignment!r} is no override: write section.key=value")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
+            raise Problem(f"there is no setting {key!r}"
+                          + (f"; near: {', '.join(near)}" if near else "; config.py has them all"))
+        *sections, last = key.split(".")
+        node = tree
+        for section in sections:
+            node = node[section]
+        node[last] = _typed(key, node[last], text)
+    return tree

@@ -1,0 +1,1 @@
+"""Library modules and programs; importing the package alone pulls in nothing heavy."""

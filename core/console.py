@@ -1,0 +1,80 @@
+"""What every program shares with its user: one-line errors, exit codes, progress."""
+import sys
+import time
+
+
+class Problem(Exception):
+    """Something the user can mend: says what is wrong, where, and what to do, in one line."""
+
+
+def describe_os_error(error):
+    """One line for an OSError: the system's reason and the file it is about."""
+    where = f": {error.filename}" if error.filename else ""
+    hint = "; free some space and run the same command again" if error.errno == 28 else ""
+    return f"{error.strerror or error}{where}{hint}"
+
+
+def program(main, argv=None):
+    """Run main(argv) and leave the process: 0 when it returns, 2 with one line on stderr for
+    a Problem or a failure of the file system, 130 when interrupted (ctrl-C)."""
+    try:
+        main(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except Problem as problem:
+        sys.exit(_last_words(f"error: {problem}", 2))
+    except BrokenPipeError:  # the reader of a pipe went away: `... | head`
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:
+        sys.exit(_last_words(f"error: {describe_os_error(error)}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_last_words("stopped: nothing is half-written; the same command goes on", 130))
+
+
+def _last_words(line, status):
+    print(line, file=sys.stderr, flush=True)
+    return status
+
+
+def clock(seconds):
+    """1:02:03 or 2:03 for a number of seconds."""
+    minutes, seconds = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class Progress:
+    """A line with count, rate and time to go: redrawn in place on a terminal, printed every
+    `interval` seconds elsewhere (a log file stays readable).
+
+    total -- how many steps there will be
+    label -- what a step is, in the plural ("pictures")
+    """
+
+    def __init__(self, total, label, interval=10.0, stream=None):
+        self.total, self.label, self.done = total, label, 0
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        self.interval = 0.2 if self.live else interval
+        self.start = self.shown = time.perf_counter()
+
+    def step(self, n=1):
+        self.done += n
+        now = time.perf_counter()
+        if now - self.shown >= self.interval:
+            self.shown = now
+            self._show(now, "\r" if self.live else "", "" if self.live else "\n")
+
+    def close(self):
+        """Print the last line; the total is what was really done."""
+        self._show(time.perf_counter(), "\r" if self.live else "", "\n", final=True)
+
+    def _show(self, now, before, after, final=False):
+        spent = max(now - self.start, 1e-9)
+        rate = self.done / spent
+        if final:
+            tail = f"in {clock(spent)}"
+        else:
+            tail = f"{clock((self.total - self.done) / rate)} to go" if self.done else "..."
+        line = f"  {self.done:,}/{self.total:,} {self.label}  {rate:,.1f}/s  {tail}"
+        print(f"{before}{line:<70}", end=after, file=self.stream, flush=True)

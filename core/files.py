@@ -1,0 +1,76 @@
+"""Files and folders that appear whole or not at all, and content hashes."""
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from core.console import Problem
+
+
+def _temporary(path):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent / f".{path.name}.part"  # the same each time: a rerun clears what a kill left
+
+
+@contextlib.contextmanager
+def whole_file(path):
+    """Give a temporary path beside `path`; it takes its place when the block ends well and
+    is removed when it doesn't. The suffix is kept, as cv2 and matplotlib go by it."""
+    path = Path(path)
+    part = _temporary(path).with_suffix(".part" + path.suffix)
+    try:
+        yield part
+        with open(part, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path):
+    """Give a temporary folder beside `path`; it takes its name when the block ends well and
+    is removed when it doesn't. Raises Problem if `path` is there already."""
+    path = Path(path)
+    if path.exists():
+        raise Problem(f"{path} is there already: remove it or choose another folder")
+    part = _temporary(path)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_text(path, text):
+    with whole_file(path) as part:
+        part.write_text(text)
+
+
+def write_json(path, value):
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path):
+    """The value in a JSON file; Problem when it is missing or broken."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise Problem(f"{path} is not there") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise Problem(f"{path} is not valid JSON ({error}): it was damaged or is another kind of "
+                      "file") from None
+
+
+def sha256(path):
+    """Hex digest of a file's content."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
