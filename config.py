@@ -31,7 +31,6 @@ config.samples.max_negative_iou = 0.3    # below it, with every face: negative
 config.samples.min_part_iou = 0.4        # from it on: part
 config.samples.min_positive_iou = 0.65   # from it on: positive
 config.samples.keep_part = 0.41      # probability of keeping a part: there are more than wanted
-config.samples.val_fraction = 0.1    # pictures held out for validation
 config.samples.seed = 0
 
 # --- losses: symbols.losses has the rule ----------------------------------------------------
@@ -60,6 +59,8 @@ config.train.schedule = "cosine"     # cosine (to 0 over the epochs) or step
 config.train.lr_steps = [8, 14]      # step: epochs after which the rate is multiplied by lr_factor
 config.train.lr_factor = 0.1
 config.train.momentum = 0.9
+config.train.prelu_slope = 0.25      # where PReLU slopes start
+config.train.val_fraction = 0.1      # part of the pictures held out for validation
 config.train.weight_decay = 1e-5
 config.train.seed = 0
 config.train.prefetch = 4            # batches made ahead of the net

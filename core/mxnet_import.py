@@ -66,11 +66,24 @@ def _load_cuda_wheels():
         waiting = failed
 
 
+def _physical_cores():
+    """Cores this process may use, hyper-threads of one core counted once. MXNet by itself takes
+    half the processors, whether or not they are hyper-threads."""
+    processors = os.sched_getaffinity(0)
+    try:
+        siblings = {Path(f"/sys/devices/system/cpu/cpu{i}/topology/thread_siblings_list")
+                    .read_text() for i in processors}
+    except OSError:
+        return len(processors)
+    return len(siblings)
+
+
 def _import():
     check_environment()
     if "bool" not in vars(np):  # hasattr would warn on NumPy 1.24 to 1.26
         np.bool = bool
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # else a log line for every bind
+    os.environ.setdefault("OMP_NUM_THREADS", str(_physical_cores()))
     _load_cuda_wheels()
     try:
         import mxnet

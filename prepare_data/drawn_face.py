@@ -12,18 +12,17 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 
-TOP, BOTTOM = -2.3, 2.6  # rows of the table, in head coordinates
+TOP, BOTTOM = -2.6, 2.5  # rows of the table, in head coordinates
 EAR_ANGLE = np.radians(84)  # where the contour ends, in front of the ear
-GLASSES_STYLES = ("round", "square", "dark")
 
 # y, half width, depth in front of the axis, depth behind it
 PROFILE = np.array([
     (-1.64, 0.00, 0.00, 0.00),
-    (-1.62, 0.22, 0.25, 0.25),
-    (-1.54, 0.42, 0.52, 0.50),
-    (-1.38, 0.63, 0.80, 0.78),
-    (-1.15, 0.79, 1.03, 1.02),
-    (-0.85, 0.91, 1.18, 1.20),
+    (-1.62, 0.24, 0.28, 0.28),
+    (-1.54, 0.46, 0.55, 0.56),
+    (-1.38, 0.69, 0.83, 0.86),
+    (-1.15, 0.85, 1.04, 1.08),
+    (-0.85, 0.95, 1.18, 1.20),
     (-0.50, 0.98, 1.26, 1.30),
     (-0.20, 1.00, 1.26, 1.32),
     (0.00, 1.00, 1.20, 1.30),
@@ -79,7 +78,7 @@ HATS = {
     "beanie": (0.18, -0.66, 0.9, -0.25, 0.0, 0.0),
     "cap": (0.10, -0.76, 1.0, -0.65, 0.65, 1.0),
     "brimmed": (0.12, -0.80, 1.0, -0.75, 0.55, 4.0),
-    "scarf": (0.12, -0.88, 0.88, 2.4, 0.0, 0.0)}
+    "scarf": (0.12, -0.88, 0.82, 2.4, 0.0, 0.0)}
 
 
 def _partners():
@@ -186,7 +185,7 @@ def _direction(turn):
 
 def _step(x):
     """0 below 0, 1 above 1, smooth between."""
-    x = np.clip(x, 0, 1)
+    x = np.minimum(np.maximum(x, 0), 1)
     return x * x * (3 - 2 * x)
 
 
@@ -194,7 +193,7 @@ def smooth(points, closed, pieces=5):
     """A Catmull-Rom curve through points (n, 2)."""
     p = np.asarray(points, float)
     p = np.concatenate([p[-1:], p, p[:2]] if closed else [p[:1], p, p[-1:]])
-    t = np.linspace(0, 1, pieces, endpoint=False)[None, :, None]
+    t = np.arange(pieces)[None, :, None] / pieces
     a, b, c, d = (p[i:len(p) - 3 + i, None] for i in range(4))
     curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t ** 2
                    + (3 * b - a - 3 * c + d) * t ** 3)
@@ -217,20 +216,23 @@ class Head:
     """The surface of one head with hair and hat, and where its points lie on it.
 
     points -- (106, 3) in head coordinates, for a face seen from the front
+    size   -- how many pixels high it will be: sets the detail of the tables
     """
 
-    def __init__(self, shape, rng, hair="short", hat=None, fine=True):
+    def __init__(self, shape, rng, hair="short", hat=None, size=300):
         self.shape, self.hair, self.hat = shape, hair, hat
-        self.rows, self.columns = (256, 320) if fine else (128, 160)
-        self.y = np.linspace(TOP, BOTTOM, self.rows)[:, None]
-        self.turn = np.linspace(-2, 2, self.columns)[None]
+        detail = 0.8 if size < 30 else 1.2 if size < 80 else 2 if size < 200 else 2.5
+        self.rows, self.columns = int(104 * detail), int(128 * detail)
+        self.y = np.linspace(TOP, BOTTOM, self.rows, dtype=np.float32)[:, None]
+        self.turn = np.linspace(-2, 2, self.columns, dtype=np.float32)[None]
         self.sin, self.cos = _direction(self.turn)
         self.angle = np.arctan2(np.abs(self.sin), self.cos)
         # the jaw drops when the mouth opens; everything below the nose moves with it
         self.chin = shape.chin + 0.22 * shape.mouth_open
         flat = face_points(shape)
         self.skin = self._skin(flat).astype(np.float32)
-        self.points = self._lift(flat)
+        self.points = np.zeros((106, 3))
+        self.points[33:] = self._lift(flat[33:])
         angle = np.linspace(-1, 1, 33) * EAR_ANGLE
         self.contour = np.stack([np.tan(angle) / (1 + np.abs(np.tan(angle))),
                                  self._jaw_y(np.abs(angle))], axis=1)
@@ -241,14 +243,14 @@ class Head:
         """Radii of the bare skull, or of that `stretch` times as large."""
         y = self.y / stretch
         y = np.where(y > 0.7, 0.7 + (y - 0.7) * 0.94 / (self.chin - 0.7), y)
-        side, front, back = (np.interp(y, PROFILE[:, 0], PROFILE[:, i], left=0) for i in (1, 2, 3))
+        side, front, back = (np.interp(y, PROFILE[:, 0], PROFILE[:, i], left=0).astype(np.float32) for i in (1, 2, 3))
         if not necked:  # what hangs down at the sides and the back hangs straight
             side, back = np.where(y > 0, 1.0, side), np.where(y > 0, 1.2, back)
         side = np.maximum(side * self.shape.width, 1e-3)
-        depth = np.maximum(np.where(self.cos > 0, front, back), 1e-3)
         power = 2.3  # a little squarer than an ellipse
-        return stretch * ((np.abs(self.sin) / side) ** power
-                          + (np.abs(self.cos) / depth) ** power) ** (-1 / power)
+        front, back = (np.maximum(depth, 1e-3) ** -power for depth in (front, back))
+        along = np.abs(self.cos) ** power * np.where(self.cos > 0, front, back)
+        return stretch * (np.abs(self.sin) ** power * side ** -power + along) ** (-1 / power)
 
     def _jaw_y(self, angle):
         """y of the contour at an angle of 0 (chin) to EAR_ANGLE."""
@@ -258,12 +260,14 @@ class Head:
         s, y = self.shape, self.y
         base = self._base()
         neck = -0.3 * self.cos + np.sqrt(0.45 - 0.09 * self.sin ** 2)
-        self.jaw_y = np.maximum(self._jaw_y(np.minimum(self.angle, EAR_ANGLE)), 0.6)
-        radius = neck + (np.maximum(base, neck) - neck) * _step((self.jaw_y + 0.15 - y) / 0.15)
+        self.jaw_y = np.maximum(self._jaw_y(np.minimum(self.angle, EAR_ANGLE)), 0.6).astype(
+            np.float32)
+        soft = 0.15 + 0.5 * _step((self.angle - EAR_ANGLE) / 0.4)
+        radius = neck + (np.maximum(base, neck) - neck) * _step((self.jaw_y + 0.15 - y) / soft)
         radius = np.where(y < 0, base, radius)
         ear = 1 - np.hypot((np.abs(self.turn) - 1.08) / 0.10, (y - 0.28) / 0.40)
-        self.ear = _step(ear * 4)
-        radius += 0.13 * self.ear * (1.15 - 0.6 * _step(ear * 1.6))
+        self.ear = _step(ear * 4).astype(np.float32)
+        radius += 0.18 * self.ear * (1.15 - 0.5 * _step(ear * 1.6))
         # relief of the face, only where there is one
         columns = np.flatnonzero(np.abs(self.turn[0]) < 0.8)
         rows = np.flatnonzero((y[:, 0] > -0.7) & (y[:, 0] < 2.0))
@@ -297,7 +301,13 @@ class Head:
     def _look_up(self, table, turn, y):
         column = (np.asarray(turn, np.float32) + 2) * ((self.columns - 1) / 4)
         row = (np.asarray(y, np.float32) - TOP) * ((self.rows - 1) / (BOTTOM - TOP))
-        return cv2.remap(table, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        if column.ndim == 2:
+            return cv2.remap(table, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        length = len(column)  # OpenCV wants pictures, not long rows
+        places = np.zeros((length // 256 + 1, 256, 2), np.float32)
+        places.reshape(-1, 2)[:length, 0], places.reshape(-1, 2)[:length, 1] = column, row
+        return cv2.remap(table, places, None, cv2.INTER_LINEAR,
+                         borderMode=cv2.BORDER_REPLICATE).ravel()[:length]
 
     def at(self, turn, y):
         """(n, 3) points of the skin at (n,) turns and heights."""
@@ -308,7 +318,7 @@ class Head:
 
     def _lift(self, flat):
         """(n, 2) points seen from the front -> (n, 3) on the skin."""
-        turns = np.linspace(-0.92, 0.92, 400)
+        turns = np.linspace(-0.92, 0.92, 256)
         grid = self._look_up(self.skin, *np.broadcast_arrays(turns[None], flat[:, 1:]))
         across = np.maximum.accumulate(grid * _direction(turns)[0], axis=1)
         turn = np.array([np.interp(x, row, turns) for x, row in zip(flat[:, 0], across)])
@@ -318,38 +328,42 @@ class Head:
         """Radii with hair and hat, and how much of the skin these cover."""
         size = np.abs(self.turn)
 
-        def below(front, side, end, back):
-            """The line down to which something reaches."""
-            line = front + (end - front) * _step((size - side + 0.16) / 0.16)
-            return line + (np.maximum(back, end) - line) * _step((size - 1.15) / 0.2)
+        def reach(front, side, end, back, soft, noise=0.0):
+            """What lies above `front` or beside `side` and above `end` (`back` behind)."""
+            end = end + (np.maximum(back, end) - end) * _step((size - 1.15) / 0.2)
+            return np.maximum(_step((front - self.y) / soft + noise),
+                              _step((size - side + 0.08) / 0.08) * _step((end - self.y) / soft))
 
         thick, front, side, end = HAIR[self.hair]
         streaks = cv2.resize(rng.random((self.rows // 16, self.columns)).astype(np.float32),
                              (self.columns, self.rows), interpolation=cv2.INTER_LINEAR)
         self.streaks = streaks
-        cover = _step((below(front, side, end, 0.9) - self.y) / 0.10 + (streaks - 0.5) * 0.7)
+        self.blotches = cv2.resize(rng.random((self.rows // 8, self.columns // 6)).astype(np.float32),
+                                   (self.columns, self.rows), interpolation=cv2.INTER_CUBIC)
+        cover = reach(front, side, end, 0.9, 0.10, (streaks - 0.5) * 0.8)
         if end < 0.6:
             cover = cover * (1 - self.ear)
         if self.hair == "bald" and rng.random() < 0.5:  # a ring of hair is left
-            thick = 0.06
-            cover = _step((size - 0.98) / 0.1) * _step((self.y + 0.7) / 0.1) \
+            thick = 0.03
+            cover = 0.8 * _step((size - 0.95) / 0.3) * _step((self.y + 0.8) / 0.6) \
                 * _step((0.9 - self.y) / 0.1) * (1 - self.ear)
         shell = self._base(1 + thick, necked=False) * (1 + 0.05 * thick ** 0.5 * (streaks - 0.5))
-        self.hair_cover = (cover * (thick > 0)).astype(np.float32)
-        radius = self.skin + self.hair_cover * np.maximum(shell - self.skin, 0)
+        cover = cover * (thick > 0)
+        # the steep edge has the colour of hair, or it would look like a smear
+        self.hair_cover = np.clip(2.5 * cover, 0, 1).astype(np.float32)
+        radius = self.skin + cover * np.maximum(shell - self.skin, 0)
         self.hat_cover = np.zeros_like(self.hair_cover)
         if self.hat:
-            thick, front, side, end, brim, reach = HATS[self.hat]
-            edge = below(front, side, end, end)
-            cover = _step((edge - self.y) / 0.05)
+            thick, front, side, end, brim, half = HATS[self.hat]
+            cover = reach(front, side, end, end, 0.05)
             if self.hat == "scarf":
                 cover = np.maximum(cover, _step((self.y - self.jaw_y - 0.05) / 0.1))
             ring = np.zeros_like(cover)
             if brim:
-                ring = (np.abs(self.y - edge) < 0.05) * _step((reach - self.angle) / 0.3)
+                ring = (np.abs(self.y - front) < 0.05) * _step((half - self.angle) / 0.3)
             shell = self._base(1 + thick, necked=False)
             if self.hat == "scarf":
-                shell = np.where(self.angle < EAR_ANGLE, np.maximum(self.skin + 0.05, shell
+                shell = np.where(self.angle < EAR_ANGLE, np.maximum(self.skin * 1.05, shell
                                  * _step((self.jaw_y + 0.1 - self.y) / 0.2)), shell)
             radius = np.where(cover > 0.5, np.maximum(shell, self.skin), radius)
             radius = np.maximum(radius, (shell + brim) * ring)
@@ -366,10 +380,12 @@ class Head:
         points = self.points @ turned[:2].T
         outward = turned[:2, 0]  # the head's x axis in the image
         share = np.linspace(1, 0.15, 18)
-        for index in (*range(16), *range(17, 33)):
-            turn, y = self.contour[index]
-            row = self.at(turn * share, np.full(len(share), y)) @ turned[:2].T
-            points[index] = row[np.argmax(row @ outward * np.sign(turn))]
+        turn, y = self.contour.T[..., None]
+        rows = self.at((turn * share).ravel(), np.broadcast_to(y, (33, len(share))).ravel())
+        rows = (rows @ turned[:2].T).reshape(33, len(share), 2)
+        best = np.argmax(rows @ outward * np.sign(turn), axis=1)
+        best[16] = 0  # the chin stays
+        points[:33] = rows[np.arange(33), best]
         angle = np.linspace(-1, 1, 25) * EAR_ANGLE
         turn = np.tan(angle) / (1 + np.abs(np.tan(angle)))
         upper = self.shape.forehead * np.cos(0.55 * angle)
@@ -395,22 +411,22 @@ class Head:
 
         def gap(u, v, t):
             turn, x, y, z = locate(u, v, t)
-            return cv2.sqrt(x * x + z * z) - self._look_up(self.surface, turn, y)
+            return np.sqrt(x * x + z * z) - self._look_up(self.surface, turn, y)
 
         # every fourth ray in small steps finds about where the surface is ...
         few_u, few_v = u[:, ::4], v[::4]
-        first = np.full((few_v.size, few_u.size), -9, np.float32)
-        for t in np.arange(2.1, -1.7, -0.1, dtype=np.float32):
-            first[(first < -8) & (gap(few_u, few_v, t) <= 0)] = t
+        steps = np.arange(2.1, -1.7, -0.1, dtype=np.float32)
+        within = gap(few_u, np.tile(few_v, (len(steps), 1)),
+                     steps.repeat(few_v.size)[:, None]) <= 0
+        within = within.reshape(len(steps), few_v.size, few_u.size)
+        first = np.where(within.any(axis=0), steps[within.argmax(axis=0)], np.float32(-9))
         near = cv2.dilate(first, np.ones((3, 3), np.uint8))
         t = near.repeat(4, axis=0).repeat(4, axis=1)[:v.size, :u.size] + 0.1
-        # ... and those around it go on from in front of that place, a table of rays
+        # ... and those around it go on from in front of that place
+        t = near.repeat(4, axis=0).repeat(4, axis=1)[:v.size, :u.size] + 0.1
         row, column = np.nonzero(t > -8)
         depth = np.full(t.shape, -9, np.float32)
-        pad = -len(row) % 256
-        row, column = np.pad(row, (0, pad)), np.pad(column, (0, pad))
-        rays = (u[0, column].reshape(-1, 256), v[row, 0].reshape(-1, 256))
-        depth[row, column] = self._march(gap, *rays, t[row, column].reshape(-1, 256)).ravel()
+        depth[row, column] = self._march(gap, u[0, column], v[row, 0], t[row, column])
         met = depth > -8
         turn, x, y, z = locate(u, v, depth)
         met &= y < 2.05 + 0.3 * z  # the neckline
@@ -418,18 +434,32 @@ class Head:
 
     @staticmethod
     def _march(gap, u, v, t):
-        """Follow rays u, v from in front of the surface, at t, to it; -9 where they miss."""
-        outside, inside = t.copy(), np.full_like(t, -9)
-        for turn in range(24):
-            distance = gap(u, v, t)
-            met = distance <= 0
-            inside = np.where(met & (inside < -8), t, inside)
-            outside = np.where(met, outside, t)
-            t = np.where(met, t, t - np.clip(0.7 * distance, 0.025, 0.25))
-        met = inside > -8
-        low, high = np.where(met, inside, 0), np.where(met, outside, 0)
+        """Follow rays u, v (n,) from in front of the surface, at t (n,), to it: t, or -9 where
+        they miss."""
+        low, high = np.full_like(t, -9), t.copy()
+        going = np.arange(len(t))
+        for least in (0.025, 0.04, 0.06, 0.06):  # fewer and fewer rays
+            some_u, some_v, near, outside = u[going], v[going], t[going], high[going]
+            for _ in range(5):
+                distance = gap(some_u, some_v, near)
+                met = distance <= 0
+                outside = np.where(met, outside, near)
+                near = np.where(met, near, near - np.minimum(np.maximum(0.7 * distance, least), 0.25))
+            low[going[met]], high[going], t[going] = near[met], outside, near
+            going = going[~met & (near > -1.8)]
+        met = np.flatnonzero(low > -8)
+        u, v, lower, upper = u[met], v[met], low[met], high[met]
         for _ in range(4):
-            t = 0.5 * (low + high)
-            within = gap(u, v, t) <= 0
-            low, high = np.where(within, t, low), np.where(within, high, t)
-        return np.where(met, 0.5 * (low + high), -9)
+            middle = 0.5 * (lower + upper)
+            within = gap(u, v, middle) <= 0
+            lower, upper = np.where(within, middle, lower), np.where(within, upper, middle)
+        low[met] = 0.5 * (lower + upper)
+        return low
+
+    def outline(self, turned):
+        """(4,) x1 y1 x2 y2 of everything that is drawn of the head, in camera coordinates."""
+        part = np.s_[::4, ::4]
+        radius = self.surface[part]
+        points = np.stack([radius * self.sin[:, ::4], np.broadcast_to(self.y[::4], radius.shape),
+                           radius * self.cos[:, ::4]], axis=-1)[radius > 0.05] @ turned[:2].T
+        return np.concatenate([points.min(axis=0) - 0.1, points.max(axis=0) + 0.1])

@@ -16,6 +16,7 @@ SKIN = np.float32([(20, 28, 46), (32, 48, 78), (48, 74, 118), (70, 104, 158), (1
 HAIR_COLOURS = np.float32([(18, 16, 16), (26, 32, 44), (30, 50, 84), (44, 82, 130),
                            (96, 160, 206), (30, 60, 140), (150, 150, 152), (222, 222, 222)])
 IRIS = np.float32([(20, 34, 60), (30, 56, 96), (40, 80, 90), (120, 100, 60), (90, 110, 80)])
+CIRCLE = np.stack([np.cos(np.arange(24) * np.pi / 12), np.sin(np.arange(24) * np.pi / 12)], axis=1)
 LEFT, TOP, RIGHT, BOTTOM = -1.15, -0.8, 1.15, 2.0  # the part of the head that carries the face
 
 
@@ -37,8 +38,11 @@ class Canvas:
         points = self.pixels(points)
         room = 3 * soft * self.scale + (line or 0) * self.scale + 2
         height, width = self.opacity.shape
-        x0, y0 = np.clip(np.floor(points.min(axis=0) - room), 0, (width, height)).astype(int)
-        x1, y1 = np.clip(np.ceil(points.max(axis=0) + room), 0, (width, height)).astype(int)
+        (left, upper), (right, lower) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        if opacity * (line * self.scale * 2.5 if line else right - left) < 0.8:
+            return  # too fine to be seen
+        x0, y0 = max(0, int(left - room)), max(0, int(upper - room))
+        x1, y1 = min(width, int(right + room) + 1), min(height, int(lower + room) + 1)
         if x1 <= x0 or y1 <= y0:
             return
 
@@ -63,13 +67,8 @@ class Canvas:
         self.opacity[part] += (1 - self.opacity[part]) * mask
         self.colour[part] += (np.float32(colour) - self.colour[part]) * mask[..., None]
 
-    # where the layer is transparent its colour must not count: fill() keeps colour premultiplied,
-    # as `colour` starts at zero with zero opacity
-
     def ellipse(self, centre, radii, colour, **options):
-        angle = np.linspace(0, 2 * np.pi, 25)[:-1]
-        self.fill(np.stack([np.cos(angle), np.sin(angle)], axis=1) * radii + centre, colour,
-                  **options)
+        self.fill(CIRCLE * radii + centre, colour, **options)
 
 
 @dataclass
@@ -92,7 +91,7 @@ class Look:
 def random_look(rng):
     tone = rng.uniform(0, len(SKIN) - 1)
     skin = SKIN[int(tone)] + (SKIN[int(tone) + 1] - SKIN[int(tone)]) * (tone % 1)
-    skin = np.clip(skin * rng.uniform(0.92, 1.08, 3), 8, 250).astype(np.float32)
+    skin = np.clip(skin * rng.uniform(0.96, 1.04, 3), 8, 250).astype(np.float32)
     dark = tone < 3.5
     hair = HAIR_COLOURS[rng.integers(0, 3) if dark and rng.random() < 0.85
                         else rng.integers(len(HAIR_COLOURS))]
@@ -215,7 +214,7 @@ def _clothe(head, look):
     that hair or hat cover."""
     streaks = head.streaks[..., None]
     colour = np.broadcast_to(look.skin, (head.rows, head.columns, 3)).copy()
-    colour *= 1 + 0.08 * (streaks - 0.5)
+    colour *= 1 + 0.10 * (head.blotches[..., None] - 0.5)
     colour *= 1 - 0.25 * head.ear[..., None] * np.float32((1, 0.9, 0.5))
     below = np.clip((head.y - head.jaw_y) / 0.10, 0, 1)[..., None]
     colour *= 1 - 0.5 * below * np.clip(1.3 - 0.7 * (head.y - head.jaw_y)[..., None], 0.4, 1)
@@ -229,9 +228,10 @@ def _clothe(head, look):
         colour += (look.hair - colour) * beard
     hair = look.hair * (0.55 + 0.8 * streaks)
     colour += (hair - colour) * head.hair_cover[..., None]
-    hat = look.hat * (0.95 + 0.1 * streaks)
-    colour += (hat - colour) * head.hat_cover[..., None]
-    return colour.astype(np.float32), np.maximum(head.hair_cover, head.hat_cover)
+    if head.hat:
+        hat = look.hat * (0.95 + 0.1 * streaks)
+        colour += (hat - colour) * head.hat_cover[..., None]
+    return colour, np.maximum(head.hair_cover, head.hat_cover)
 
 
 def _paint_glasses(colour, head, look, turned, place):
@@ -283,14 +283,12 @@ def render(head, look, turned, centre, unit, shape):
     turned -- (3, 3) rotation; centre -- (2,) picture coordinates of the head's origin;
     unit -- pixels per head unit; shape -- (height, width) of the picture
     """
-    reach = 2.3 * unit
-    x0, y0 = (int(max(0, c - reach)) for c in centre)
-    x1 = int(min(shape[1], centre[0] + reach) + 1)
-    y1 = int(min(shape[0], centre[1] + 1.15 * reach) + 1)
-    x1, y1 = min(x1, shape[1]), min(y1, shape[0])
+    bounds = np.r_[centre, centre] + unit * head.outline(turned)
+    x0, y0 = np.maximum(np.floor(bounds[:2]), 0).astype(int)
+    x1, y1 = np.minimum(np.ceil(bounds[2:]), shape[::-1]).astype(int)
     if x1 - x0 < 2 or y1 - y0 < 2:
         return None
-    fold = 4 if unit < 8 else 3 if unit < 16 else 2 if unit < 60 else 1
+    fold = 4 if unit < 6 else 3 if unit < 9 else 2 if unit < 32 else 1
     scale = unit * fold
     u = (x0 + (np.arange((x1 - x0) * fold) + 0.5) / fold - centre[0]) / unit
     v = (y0 + (np.arange((y1 - y0) * fold) + 0.5) / fold - centre[1]) / unit

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from core.console import Problem
 from core.mxnet_import import mx
 from symbols import losses, zoo
-from symbols.blocks import Blocks
+from symbols.blocks import Blocks, Signed
 
 MODES = ("test", "train")
 HEATMAP_STAGES = 3
@@ -34,9 +34,12 @@ def build(name, mode="test", base=None, points=None, landmark=False, loss=None):
     net = zoo.spec(name, landmark)
     shape = resolve(net, base, points)
     layers = Blocks(train=mode == "train")
-    outputs = BODIES[net.body](net, shape, layers, mx.sym.var("data"))
+    data = mx.sym.var("data")
     if mode == "train":
+        outputs = BODIES[net.body](net, shape, layers, Signed(lambda sign: data))
+        outputs = {task: out.signed(1) for task, out in outputs.items()}
         return losses.training_graph(net, outputs, loss)
+    outputs = BODIES[net.body](net, shape, layers, data)
     if "cls" in outputs:
         # Channel mode refuses a 2-D input, which the reference's Rnet gives it.
         softmax_over = "channel" if net.stride else "instance"
@@ -71,8 +74,7 @@ def _heads(net, shape, layers, features):
     outputs = {}
     for head in net.heads:
         size = _head_outputs(head, shape)
-        out = (layers.conv(features[head], head.layer, size, 1) if net.stride else
-               layers.dense(features[head], head.layer, size))
+        out = layers.head(features[head], head.layer, size, convolution=bool(net.stride))
         outputs[head.task] = layers.bn(out, head.bn) if head.bn else out
     return outputs
 
@@ -121,7 +123,7 @@ class _Chain:
             x = layers.bn(x, bn)
         if activation in net.plain_relu:
             return layers.relu(x, activation)
-        return layers.prelu(x, activation, channels, flat=kind == "dense")
+        return layers.prelu(x, activation, channels)
 
 
 def _chain(net, shape, layers, data):
@@ -186,14 +188,13 @@ def _heatmap(net, shape, layers, data):
             x = run(x, (first_dw, join), stage)
         else:
             name, out = f"stg{stage}_{join[0]}_sep", join[-1]
-            x = layers.concat_conv((x, before[-1][-1]), (maps[-1], channels),
+            x = layers.join_conv((x, before[-1][-1]), (maps[-1], channels),
                                    f"stg{stage}_concat", f"{name}_conv2d", out)
             x = finish(x, name, out)
         x = run(x, after, stage)
         x = layers.conv(x, f"stg{stage}_feat_conv2d", channels, 1, bias=False)
         maps.append(layers.bn(x, f"stg{stage}_feat_bn"))
-    joined = mx.sym.Concat(*maps, dim=1, name="feat_concat")
-    return {"heatmap": mx.sym.Flatten(joined, name="flatten0")}
+    return {"heatmap": layers.flatten(layers.join(maps, "feat_concat"), "flatten0")}
 
 
 BODIES = {"chain": _chain, "residual": _residual, "heatmap": _heatmap}

@@ -1,0 +1,37 @@
+"""Trains a net on a store of samples.
+
+    python -m core.train --net Pnet20_v1 --data STORE --out RUN
+
+Stopped at any moment, the same command goes on after the last finished epoch and ends with the
+same parameters.
+"""
+import argparse
+
+from config import config, override
+from core import trainer
+from core.console import program
+from prepare_data.store import Store
+from symbols import spec
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(
+        prog="python -m core.train", description="Train a net of the zoo on a store of samples.",
+        epilog="Settings of the sections train, loss and augment are overridden as "
+               "section.key=value, e.g. train.epochs=8 loss.bbox.kind=smooth_l1; config.py "
+               "explains each.")
+    parser.add_argument("--net", required=True, help="e.g. Pnet20_v1, Rnet_v1, Onet_v1")
+    parser.add_argument("--data", required=True, metavar="STORE",
+                        help="made by python -m prepare_data.samples")
+    parser.add_argument("--out", required=True, metavar="RUN",
+                        help="folder for checkpoints, log and curves")
+    parser.add_argument("settings", nargs="*", metavar="section.key=value")
+    args = parser.parse_args(argv)
+    settings = override(config, args.settings)
+    net = spec(args.net)
+    params = trainer.train(net.name, {}, Store(args.data, net.size), args.out, settings)
+    print(f"{params}: the trained net; curves.png, log.jsonl and config.json beside it")
+
+
+if __name__ == "__main__":
+    program(main)

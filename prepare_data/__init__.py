@@ -1,0 +1,1 @@
+"""From annotated photographs to packed stores of samples."""

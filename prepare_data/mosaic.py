@@ -1,0 +1,48 @@
+"""A picture of what is in a store: samples by kind, with their boxes drawn."""
+import cv2
+import numpy as np
+
+from core import boxes as geometry
+from core.files import whole_file
+from prepare_data.store import KINDS
+
+TILE = 72        # side a sample is drawn at, pixels
+MARGIN = 18      # room around it, as boxes reach out
+COLUMNS, ROWS = 16, 3   # per kind
+TITLE = 26
+GREEN, WHITE, BACKGROUND = (60, 220, 60), (255, 255, 255), (40, 40, 40)
+
+
+def _tile(crop, offsets):
+    """One sample on a dark ground; offsets (4,) of its face, or None."""
+    cell = TILE + 2 * MARGIN
+    tile = np.full((cell, cell, 3), BACKGROUND, np.uint8)
+    tile[MARGIN:-MARGIN, MARGIN:-MARGIN] = cv2.resize(crop, (TILE, TILE),
+                                                      interpolation=cv2.INTER_NEAREST)
+    if offsets is not None:
+        whole = np.array([[MARGIN, MARGIN, MARGIN + TILE, MARGIN + TILE]], np.float32)
+        x1, y1, x2, y2 = (int(round(v)) for v in
+                          geometry.apply_offsets(whole, offsets[None])[0].tolist())
+        cv2.rectangle(tile, (x1, y1), (x2 - 1, y2 - 1), GREEN, 1)
+    return tile
+
+
+def draw(store, path, seed=0):
+    """Write the mosaic of a Store to a picture file: rows of samples drawn at random for each
+    kind, the labelled face's box in green (it may reach out of its crop)."""
+    rng = np.random.default_rng(seed)
+    bands = []
+    for kind, label in KINDS.items():
+        indices = np.flatnonzero(store.labels == label)
+        total = len(indices)
+        indices = rng.permutation(indices)[:COLUMNS * ROWS]
+        tiles = [_tile(store.crops[i], store.offsets[i] if label else None) for i in indices]
+        cell = TILE + 2 * MARGIN
+        tiles += [np.full((cell, cell, 3), BACKGROUND, np.uint8)] * (COLUMNS * ROWS - len(tiles))
+        title = np.zeros((TITLE, COLUMNS * cell, 3), np.uint8)
+        cv2.putText(title, f"{kind}: {total:,} of {store.size} px", (6, TITLE - 8),
+                    cv2.FONT_HERSHEY_SIMPLEX, 0.55, WHITE, 1, cv2.LINE_AA)
+        bands.append(title)
+        bands.extend(np.hstack(tiles[row * COLUMNS:(row + 1) * COLUMNS]) for row in range(ROWS))
+    with whole_file(path) as part:
+        cv2.imwrite(str(part), np.vstack(bands))

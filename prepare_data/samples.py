@@ -1,0 +1,265 @@
+"""Cuts training samples out of annotated photographs, into a packed store.
+
+    python -m prepare_data.samples --data DIR --size 20 --out STORE
+
+The rules are the original's: random negatives all over the picture, negatives near each face,
+positives and parts around it, told apart by their IoU with it. Where it differs: it ends on every
+picture; crops that reach over the border are padded with black, as the detector pads them, so
+faces there are kept; offsets keep their precision; negatives keep clear of boxes marked invalid;
+and what is drawn for a picture depends on the seed and the picture's path alone.
+"""
+import argparse
+import os
+import shutil
+import time
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from config import config, override
+from core import boxes as geometry
+from core import picture as pictures
+from core.console import Problem, Progress, clock, program
+from core.files import sha256
+from prepare_data import mosaic, store, wider
+
+SIZES = (12, 16, 20, 24, 48)
+TRIES = 20          # draws per negative wanted, then a picture makes do with what was found
+PICTURES_PER_JOB = 8
+ESTIMATE_FROM = 40  # pictures that the estimate of size and time is made from
+FREE_SPACE_MARGIN = 1.1
+
+
+def generator(seed, path):
+    """Random numbers of one picture: the same whatever the other pictures and processes."""
+    return np.random.default_rng([seed, zlib.crc32(path.encode())])
+
+
+def _squares(x, y, side):
+    return np.stack([x, y, x + side, y + side], axis=-1)
+
+
+def _negatives(candidates, annotation, settings):
+    """Which squares (N, 4) are background: bool (N,)."""
+    clear = np.ones(len(candidates), bool)
+    if len(annotation.boxes):
+        overlap = geometry.iou(candidates, annotation.boxes).max(axis=1)
+        clear &= overlap < settings.max_negative_iou
+    if len(annotation.ignored):
+        overlap = geometry.covered(candidates, annotation.ignored).max(axis=1)
+        clear &= overlap < settings.max_negative_iou
+    return clear
+
+
+def _random_negatives(rng, annotation, width, height, size, settings):
+    wanted = settings.base_num * settings.negatives
+    shorter = min(width, height)
+    # Sides up to half the picture, as the original; a small picture gives what it can.
+    largest = max(size + 1, shorter // 2)
+    side = rng.integers(size, min(largest, shorter + 1), wanted * TRIES)
+    x = rng.integers(0, width - side + 1)
+    y = rng.integers(0, height - side + 1)
+    candidates = _squares(x, y, side)
+    return candidates[_negatives(candidates, annotation, settings)][:wanted]
+
+
+def _near_negatives(rng, annotation, face, width, height, size, settings):
+    tries = settings.base_num * settings.near_negatives
+    shorter = min(width, height)
+    side = rng.integers(size, min(max(size + 1, shorter // 2), shorter + 1), tries)
+    x1, y1, x2, y2 = face
+    x = x1 + rng.uniform(np.maximum(-side, -x1), max(x2 - x1, 1e-3))
+    y = y1 + rng.uniform(np.maximum(-side, -y1), max(y2 - y1, 1e-3))
+    candidates = _squares(np.maximum(x, 0).astype(int), np.maximum(y, 0).astype(int), side)
+    inside = (candidates[:, 2] <= width) & (candidates[:, 3] <= height)
+    candidates = candidates[inside]
+    return candidates[_negatives(candidates, annotation, settings)]
+
+
+def _around_face(rng, face, settings):
+    """Squares around a face and their label, 1 or -1."""
+    tries = settings.base_num * settings.positives
+    x1, y1, x2, y2 = face
+    width, height = x2 - x1, y2 - y1
+    low, high = int(0.8 * min(width, height)), int(np.ceil(1.25 * max(width, height)))
+    side = rng.integers(max(low, 1), max(high, low + 1, 2), tries)
+    centre_x = (x1 + x2) / 2 + width * rng.uniform(-0.2, 0.2, tries)
+    centre_y = (y1 + y2) / 2 + height * rng.uniform(-0.2, 0.2, tries)
+    squares = _squares(np.round(centre_x - side / 2).astype(int),
+                       np.round(centre_y - side / 2).astype(int), side)
+    overlap = geometry.iou(squares, face[None])[:, 0]
+    positive = overlap >= settings.min_positive_iou
+    part = ~positive & (overlap >= settings.min_part_iou)
+    part &= rng.uniform(size=tries) < settings.keep_part
+    kept = positive | part
+    return squares[kept], np.where(positive, 1, -1)[kept]
+
+
+def squares_of(annotation, width, height, size, settings):
+    """All sample squares of a picture of width x height pixels.
+
+    Returns squares (N, 4) int, labels (N,) int8, offsets (N, 4) float32. A picture smaller than
+    `size` gives none.
+    """
+    rng = generator(settings.seed, annotation.path)
+    squares, labels, offsets = [], [], []
+
+    def add(found, label, target=None):
+        squares.append(found)
+        labels.append(np.broadcast_to(label, len(found)))
+        offsets.append(np.zeros((len(found), 4)) if target is None else target)
+
+    if min(width, height) >= size:
+        add(_random_negatives(rng, annotation, width, height, size, settings), 0)
+        for face in annotation.boxes.astype(np.float64):
+            if max(face[2] - face[0], face[3] - face[1]) < settings.min_face:
+                continue
+            add(_near_negatives(rng, annotation, face, width, height, size, settings), 0)
+            found, label = _around_face(rng, face, settings)
+            add(found, label, geometry.offsets(found.astype(np.float64),
+                                               np.broadcast_to(face, found.shape)))
+    if not squares:
+        return np.zeros((0, 4), int), np.zeros(0, np.int8), np.zeros((0, 4), np.float32)
+    return (np.concatenate(squares), np.concatenate(labels).astype(np.int8),
+            np.concatenate(offsets).astype(np.float32))
+
+
+def cut(images, annotation, index, size, settings):
+    """The samples of one picture as a chunk of a store, and why there are none, or None."""
+    try:
+        picture = pictures.read(images / annotation.path)
+    except pictures.BrokenPicture as error:
+        return _chunk(size, index), str(error)
+    height, width = picture.shape[:2]
+    if min(width, height) < size:
+        return (_chunk(size, index),
+                f"{images / annotation.path}: {width}x{height} is smaller than the net's {size}")
+    squares, labels, offsets = squares_of(annotation, width, height, size, settings)
+    crops = [pictures.crop(picture, square, size) for square in squares]
+    return _chunk(size, index, crops, labels, offsets, squares), None
+
+
+def _chunk(size, index, crops=(), labels=(), offsets=(), squares=()):
+    n = len(crops)
+    sources = np.empty((n, 5), np.int32)
+    sources[:, 0] = index
+    sources[:, 1:] = np.reshape(squares, (n, 4))
+    return {"crops": np.array(crops, np.uint8).reshape(n, size, size, 3),
+            "labels": np.array(labels, np.int8), "sources": sources,
+            "offsets": np.array(offsets, np.float32).reshape(n, 4)}
+
+
+def _job(arguments):
+    cv2.setNumThreads(1)  # the processes share the cores already
+    images, jobs, size, settings = arguments
+    return [cut(images, annotation, index, size, settings) for index, annotation in jobs]
+
+
+def _estimate(face_set, size, settings, workers):
+    """Samples, bytes and seconds to expect, from a few pictures spread over the set."""
+    annotations = face_set.annotations
+    step = max(1, len(annotations) // ESTIMATE_FROM)
+    chosen = annotations[::step][:ESTIMATE_FROM]
+    start = time.perf_counter()
+    found = sum(len(cut(face_set.images, a, 0, size, settings)[0]["labels"]) for a in chosen)
+    seconds = time.perf_counter() - start
+    scale = len(annotations) / len(chosen)
+    samples = int(found * scale)
+    return samples, samples * store.sample_bytes(size), seconds * scale / workers
+
+
+def _in_order(pool, jobs, ahead):
+    """pool.map that holds no more than `ahead` results that nobody has taken."""
+    jobs = iter(jobs)
+    waiting = [pool.submit(_job, job) for job in islice(jobs, ahead)]
+    while waiting:
+        yield waiting.pop(0).result()
+        waiting.extend(pool.submit(_job, job) for job in islice(jobs, 1))
+
+
+def make_store(face_set, size, out, settings, workers=None):
+    """Cut the samples of a FaceSet into a store at `out`; prints an estimate, progress and what
+    it made, and draws `out`/mosaic.png. Returns counts by kind.
+
+    settings -- as config.samples. Raises Problem: disk too small, nothing to cut.
+    """
+    if size not in SIZES:
+        raise Problem(f"--size {size}: it must be one of {', '.join(map(str, SIZES))}")
+    out = Path(out)
+    if out.exists():
+        raise Problem(f"{out} is there already: remove it or choose another folder")
+    workers = workers or len(os.sched_getaffinity(0))
+    print(face_set.describe())
+    samples, size_bytes, seconds = _estimate(face_set, size, settings, workers)
+    print(f"expected: {samples:,} samples of {size} px, {size_bytes / 1e6:,.0f} MB, "
+          f"{clock(seconds)} on {workers} processes")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(out.parent).free
+    if free < size_bytes * FREE_SPACE_MARGIN:
+        raise Problem(f"{out.parent} has {free / 1e6:,.0f} MB free, the store needs about "
+                      f"{size_bytes / 1e6:,.0f} MB: free some space or choose another --out")
+
+    numbered = list(enumerate(face_set.annotations))
+    jobs = [(face_set.images, numbered[i:i + PICTURES_PER_JOB], size, settings)
+            for i in range(0, len(numbered), PICTURES_PER_JOB)]
+    skipped, progress = [], Progress(len(numbered), "pictures")
+    used = [0]
+
+    def chunks(pool):
+        for results in _in_order(pool, jobs, ahead=4 * workers):
+            for chunk, reason in results:
+                used[0] += reason is None
+                if reason:
+                    skipped.append(reason)
+                yield chunk
+            progress.step(len(results))
+        progress.close()
+        if not used[0]:
+            raise Problem(f"not one picture could be used; the first: {skipped[0]}")
+
+    def facts():
+        return {"pictures": len(numbered), "skipped": skipped, "settings": dict(settings),
+                "source": {"file": face_set.truth.name, "sha256": sha256(face_set.truth),
+                           **face_set.counts}}
+
+    with ProcessPoolExecutor(workers) as pool:
+        try:
+            counts = store.write_store(out, size, chunks(pool),
+                                       [a.path for a in face_set.annotations], facts)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    for reason in skipped[:10]:
+        print(f"skipped {reason}")
+    if len(skipped) > 10:
+        print(f"... and {len(skipped) - 10:,} more, all named in {out / 'store.json'}")
+    print(f"{out}: " + ", ".join(f"{n:,} {kind}" for kind, n in counts.items()))
+    mosaic.draw(store.Store(out), out / "mosaic.png")
+    print(f"{out / 'mosaic.png'}: samples by kind with their boxes")
+    return counts
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(
+        prog="python -m prepare_data.samples",
+        description="Cut positives, parts and negatives out of photographs into a packed store.",
+        epilog="Settings are overridden as samples.key=value, e.g. samples.min_face=40; "
+               "config.py explains each. `python -m prepare_data.drawn` draws a set to try.")
+    parser.add_argument("--data", required=True, help="a set laid out like WIDER FACE")
+    parser.add_argument("--split", default="train", choices=("train", "val"))
+    parser.add_argument("--size", type=int, required=True,
+                        help="side of the samples in pixels: " + ", ".join(map(str, SIZES)))
+    parser.add_argument("--out", required=True, help="folder to make the store in")
+    parser.add_argument("--workers", type=int, help="processes (default: all cores)")
+    parser.add_argument("settings", nargs="*", metavar="samples.key=value")
+    args = parser.parse_args(argv)
+    settings = override(config, args.settings).samples
+    make_store(wider.open_set(args.data, args.split), args.size, args.out, settings, args.workers)
+
+
+if __name__ == "__main__":
+    program(main)
