@@ -37,7 +37,7 @@ config.samples.seed = 0
 config.loss = EasyDict()
 config.loss.cls = EasyDict(weight=1.0, ohem=0.7)
 # kind: l2, smooth_l1 or wing; beta, wing_w and wing_eps in units of the target (crop sides)
-config.loss.bbox = EasyDict(weight=2.0, ohem=0.7, kind="l2", beta=0.1, wing_w=0.04, wing_eps=0.008)
+config.loss.bbox = EasyDict(weight=0.5, ohem=0.7, kind="l2", beta=0.1, wing_w=0.04, wing_eps=0.008)
 config.loss.landmark = EasyDict(weight=1.0, ohem=1.0, kind="l2", beta=0.02, wing_w=0.04,
                                 wing_eps=0.008)
 
@@ -54,7 +54,7 @@ config.train = EasyDict()
 config.train.batch = 1000
 config.train.mix = [1, 1, 3]         # positives : parts : negatives in a batch
 config.train.epochs = 16
-config.train.lr = 0.05               # for gradients averaged over the samples kept
+config.train.lr = 0.1                # for gradients averaged over the samples kept
 config.train.schedule = "cosine"     # cosine (to 0 over the epochs) or step
 config.train.lr_steps = [8, 14]      # step: epochs after which the rate is multiplied by lr_factor
 config.train.lr_factor = 0.1

@@ -18,6 +18,11 @@ from core.files import read_json, sha256, whole_file, write_json, write_text
 from core.mxnet_import import mx
 from symbols import zoo
 
+# Offsets and points spread by about a tenth of the crop's side. A batch norm that began at 1 would
+# give predictions ten times too wide, whose loss drowns the other tasks and, at useful learning
+# rates, kills the trunk in the first steps.
+REGRESSION_SPREAD = 0.1
+
 
 @dataclass
 class Checkpoint:
@@ -191,9 +196,13 @@ def initial(net, options, seed, prelu_slope):
     rng = np.random.default_rng([seed, 5])
     # Batch norms are the layers with moving means and variances (bn1_moving_mean).
     batch_norms = {name.rsplit("_moving_", 1)[0] for name in expected_shapes(net, options)[1]}
+    regressions = {head.bn for head in zoo.spec(net, options.get("landmark", False)).heads
+                   if head.task != "cls"}
 
     def fresh(name, shape):
         stem, kind = name.rsplit("_", 1)
+        if kind == "gamma" and stem in regressions:
+            return np.full(shape, REGRESSION_SPREAD)
         if kind == "weight":
             return rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
         if kind in ("gamma", "var"):

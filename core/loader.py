@@ -16,13 +16,21 @@ from core.picture import to_input
 from prepare_data.store import KINDS
 
 
+def held_out_pictures(store, fraction, seed):
+    """Indices of the pictures of a store that training never sees: the same for each seed."""
+    used = np.unique(store.sources[:, 0])
+    return np.sort(np.random.default_rng([seed, 2]).permutation(used)[:round(fraction
+                                                                             * len(used))])
+
+
 def split_by_picture(store, fraction, seed):
     """Sample indices (training, validation) of a store: whole pictures are held out, as crops
-    of one picture are near copies of each other."""
-    pictures = np.unique(store.sources[:, 0])
-    held_out = np.random.default_rng([seed, 2]).permutation(pictures)[:round(fraction
-                                                                          * len(pictures))]
-    is_val = np.isin(store.sources[:, 0], held_out)
+    of one picture are near copies of each other. Raises Problem when a part comes out empty."""
+    is_val = np.isin(store.sources[:, 0], held_out_pictures(store, fraction, seed))
+    if is_val.all() or not is_val.any():
+        raise Problem(f"train.val_fraction is {fraction}, and {store.path} has "
+                      f"{len(np.unique(store.sources[:, 0]))} pictures: that leaves none to "
+                      f"{'train on' if is_val.any() else 'hold out'}")
     return np.flatnonzero(~is_val), np.flatnonzero(is_val)
 
 

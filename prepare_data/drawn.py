@@ -20,18 +20,18 @@ from core.console import Problem, Progress, program
 from core.files import whole_folder
 from prepare_data import drawn_scene as scene
 from prepare_data.drawn_face import HAIR, HATS, SUBSETS, Head, random_shape, rotation
-from prepare_data.drawn_paint import random_look, render
+from prepare_data.drawn_paint import random_look, render, thrice
 
 FACE_SCHEMES = (5, 68, 106)
 EVENTS = "0--Portrait", "1--Group", "2--Crowd", "3--No_face"
 # share of the pictures, fewest and most faces, smallest and largest middle size of a picture's
 # faces (height of the box, pixels)
 KINDS = {
-    "portrait": (0.34, 1, 1, 70, 330),
-    "group": (0.39, 2, 8, 26, 130),
-    "crowd": (0.12, 10, 30, 12, 40),
+    "portrait": (0.35, 1, 1, 70, 330),
+    "group": (0.40, 2, 8, 26, 130),
+    "crowd": (0.10, 10, 30, 12, 40),
     "nobody": (0.15, 0, 0, 0, 0)}
-SIDES = 320, 860         # pixels
+SIDES = 320, 800         # pixels
 LANDMARK_SIZE = 40       # smaller faces are not in the landmark lists
 HIDDEN = 0.5             # a face with less than this share visible is marked invalid
 CHUNK = 8                # pictures a process draws between two reports
@@ -121,7 +121,7 @@ def _blend(image, owner, sprite, number):
     rows = slice(sprite.y0, sprite.y0 + sprite.opacity.shape[0])
     columns = slice(sprite.x0, sprite.x0 + sprite.opacity.shape[1])
     part = image[rows, columns]
-    part[:] = np.clip(part * (1 - sprite.opacity[..., None]) + sprite.colour + 0.5, 0, 255)
+    part[:] = np.clip(part * thrice(1 - sprite.opacity) + sprite.colour + 0.5, 0, 255)
     owner[rows, columns][sprite.opacity > 0.5] = 0
     owner[rows, columns][sprite.face > 0.5] = number
 
@@ -258,9 +258,9 @@ def _mosaic(folder, pictures):
             cv2.rectangle(image, tuple(map(int, box[:2])), tuple(map(int, box[2:])), colour, 1,
                           cv2.LINE_AA, 4)
             if (face.box[2:] - face.box[:2]).max() * scale >= LANDMARK_SIZE:
-                for point in (face.points[106] + 0.5) * scale - 0.5:
-                    cv2.circle(image, tuple(int(c) for c in np.round(point * 16)), 14, (0, 255, 255), -1,
-                               cv2.LINE_AA, 4)
+                points = np.round((face.points[106] + 0.5) * scale * 16 - 8).astype(int)
+                for x, y in points.tolist():
+                    cv2.circle(image, (x, y), 14, (0, 255, 255), -1, cv2.LINE_AA, 4)
         top, left = place // columns * cell, place % columns * cell
         sheet[top:top + image.shape[0], left:left + image.shape[1]] = image[:cell, :cell]
     cv2.imwrite(str(folder / "mosaic.jpg"), sheet)
@@ -274,7 +274,7 @@ def draw_sample_set(out, count=500, val_fraction=0.2, seed=0, workers=None):
     """
     if count < 1 or not 0 <= val_fraction <= 1:
         raise Problem("the sample set needs at least one picture and a share between 0 and 1")
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or os.cpu_count() or 1
     with whole_folder(out) as folder:
         for name in ("WIDER_train/images", "WIDER_val/images", "wider_face_split", "landmarks"):
             (folder / name).mkdir(parents=True)
@@ -317,8 +317,9 @@ def _run(tasks, workers, count):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(prog="python -m prepare_data.drawn", description="Draw a sample "
-                                     "set: pictures with faces, exact boxes and points.")
+    parser = argparse.ArgumentParser(
+        prog="python -m prepare_data.drawn",
+        description="Draw a sample set: pictures with faces, exact boxes and points.")
     parser.add_argument("--out", required=True, help="folder to make")
     parser.add_argument("--count", type=int, default=500, help="pictures (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")

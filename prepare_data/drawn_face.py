@@ -135,7 +135,8 @@ def _half_face(s, lid):
                             (56, 0.72, -1), (73, 0.5, -1), (57, 0.28, -1)):
         bulge = (1 - (2 * u - 1) ** 2) ** 0.8
         y = bulge * (low if upper < 0 else low * 0.85 - (high + low * 0.85) * lid)
-        points[index] = -s.eye_x + s.eye_width * (2 * u - 1), y * bool(upper) + s.eye_tilt * (u - 0.5)
+        points[index] = (-s.eye_x + s.eye_width * (2 * u - 1),
+                         y * bool(upper) + s.eye_tilt * (u - 0.5))
     points[74] = tuple(np.mean([points[72], points[73]], axis=0))
     # nose
     for index, y in zip(range(43, 47), np.linspace(0.04, s.nose_y, 4)):
@@ -204,8 +205,8 @@ def smooth(points, closed, pieces=5):
 def rotation(yaw, pitch, roll):
     """(3, 3) matrix from head to camera coordinates; degrees. Positive yaw turns the face to
     the image's right, positive pitch down, positive roll clockwise."""
-    (a, b, c), (d, e, f) = np.cos(np.radians((yaw, pitch, roll))), np.sin(
-        np.radians((yaw, pitch, roll)))
+    angles = np.radians((yaw, pitch, roll))
+    (a, b, c), (d, e, f) = np.cos(angles), np.sin(angles)
     turn = np.array([(a, 0, d), (0, 1, 0), (-d, 0, a)])
     nod = np.array([(1, 0, 0), (0, b, e), (0, -e, b)])
     tilt = np.array([(c, -f, 0), (f, c, 0), (0, 0, 1)])
@@ -243,7 +244,8 @@ class Head:
         """Radii of the bare skull, or of that `stretch` times as large."""
         y = self.y / stretch
         y = np.where(y > 0.7, 0.7 + (y - 0.7) * 0.94 / (self.chin - 0.7), y)
-        side, front, back = (np.interp(y, PROFILE[:, 0], PROFILE[:, i], left=0).astype(np.float32) for i in (1, 2, 3))
+        side, front, back = (np.float32(np.interp(y, PROFILE[:, 0], PROFILE[:, i], left=0))
+                             for i in (1, 2, 3))
         if not necked:  # what hangs down at the sides and the back hangs straight
             side, back = np.where(y > 0, 1.0, side), np.where(y > 0, 1.2, back)
         side = np.maximum(side * self.shape.width, 1e-3)
@@ -298,7 +300,8 @@ class Head:
         radius[part] += relief * _step((self.jaw_y[:, columns] + 0.1 - y) / 0.2)
         return radius
 
-    def _look_up(self, table, turn, y):
+    def look_up(self, table, turn, y):
+        """Values of a table (rows, columns) at turns and heights, both (h, w) or (n,)."""
         column = (np.asarray(turn, np.float32) + 2) * ((self.columns - 1) / 4)
         row = (np.asarray(y, np.float32) - TOP) * ((self.rows - 1) / (BOTTOM - TOP))
         if column.ndim == 2:
@@ -312,14 +315,14 @@ class Head:
     def at(self, turn, y):
         """(n, 3) points of the skin at (n,) turns and heights."""
         turn, y = np.atleast_2d(turn, y)
-        radius = self._look_up(self.skin, turn, y)
+        radius = self.look_up(self.skin, turn, y)
         sin, cos = _direction(turn)
         return np.stack([radius * sin, y, radius * cos], axis=-1)[0]
 
     def _lift(self, flat):
         """(n, 2) points seen from the front -> (n, 3) on the skin."""
         turns = np.linspace(-0.92, 0.92, 256)
-        grid = self._look_up(self.skin, *np.broadcast_arrays(turns[None], flat[:, 1:]))
+        grid = self.look_up(self.skin, *np.broadcast_arrays(turns[None], flat[:, 1:]))
         across = np.maximum.accumulate(grid * _direction(turns)[0], axis=1)
         turn = np.array([np.interp(x, row, turns) for x, row in zip(flat[:, 0], across)])
         return self.at(turn, flat[:, 1])
@@ -335,19 +338,18 @@ class Head:
                               _step((size - side + 0.08) / 0.08) * _step((end - self.y) / soft))
 
         thick, front, side, end = HAIR[self.hair]
-        streaks = cv2.resize(rng.random((self.rows // 16, self.columns)).astype(np.float32),
-                             (self.columns, self.rows), interpolation=cv2.INTER_LINEAR)
-        self.streaks = streaks
-        self.blotches = cv2.resize(rng.random((self.rows // 8, self.columns // 6)).astype(np.float32),
-                                   (self.columns, self.rows), interpolation=cv2.INTER_CUBIC)
-        cover = reach(front, side, end, 0.9, 0.10, (streaks - 0.5) * 0.8)
+        self.streaks, self.blotches = (
+            cv2.resize(rng.random(cells, dtype=np.float32), (self.columns, self.rows))
+            for cells in ((self.rows // 16, self.columns), (self.rows // 8, self.columns // 6)))
+        streaks = self.streaks - 0.5
+        cover = reach(front, side, end, 0.9, 0.10, 0.8 * streaks)
         if end < 0.6:
             cover = cover * (1 - self.ear)
         if self.hair == "bald" and rng.random() < 0.5:  # a ring of hair is left
             thick = 0.03
             cover = 0.8 * _step((size - 0.95) / 0.3) * _step((self.y + 0.8) / 0.6) \
                 * _step((0.9 - self.y) / 0.1) * (1 - self.ear)
-        shell = self._base(1 + thick, necked=False) * (1 + 0.05 * thick ** 0.5 * (streaks - 0.5))
+        shell = self._base(1 + thick, necked=False) * (1 + 0.05 * thick ** 0.5 * streaks)
         cover = cover * (thick > 0)
         # the steep edge has the colour of hair, or it would look like a smear
         self.hair_cover = np.clip(2.5 * cover, 0, 1).astype(np.float32)
@@ -378,7 +380,7 @@ class Head:
         as annotators set them.
         """
         points = self.points @ turned[:2].T
-        outward = turned[:2, 0]  # the head's x axis in the image
+        outward = np.array((turned[1, 1], -turned[0, 1]))  # across the head in the image
         share = np.linspace(1, 0.15, 18)
         turn, y = self.contour.T[..., None]
         rows = self.at((turn * share).ravel(), np.broadcast_to(y, (33, len(share))).ravel())
@@ -403,55 +405,58 @@ class Head:
         u, v = np.float32(u)[None], np.float32(v)[:, None]
         turned = np.float32(turned)
 
-        def locate(u, v, t):
-            x, y, z = (u * turned[0, i] + v * turned[1, i] + t * turned[2, i] for i in range(3))
+        base = tuple(u * turned[0, i] + v * turned[1, i] for i in range(3))
+
+        def locate(base, t):
+            x, y, z = (start + t * turned[2, i] for i, start in enumerate(base))
             size = np.abs(x)
             part = size / (size + np.abs(z) + 1e-6)
             return np.copysign(np.where(z >= 0, part, 2 - part), x), x, y, z
 
-        def gap(u, v, t):
-            turn, x, y, z = locate(u, v, t)
-            return np.sqrt(x * x + z * z) - self._look_up(self.surface, turn, y)
+        def gap(base, t):
+            """How far outside the surface the rays are at depth t."""
+            turn, x, y, z = locate(base, t)
+            return np.sqrt(x * x + z * z) - self.look_up(self.surface, turn, y)
 
         # every fourth ray in small steps finds about where the surface is ...
-        few_u, few_v = u[:, ::4], v[::4]
         steps = np.arange(2.1, -1.7, -0.1, dtype=np.float32)
-        within = gap(few_u, np.tile(few_v, (len(steps), 1)),
-                     steps.repeat(few_v.size)[:, None]) <= 0
-        within = within.reshape(len(steps), few_v.size, few_u.size)
+        few = tuple(start[::4, ::4] for start in base)
+        shape = len(steps), *few[0].shape
+        within = gap(tuple(np.tile(start, (len(steps), 1)) for start in few),
+                     steps.repeat(shape[1])[:, None]).reshape(shape) <= 0
         first = np.where(within.any(axis=0), steps[within.argmax(axis=0)], np.float32(-9))
         near = cv2.dilate(first, np.ones((3, 3), np.uint8))
-        t = near.repeat(4, axis=0).repeat(4, axis=1)[:v.size, :u.size] + 0.1
         # ... and those around it go on from in front of that place
         t = near.repeat(4, axis=0).repeat(4, axis=1)[:v.size, :u.size] + 0.1
-        row, column = np.nonzero(t > -8)
+        going = t > -8
         depth = np.full(t.shape, -9, np.float32)
-        depth[row, column] = self._march(gap, u[0, column], v[row, 0], t[row, column])
+        depth[going] = self._march(gap, tuple(start[going] for start in base), t[going])
         met = depth > -8
-        turn, x, y, z = locate(u, v, depth)
+        turn, x, y, z = locate(base, depth)
         met &= y < 2.05 + 0.3 * z  # the neckline
         return np.where(met, depth, -9), turn, x, y, z
 
     @staticmethod
-    def _march(gap, u, v, t):
-        """Follow rays u, v (n,) from in front of the surface, at t (n,), to it: t, or -9 where
-        they miss."""
+    def _march(gap, base, t):
+        """Follow rays (three (n,) coordinates at depth 0) from in front of the surface, at t
+        (n,), to it: t, or -9 where they miss."""
         low, high = np.full_like(t, -9), t.copy()
         going = np.arange(len(t))
         for least in (0.025, 0.04, 0.06, 0.06):  # fewer and fewer rays
-            some_u, some_v, near, outside = u[going], v[going], t[going], high[going]
+            some, near, outside = tuple(start[going] for start in base), t[going], high[going]
             for _ in range(5):
-                distance = gap(some_u, some_v, near)
+                distance = gap(some, near)
                 met = distance <= 0
                 outside = np.where(met, outside, near)
-                near = np.where(met, near, near - np.minimum(np.maximum(0.7 * distance, least), 0.25))
+                step = np.minimum(np.maximum(0.7 * distance, least), 0.25)
+                near = np.where(met, near, near - step)
             low[going[met]], high[going], t[going] = near[met], outside, near
             going = going[~met & (near > -1.8)]
         met = np.flatnonzero(low > -8)
-        u, v, lower, upper = u[met], v[met], low[met], high[met]
+        some, lower, upper = tuple(start[met] for start in base), low[met], high[met]
         for _ in range(4):
             middle = 0.5 * (lower + upper)
-            within = gap(u, v, middle) <= 0
+            within = gap(some, middle) <= 0
             lower, upper = np.where(within, middle, lower), np.where(within, upper, middle)
         low[met] = 0.5 * (lower + upper)
         return low

@@ -16,6 +16,8 @@ SKIN = np.float32([(20, 28, 46), (32, 48, 78), (48, 74, 118), (70, 104, 158), (1
 HAIR_COLOURS = np.float32([(18, 16, 16), (26, 32, 44), (30, 50, 84), (44, 82, 130),
                            (96, 160, 206), (30, 60, 140), (150, 150, 152), (222, 222, 222)])
 IRIS = np.float32([(20, 34, 60), (30, 56, 96), (40, 80, 90), (120, 100, 60), (90, 110, 80)])
+MASKS = (225, 215, 190), (235, 235, 235), (50, 50, 50), (180, 140, 90)
+FINE = 40  # pixels per head unit from which fine lines are drawn
 CIRCLE = np.stack([np.cos(np.arange(24) * np.pi / 12), np.sin(np.arange(24) * np.pi / 12)], axis=1)
 LEFT, TOP, RIGHT, BOTTOM = -1.15, -0.8, 1.15, 2.0  # the part of the head that carries the face
 
@@ -104,13 +106,14 @@ def random_look(rng):
     light = np.array([rng.uniform(-0.9, 0.9), rng.uniform(-0.9, 0.1), rng.uniform(0.5, 1.2)])
     whiskers = rng.random() < 0.25
     return Look(
-        skin, np.float32(hair * rng.uniform(0.8, 1.2)), IRIS[0 if dark else rng.integers(len(IRIS))],
-        np.float32(lips), np.float32(rng.uniform(15, 240, 3)), light / np.linalg.norm(light),
-        rng.uniform(0.35, 0.75), beard=whiskers * rng.choice([0.0, 0.3, 0.85]),
+        skin, hair=np.float32(hair * rng.uniform(0.8, 1.2)),
+        iris=IRIS[0 if dark else rng.integers(len(IRIS))], lips=np.float32(lips),
+        hat=np.float32(rng.uniform(15, 240, 3)), light=light / np.linalg.norm(light),
+        ambient=rng.uniform(0.35, 0.75), beard=whiskers * rng.choice([0.0, 0.3, 0.85]),
         moustache=whiskers * rng.choice([0.0, 0.4, 0.85]), lines=rng.uniform(0, 0.7),
         glasses=rng.choice(("round", "square", "dark"), p=(0.4, 0.4, 0.2))
         if rng.random() < 0.2 else "",
-        mask=np.float32(rng.choice([(225, 215, 190), (235, 235, 235), (50, 50, 50), (180, 140, 90)]))
+        mask=np.float32(MASKS[rng.integers(len(MASKS))])
         if rng.random() < 0.06 else None)
 
 
@@ -125,32 +128,18 @@ def _paint_face(head, look, scale):
         canvas.ellipse((side * 0.58, 0.46), (0.22, 0.18), red, opacity=0.5, soft=0.09)
         canvas.ellipse((side * s.eye_x, -0.04), (s.eye_width + 0.06, 0.16), dark, opacity=0.40,
                        soft=0.05)
-    wing_left, wing_right, low = p[82], p[83], p[49]
-    # the nose: its sides, wings, base and nostrils
+    # the nose: its sides, base and nostrils
     for side in ([78, 80, 82], [79, 81, 83]):
         canvas.fill(smooth(p[side], False), dark, opacity=0.45, soft=0.03, line=0.06)
-    for wing, foot in ((wing_left, p[47]), (wing_right, p[51])):
-        curve = smooth([wing - (0, 0.09), wing, 0.5 * (wing + foot) + (0, 0.03), foot], False)
-        canvas.fill(curve, deep, opacity=0.6, soft=0.008, line=0.025)
-        end = p[84] if wing[0] < 0 else p[90]
-        canvas.fill(smooth([wing, 0.5 * (wing + end) + (np.sign(wing[0]) * 0.06, 0), end
-                            + (np.sign(wing[0]) * 0.08, 0)], False), dark, line=0.03, soft=0.012,
-                    opacity=0.35 + 0.5 * look.lines * max(s.smile, 0.3))
     canvas.fill(smooth(p[47:52], False), deep, opacity=0.65, soft=0.01, line=0.03)
     for a, b in ((47, 48), (51, 50)):
         canvas.ellipse(0.45 * p[a] + 0.55 * p[b] - (0, 0.025), (0.055, 0.026), deep * 0.6,
                        opacity=0.85, soft=0.008)
-    canvas.ellipse((p[46][0], p[46][1] - 0.02), (0.05, 0.05), np.minimum(skin * 1.25 + 12, 255),
-                   opacity=0.35, soft=0.025)
-    canvas.fill([p[49] + (-0.03, 0.03), p[49] + (0.03, 0.03), p[87] + (0.05, 0), p[87] - (0.05, 0)],
-                dark, opacity=0.3, soft=0.02)
-    if look.lines > 0.35:
-        for y in (-0.62, -0.5):
-            canvas.fill([(x, y - 0.03 * np.cos(2 * x)) for x in np.linspace(-0.5, 0.5, 9)], dark,
-                        opacity=0.5 * look.lines, soft=0.01, line=0.02)
+    if scale > FINE:
+        _paint_lines(canvas, p, s, look, deep, dark)
     if look.moustache:
-        upper = [p[84] + (0, -0.02), p[85] - (0, 0.09), low + (-0.06, 0.04), low + (0.06, 0.04),
-                 p[89] - (0, 0.09), p[90] + (0, -0.02), p[88], p[87], p[86]]
+        upper = [p[84] + (0, -0.02), p[85] - (0, 0.09), p[49] + (-0.06, 0.04),
+                 p[49] + (0.06, 0.04), p[89] - (0, 0.09), p[90] + (0, -0.02), p[88], p[87], p[86]]
         canvas.fill(smooth(upper, True), look.hair * 0.9, opacity=look.moustache, soft=0.02)
     _paint_mouth(canvas, p, s, look, deep)
     for names, eye in zip(EYES, (0, 1)):
@@ -170,6 +159,27 @@ def _paint_face(head, look, scale):
     return canvas
 
 
+def _paint_lines(canvas, p, s, look, deep, dark):
+    """What only shows when a face is large: wings of the nose, folds, wrinkles."""
+    for wing, foot, corner in ((82, 47, 84), (83, 51, 90)):
+        wing, foot, corner = p[wing], p[foot], p[corner]
+        out = np.array((np.sign(wing[0]), 0))
+        curve = smooth([wing - (0, 0.09), wing, 0.5 * (wing + foot) + (0, 0.03), foot], False)
+        canvas.fill(curve, deep, opacity=0.6, soft=0.008, line=0.025)
+        fold = smooth([wing, 0.5 * (wing + corner) + 0.06 * out, corner + 0.08 * out], False)
+        canvas.fill(fold, dark, line=0.03, soft=0.012,
+                    opacity=0.35 + 0.5 * look.lines * max(s.smile, 0.3))
+        canvas.ellipse(corner, (0.025, 0.02), deep, opacity=0.6, soft=0.01)
+    canvas.ellipse(p[46] - (0, 0.02), (0.05, 0.05), np.minimum(look.skin * 1.25 + 12, 255),
+                   opacity=0.35, soft=0.025)
+    canvas.fill([p[49] + (-0.03, 0.03), p[49] + (0.03, 0.03), p[87] + (0.05, 0), p[87] - (0.05, 0)],
+                dark, opacity=0.3, soft=0.02)
+    if look.lines > 0.35:
+        for y in (-0.62, -0.5):
+            canvas.fill([(x, y - 0.03 * np.cos(2 * x)) for x in np.linspace(-0.5, 0.5, 9)], dark,
+                        opacity=0.5 * look.lines, soft=0.01, line=0.02)
+
+
 def _paint_mouth(canvas, p, s, look, deep):
     inner = np.concatenate([p[96:101], p[101:104]])
     canvas.fill(smooth(p[[84, *range(85, 91), 100, 99, 98, 97, 96]], True), look.lips * 0.88,
@@ -187,8 +197,6 @@ def _paint_mouth(canvas, p, s, look, deep):
     else:
         canvas.fill(smooth(0.5 * (p[96:101] + p[[96, 103, 102, 101, 100]]), False), deep,
                     line=0.028, soft=0.006, opacity=0.9)
-    for corner in (84, 90):
-        canvas.ellipse(p[corner], (0.025, 0.02), deep, opacity=0.6, soft=0.01)
 
 
 def _paint_eye(canvas, p, names, pupil, lid, look, deep, dark):
@@ -198,40 +206,48 @@ def _paint_eye(canvas, p, names, pupil, lid, look, deep, dark):
     size = 0.092
     canvas.fill(outline, white, soft=0.004)
     canvas.ellipse(p[pupil], (size, size), look.iris * 0.5, within=outline)
-    canvas.ellipse(p[pupil], (size * 0.82, size * 0.82), look.iris, within=outline, soft=0.008)
+    if canvas.scale > FINE:
+        canvas.ellipse(p[pupil], (size * 0.82, size * 0.82), look.iris, within=outline, soft=0.008)
     canvas.ellipse(p[pupil], (0.045, 0.045), (10, 9, 9), within=outline)
     canvas.ellipse(p[pupil] + (0.025, -0.03), (0.014, 0.014), (245, 245, 245), opacity=0.9 * lid,
                    within=outline)
     lash = deep * 0.45
     canvas.fill(smooth(upper - (0, 0.006), False), lash, line=0.03, soft=0.004, opacity=0.9)
-    canvas.fill(smooth(lower, False), deep, line=0.018, soft=0.006, opacity=0.6)
-    if lid > 0.4:
+    if canvas.scale > FINE:
+        canvas.fill(smooth(lower, False), deep, line=0.018, soft=0.006, opacity=0.6)
+    if canvas.scale > FINE and lid > 0.4:
         canvas.fill(smooth(upper - (0, 0.055), False), dark, line=0.02, soft=0.01, opacity=0.7)
 
 
 def _clothe(head, look):
     """Colours (rows, columns, 3) of the head's surface by turn and height, and the share of it
     that hair or hat cover."""
-    streaks = head.streaks[..., None]
-    colour = np.broadcast_to(look.skin, (head.rows, head.columns, 3)).copy()
-    colour *= 1 + 0.10 * (head.blotches[..., None] - 0.5)
-    colour *= 1 - 0.25 * head.ear[..., None] * np.float32((1, 0.9, 0.5))
-    below = np.clip((head.y - head.jaw_y) / 0.10, 0, 1)[..., None]
-    colour *= 1 - 0.5 * below * np.clip(1.3 - 0.7 * (head.y - head.jaw_y)[..., None], 0.4, 1)
+    below = np.clip((head.y - head.jaw_y) / 0.10, 0, 1)
+    light = (1 + 0.10 * (head.blotches - 0.5)) * (
+        1 - 0.5 * below * np.clip(1.3 - 0.7 * (head.y - head.jaw_y), 0.4, 1))
     if look.beard:
         size = np.abs(head.turn)
         mouth = np.hypot(head.turn / 0.33, (head.y - head.points[93, 1] + 0.08) / 0.30)
         line = 1.05 - 0.75 * np.clip((size - 0.35) / 0.5, 0, 1)
         beard = np.clip((head.y - line) / 0.25, 0, 1) * np.clip((0.98 - size) / 0.1, 0, 1)
-        beard *= np.clip((head.jaw_y + 0.15 - head.y) / 0.1, 0, 1) * np.clip((mouth - 0.8) * 3, 0, 1)
-        beard = look.beard * beard[..., None] * (0.75 + 0.25 * streaks)
-        colour += (look.hair - colour) * beard
-    hair = look.hair * (0.55 + 0.8 * streaks)
-    colour += (hair - colour) * head.hair_cover[..., None]
-    if head.hat:
-        hat = look.hat * (0.95 + 0.1 * streaks)
-        colour += (hat - colour) * head.hat_cover[..., None]
-    return colour, np.maximum(head.hair_cover, head.hat_cover)
+        beard *= np.clip((head.jaw_y + 0.15 - head.y) / 0.1, 0, 1)
+        beard *= np.clip((mouth - 0.8) * 3, 0, 1)
+        beard = np.float32(look.beard * beard * (0.75 + 0.25 * head.streaks))
+    planes = []  # channel by channel: numpy is slow along an axis of three
+    for skin, hair, hat, ear in zip(look.skin, look.hair, look.hat, (0.25, 0.22, 0.12)):
+        plane = skin * light * (1 - ear * head.ear)
+        if look.beard:
+            plane += (hair - plane) * beard
+        plane += (hair * (0.55 + 0.8 * head.streaks) - plane) * head.hair_cover
+        if head.hat:
+            plane += (hat * (0.95 + 0.1 * head.streaks) - plane) * head.hat_cover
+        planes.append(plane.astype(np.float32))
+    return cv2.merge(planes), np.maximum(head.hair_cover, head.hat_cover)
+
+
+def thrice(plane):
+    """(h, w) -> (h, w, 3): multiplying with that is quicker than broadcasting."""
+    return cv2.merge((plane, plane, plane))
 
 
 def _paint_glasses(colour, head, look, turned, place):
@@ -298,13 +314,14 @@ def render(head, look, turned, centre, unit, shape):
         return None
 
     surface, cover = _clothe(head, look)
-    colour = head._look_up(surface, turn, y)
+    colour = head.look_up(surface, turn, y)
     canvas = _paint_face(head, look, float(np.clip(scale, 20, 170)))
     at = (np.float32((x - LEFT) * canvas.scale - 0.5), np.float32((y - TOP) * canvas.scale - 0.5))
-    on = (z > 0) * (1 - head._look_up(cover, turn, y))
+    on = (z > 0) * (1 - head.look_up(cover, turn, y))
+    on = on.astype(np.float32)
     share = cv2.remap(canvas.opacity, *at, cv2.INTER_LINEAR, borderValue=0) * on
-    layer = cv2.remap(canvas.colour, *at, cv2.INTER_LINEAR, borderValue=0) * on[..., None]
-    colour = colour * (1 - share[..., None]) + layer
+    layer = cv2.remap(canvas.colour, *at, cv2.INTER_LINEAR, borderValue=0) * thrice(on)
+    colour = colour * thrice(1 - share) + layer
 
     # light: normals from the depth; smoothed, as the table's cells would show
     solid = np.where(met, depth, depth[met].min()).astype(np.float32)
@@ -312,13 +329,17 @@ def render(head, look, turned, centre, unit, shape):
         solid = cv2.GaussianBlur(solid, (0, 0), 0.022 * scale)
     slope_x = np.clip(cv2.Sobel(solid, cv2.CV_32F, 1, 0, scale=scale / 8), -3, 3)
     slope_y = np.clip(cv2.Sobel(solid, cv2.CV_32F, 0, 1, scale=scale / 8), -3, 3)
-    normal = np.stack([-slope_x, -slope_y, np.ones_like(solid)], axis=-1)
-    normal /= np.sqrt(1 + slope_x ** 2 + slope_y ** 2)[..., None]
-    facing = normal @ np.float32(look.light)
-    bright = look.ambient + (1 - look.ambient) * 1.25 * np.clip(0.25 + 0.8 * facing, 0, None)
-    half = np.float32(look.light + (0, 0, 1))
-    gloss = np.clip(normal @ (half / np.linalg.norm(half)), 0, 1) ** 24 * 22
-    colour = colour * bright[..., None] + gloss[..., None]
+    length = 1 / np.sqrt(1 + slope_x ** 2 + slope_y ** 2)
+
+    def facing(way):
+        """Cosine between the surface's normals and a direction."""
+        x, y, z = (float(c) for c in way / np.linalg.norm(way))
+        return (z - x * slope_x - y * slope_y) * length
+
+    direct = np.maximum(0.3 + facing(look.light), 0)
+    bright = look.ambient + (1 - look.ambient) * direct
+    gloss = np.maximum(facing(look.light + (0, 0, 1)), 0) ** 24 * 22
+    colour = colour * thrice(np.float32(bright)) + thrice(np.float32(gloss))
 
     if look.glasses:
         colour = np.ascontiguousarray(colour, np.float32)
@@ -328,10 +349,10 @@ def render(head, look, turned, centre, unit, shape):
     if fold == 1:
         opacity = np.minimum(opacity, cv2.GaussianBlur(opacity, (3, 3), 0) * 1.3)
     ear = np.tan(EAR_ANGLE) / (1 + np.tan(EAR_ANGLE))
-    face = (met & (np.abs(turn) < ear) & (y > head.shape.forehead) & (y < head.chin)) * np.float32(1)
-    colour = np.clip(colour, 0, 255) * opacity[..., None]
+    face = met & (np.abs(turn) < ear) & (y > head.shape.forehead) & (y < head.chin)
+    colour = np.clip(colour, 0, 255) * thrice(opacity)
 
     def reduced(image):
         return cv2.resize(image, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
 
-    return Sprite(x0, y0, reduced(colour), reduced(opacity), reduced(face))
+    return Sprite(x0, y0, reduced(colour), reduced(opacity), reduced(face.astype(np.float32)))

@@ -6,7 +6,7 @@ Pictures are (H, W, 3) uint8 BGR and are drawn on in place; rng is a numpy Gener
 import cv2
 import numpy as np
 
-from prepare_data.drawn_paint import SKIN
+from prepare_data.drawn_paint import SKIN, thrice
 
 AA = cv2.LINE_AA
 
@@ -31,14 +31,26 @@ def cloud(rng, height, width, coarsest=3):
     out = np.full(half[::-1], -0.33, np.float32)
     for level in range(5):
         noise = rng.random((coarsest << level,) * 2, dtype=np.float32)
-        out += cv2.resize(noise, half, interpolation=cv2.INTER_CUBIC) * np.float32(0.83 / 2 ** level)
+        noise *= np.float32(0.83 / 2 ** level)
+        out += cv2.resize(noise, half, interpolation=cv2.INTER_CUBIC)
     return cv2.resize(out, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def polygon(image, points, colour, shade=None):
-    """Fill a polygon (n, 2) of picture coordinates; `shade` (H, W) multiplies the colour."""
+def polygon(image, points, colour):
+    """Fill a polygon (n, 2) of picture coordinates."""
     points = np.round(np.asarray(points, float) * 16 - 8).astype(np.int32)
     cv2.fillPoly(image, [points], colour, AA, 4)
+
+
+def disc(image, x, y, wide, high, colour, angle=0.0, line=-1):
+    """An ellipse with radii wide, high in pixels; `line` is a width, -1 fills."""
+    cv2.ellipse(image, (int(x), int(y)), (max(1, int(wide)), max(1, int(high))), angle, 0, 360,
+                colour, line, AA)
+
+
+def stroke(image, start, end, colour, width):
+    (x1, y1), (x2, y2) = start, end
+    cv2.line(image, (int(x1), int(y1)), (int(x2), int(y2)), colour, max(1, int(width)), AA)
 
 
 # Backgrounds
@@ -52,9 +64,8 @@ def _plain(rng, image):
 
 
 def _clouds(rng, image):
-    a, b = np.float32(colour_near(rng)), np.float32(colour_near(rng))
-    image[:] = np.clip(a + (b - a) * cloud(rng, *image.shape[:2], int(rng.integers(2, 12)))[..., None],
-                       0, 255)
+    share = np.clip(cloud(rng, *image.shape[:2], int(rng.integers(2, 12))), 0, 1)
+    image[:] = cv2.merge([a + (b - a) * share for a, b in zip(colour_near(rng), colour_near(rng))])
 
 
 def _stripes(rng, image):
@@ -84,13 +95,11 @@ def _leaves(rng, image):
     _clouds(rng, image)
     height, width = image.shape[:2]
     green = np.array(colour_near(rng, (40, 110, 70), 35))
-    colours = [colour for bright in (0.4, 0.7, 1, 1.4) for colour in colours_near(rng, green * bright,
-                                                                                   14, 8)]
+    colours = sum((colours_near(rng, green * bright, 14, 8) for bright in (0.4, 0.7, 1, 1.4)), [])
     for x, y, size, thin, angle, tone in rng.random((int(rng.integers(150, 600)), 6)):
         size = 4 + 22 * size
-        cv2.ellipse(image, (int(x * width), int(y * height)),
-                    (int(size), int(size * (0.25 + 0.35 * thin)) + 1), 360 * angle, 0, 360,
-                    colours[int(tone * len(colours))], -1, AA)
+        disc(image, x * width, y * height, size, size * (0.25 + 0.35 * thin) + 1,
+             colours[int(tone * len(colours))], 360 * angle)
 
 
 def _town(rng, image):
@@ -119,13 +128,13 @@ def _room(rng, image):
     for _ in range(int(rng.integers(4, 14))):  # cupboards, pictures, tables, shelves, lamps
         x, y = int(rng.integers(-30, width)), int(rng.integers(0, height))
         wide, high = int(rng.integers(20, 200)), int(rng.integers(16, 160))
-        colour = colour_near(rng)
-        cv2.rectangle(image, (x, y), (x + wide, y + high), colour, -1)
-        cv2.rectangle(image, (x, y), (x + wide, y + high), colour_near(rng, np.array(colour) * 0.5, 8),
-                      int(rng.integers(1, 6)))
+        colour = np.array(colour_near(rng))
+        edge = colour_near(rng, colour * 0.5, 8)
+        cv2.rectangle(image, (x, y), (x + wide, y + high), tuple(colour), -1)
+        cv2.rectangle(image, (x, y), (x + wide, y + high), edge, int(rng.integers(1, 6)))
         for part in range(1, int(rng.integers(1, 6))):
             line = y + high * part // 6
-            cv2.line(image, (x, line), (x + wide, line), colour_near(rng, np.array(colour) * 0.6, 8), 2)
+            cv2.line(image, (x, line), (x + wide, line), edge, 2)
 
 
 def _clutter(rng, image):
@@ -153,21 +162,20 @@ def background(rng, height, width):
         BACKGROUNDS[rng.integers(len(BACKGROUNDS))](rng, image[cut:])
     if rng.random() < 0.7:  # unevenly lit
         light = 0.75 + 0.5 * cloud(rng, height, width, 2)
-        image[:] = np.clip(image * light[..., None], 0, 255)
+        image[:] = np.clip(image * thrice(light), 0, 255)
     return image
 
 
 # Things. Each is drawn around (x, y) with a radius of about r pixels.
 
-def _shaded(rng, image, x, y, radii, colour, angle=0.0):
+def _shaded(rng, image, x, y, wide, high, colour, angle=0.0):
     """A solid ellipse with light from one side, as a ball or a cheek has."""
-    cv2.ellipse(image, (x, y), radii, angle, 0, 360, tuple(0.6 * c for c in colour), -1, AA)
+    disc(image, x, y, wide, high, tuple(0.6 * c for c in colour), angle)
     dx, dy = rng.uniform(-0.25, 0.25, 2)
-    for share in (0.85, 0.65, 0.45, 0.25):
-        inner = tuple(max(1, int(r * share)) for r in radii)
+    for share in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2):
         bright = tuple(min(255.0, c * (1.25 - 0.6 * share)) for c in colour)
-        cv2.ellipse(image, (int(x + dx * radii[0] * (1 - share)), int(y + dy * radii[1] * (1 - share))),
-                    inner, angle, 0, 360, bright, -1, AA)
+        disc(image, x + dx * wide * (1 - share), y + dy * high * (1 - share), wide * share,
+             high * share, bright, angle)
 
 
 def _skin(rng):
@@ -175,47 +183,44 @@ def _skin(rng):
 
 
 def _ball(rng, image, x, y, r):
-    colour = colour_near(rng)
-    _shaded(rng, image, x, y, (r, r), colour)
+    _shaded(rng, image, x, y, r, r, colour_near(rng))
     for _ in range(int(rng.integers(0, 4))):
-        cv2.ellipse(image, (x, y), (r, max(1, int(r * rng.uniform(0.1, 0.9)))), rng.uniform(0, 180), 0,
-                    360, colour_near(rng), max(1, r // 12), AA)
+        disc(image, x, y, r, r * rng.uniform(0.1, 0.9), colour_near(rng), rng.uniform(0, 180),
+             max(1, r // 12))
 
 
 def _egg(rng, image, x, y, r):
     """A head's shape and colour, but no face: an egg, a knee, a bun."""
-    _shaded(rng, image, x, y, (max(1, int(r * 0.75)), r), _skin(rng), rng.uniform(-30, 30))
+    _shaded(rng, image, x, y, 0.75 * r, r, _skin(rng), rng.uniform(-30, 30))
+
+
+SPOTS = (((0.0, -0.45),), ((0.0, -0.45), (0.0, 0.1)), ((0.0, -0.45), (0.0, 0.1), (0.0, 0.55)),
+         ((-0.4, 0.5), (0.4, 0.5), (0.0, -0.45)))
 
 
 def _dotted(rng, image, x, y, r):
-    """A disc with two or three dark spots where no face has its eyes and mouth."""
-    _shaded(rng, image, x, y, (r, r), _skin(rng) if rng.random() < 0.6 else colour_near(rng))
-    for spot in ((0.0, -0.45), (0.0, 0.1), (0.0, 0.55))[:int(rng.integers(1, 4))] if rng.random() < 0.5 \
-            else ((-0.4, 0.5), (0.4, 0.5), (0.0, -0.45)):
-        cv2.circle(image, (int(x + spot[0] * r), int(y + spot[1] * r)), max(1, r // 8), (20, 20, 25),
-                   -1, AA)
+    """A disc with one to three dark spots where no face has its eyes and mouth."""
+    _shaded(rng, image, x, y, r, r, _skin(rng) if rng.random() < 0.6 else colour_near(rng))
+    for across, down in SPOTS[rng.integers(len(SPOTS))]:
+        disc(image, x + across * r, y + down * r, r / 8, r / 8, (20, 20, 25))
 
 
 def _flower(rng, image, x, y, r):
     colour, petals = colour_near(rng), int(rng.integers(5, 12))
     for angle in np.arange(petals) * 2 * np.pi / petals:
-        cv2.ellipse(image, (int(x + 0.6 * r * np.cos(angle)), int(y + 0.6 * r * np.sin(angle))),
-                    (max(1, int(r * 0.4)), max(1, int(r * 0.22))), np.degrees(angle), 0, 360,
-                    colour_near(rng, colour, 8), -1, AA)
-    cv2.circle(image, (x, y), max(1, int(r * 0.3)), colour_near(rng, (40, 180, 220)), -1, AA)
+        disc(image, x + 0.6 * r * np.cos(angle), y + 0.6 * r * np.sin(angle), 0.4 * r, 0.22 * r,
+             colour_near(rng, colour, 8), np.degrees(angle))
+    disc(image, x, y, 0.3 * r, 0.3 * r, colour_near(rng, (40, 180, 220)))
 
 
 def _clock(rng, image, x, y, r):
-    cv2.circle(image, (x, y), r, colour_near(rng), -1, AA)
-    cv2.circle(image, (x, y), max(1, int(r * 0.88)), colour_near(rng, (225, 225, 225)), -1, AA)
-    for angle in np.arange(12) * np.pi / 6:
+    disc(image, x, y, r, r, colour_near(rng))
+    disc(image, x, y, 0.88 * r, 0.88 * r, colour_near(rng, (225, 225, 225)))
+    hands = rng.uniform(0, 2 * np.pi, 2)
+    for angle, start, end in (*((a, 0.70, 0.82) for a in np.arange(12) * np.pi / 6),
+                              (hands[0], 0, 0.45), (hands[1], 0, 0.65)):
         way = np.array((np.cos(angle), np.sin(angle))) * r
-        a, b = way * 0.7 + (x, y), way * 0.82 + (x, y)
-        cv2.line(image, tuple(a.astype(int)), tuple(b.astype(int)), (20, 20, 20), max(1, r // 16), AA)
-    for length in (0.45, 0.65):
-        angle = rng.uniform(0, 2 * np.pi)
-        cv2.line(image, (x, y), (int(x + length * r * np.cos(angle)), int(y + length * r * np.sin(angle))),
-                 (20, 20, 20), max(1, r // 12), AA)
+        stroke(image, start * way + (x, y), end * way + (x, y), (20, 20, 20), r // 14)
 
 
 def _car(rng, image, x, y, r):
@@ -236,20 +241,18 @@ def _car(rng, image, x, y, r):
 
 def _hand(rng, image, x, y, r, colour=None):
     colour, angle = colour or _skin(rng), rng.uniform(-0.7, 0.7) + np.pi * (rng.random() < 0.2)
-    across, along = np.array((np.cos(angle), np.sin(angle))), np.array((np.sin(angle), -np.cos(angle)))
-    middle, thick = np.array((x, y), float), max(1, int(r * 0.27))
+    cos, sin = np.cos(angle), np.sin(angle)
 
-    def place(a, b):
-        return tuple(int(c) for c in middle + r * (a * across + b * along))
+    def place(across, along):
+        return x + r * (across * cos + along * sin), y + r * (across * sin - along * cos)
 
-    cv2.line(image, place(0, -1.6), place(0, -0.2), tuple(0.92 * c for c in colour), int(r * 0.6) + 1, AA)
-    cv2.ellipse(image, (x, y), (int(r * 0.48) + 1, int(r * 0.5) + 1), np.degrees(angle), 0, 360, colour,
-                -1, AA)
+    stroke(image, place(0, -1.6), place(0, -0.2), tuple(0.92 * c for c in colour), 0.6 * r)
+    disc(image, x, y, 0.5 * r, 0.52 * r, colour, np.degrees(angle))
     for finger, length in ((-0.39, 0.85), (-0.13, 1.0), (0.13, 0.97), (0.38, 0.78)):
         ends = place(finger * 0.85, 0.2), place(finger * 1.3, length)
-        cv2.line(image, *ends, tuple(0.7 * c for c in colour), thick, AA)
-        cv2.line(image, *ends, colour, max(1, int(thick * 0.8)), AA)
-    cv2.line(image, place(-0.35, -0.1), place(-0.8, 0.35), colour, thick, AA)
+        stroke(image, *ends, tuple(0.7 * c for c in colour), 0.27 * r)
+        stroke(image, *ends, colour, 0.21 * r)
+    stroke(image, place(-0.35, -0.1), place(-0.8, 0.35), colour, 0.25 * r)
 
 
 def _box(rng, image, x, y, r):
@@ -278,25 +281,27 @@ def cover(rng, image, x, y, radius, skin):
 def clothes(rng, image, neck, unit):
     """Draw shoulders below the neck's end (2,) of a head of this unit; their outline (n, 2)."""
     colour = np.array(colour_near(rng))
-    wide, drop = rng.uniform(2.0, 2.7), rng.uniform(0.5, 0.8)
-    outline = np.array([(-0.55, -0.25), (0.55, -0.25), (0.7, 0.1), (0.8 * wide, drop), (wide, drop + 0.7),
-                        (wide + 0.2, 7), (-wide - 0.2, 7), (-wide, drop + 0.7), (-0.8 * wide, drop),
-                        (-0.7, 0.1)]) * unit + neck
-    polygon(image, outline, tuple(colour))
     dark = tuple(float(c) for c in colour * 0.6)
+    wide, drop = rng.uniform(2.0, 2.7), rng.uniform(0.5, 0.8)
+
+    def patch(colour, *points):
+        outline = np.array(points) * unit + neck
+        polygon(image, outline, colour)
+        return outline
+
+    outline = patch(tuple(colour), (-0.55, -0.25), (0.55, -0.25), (0.7, 0.1), (0.8 * wide, drop),
+                    (wide, drop + 0.7), (wide + 0.2, 7), (-wide - 0.2, 7), (-wide, drop + 0.7),
+                    (-0.8 * wide, drop), (-0.7, 0.1))
     style = rng.random()
     if style < 0.3:  # a pattern of lines
         for y in np.arange(0.3, 6, rng.uniform(0.2, 0.6)):
             half = wide * min(1, 0.4 + y / 2)
-            polygon(image, np.array([(-half, y), (half, y), (half, y + 0.12), (-half, y + 0.12)]) * unit
-                    + neck, dark)
-    elif style < 0.6:  # a collar with shirt and tie
-        polygon(image, np.array([(-0.5, -0.1), (0.5, -0.1), (0, 1.8)]) * unit + neck, (230, 230, 230))
-        polygon(image, np.array([(-0.12, 0.4), (0.12, 0.4), (0.2, 1.5), (0, 1.7), (-0.2, 1.5)]) * unit
-                + neck, colour_near(rng))
-    for side in (-1, 1):  # arms
-        polygon(image, np.array([(side * wide * 0.78, 1.5), (side * wide * 0.82, 1.5),
-                                 (side * wide * 0.85, 7), (side * wide * 0.78, 7)]) * unit + neck, dark)
+            patch(dark, (-half, y), (half, y), (half, y + 0.12), (-half, y + 0.12))
+    elif style < 0.6:  # shirt and tie
+        patch((230, 230, 230), (-0.5, -0.1), (0.5, -0.1), (0, 1.8))
+        patch(colour_near(rng), (-0.12, 0.4), (0.12, 0.4), (0.2, 1.5), (0, 1.7), (-0.2, 1.5))
+    for arm in (-wide, wide):
+        patch(dark, (0.78 * arm, 1.5), (0.82 * arm, 1.5), (0.85 * arm, 7), (0.78 * arm, 7))
     return outline
 
 
@@ -325,10 +330,12 @@ def camera(rng, image, smallest):
         gain = rng.uniform(0.28, 0.55) if rng.random() < 0.7 else rng.uniform(1.3, 1.7)
         image, extreme = image * np.float32(gain), 1
     elif rng.random() < 0.5:
-        image = (image - 128) * np.float32(rng.uniform(0.6, 1.2)) + np.float32(rng.uniform(105, 150))
+        contrast, middle = rng.uniform(0.6, 1.2), rng.uniform(105, 150)
+        image = (image - 128) * np.float32(contrast) + np.float32(middle)
     if rng.random() < 0.12:
         image[:] = image.mean(axis=2, keepdims=True)
     noise = rng.choice([0.0, 2.0, 5.0, 10.0], p=[0.2, 0.4, 0.28, 0.12])
     if noise:
-        image += rng.standard_normal((*image.shape[:2], 1), dtype=np.float32) * np.float32(noise * min(1, gain))
+        grain = rng.standard_normal(image.shape[:2], dtype=np.float32)
+        image += thrice(grain * np.float32(noise * min(1, gain)))
     return np.clip(image, 0, 255, out=image).astype(np.uint8), blur, extreme

@@ -15,6 +15,7 @@ import time
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -226,7 +227,8 @@ def make_store(face_set, size, out, settings, workers=None):
                 "source": {"file": face_set.truth.name, "sha256": sha256(face_set.truth),
                            **face_set.counts}}
 
-    with ProcessPoolExecutor(workers) as pool:
+    # A fork of a process where OpenCV or MXNet has threads can hang: workers start afresh.
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         try:
             counts = store.write_store(out, size, chunks(pool),
                                        [a.path for a in face_set.annotations], facts)

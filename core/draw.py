@@ -1,0 +1,29 @@
+"""Boxes drawn on pictures."""
+import cv2
+import numpy as np
+
+GREEN, YELLOW, RED = (60, 220, 60), (40, 220, 250), (60, 60, 255)
+
+
+def boxes(picture, found, color, thickness=1, scores=None):
+    """Draw boxes (N, 4) on a picture in place, the score of each above it if given."""
+    for i, box in enumerate(np.round(found).astype(int)):
+        x1, y1, x2, y2 = box.tolist()
+        cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), color, thickness)
+        if scores is not None:
+            cv2.putText(picture, f"{scores[i]:.2f}", (x1, max(y1 - 3, 9)),
+                        cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1, cv2.LINE_AA)
+
+
+def grid(pictures, columns, cell, background=(40, 40, 40)):
+    """Pictures of any sizes, each fitted into a cell x cell square, as one picture."""
+    tiles = []
+    for picture in pictures:
+        scale = cell / max(picture.shape[:2])
+        size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
+        tile = np.full((cell, cell, 3), background, np.uint8)
+        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        tile[:small.shape[0], :small.shape[1]] = small
+        tiles.append(tile)
+    tiles += [np.full((cell, cell, 3), background, np.uint8)] * (-len(tiles) % columns)
+    return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])

@@ -1,0 +1,41 @@
+"""Runs a checkpoint with MXNet, on inputs of any size that the net can take."""
+from collections import OrderedDict
+
+from core.mxnet_import import mx
+
+BOUND_AT_MOST = 32  # input shapes kept ready
+
+
+class Predictor:
+    """A net of the zoo with its parameters, in test mode.
+
+    checkpoint -- core.checkpoint.Checkpoint; gpus -- CUDA device numbers, the first is used
+    """
+
+    def __init__(self, checkpoint, gpus=()):
+        self.spec = checkpoint.spec
+        self.symbol = checkpoint.symbol()
+        self.context = mx.gpu(gpus[0]) if gpus else mx.cpu()
+        self.arguments = {k: v.as_in_context(self.context)
+                          for k, v in checkpoint.arguments.items()}
+        self.auxiliary = {k: v.as_in_context(self.context)
+                          for k, v in checkpoint.auxiliary.items()}
+        self._bound = OrderedDict()
+
+    def __call__(self, data):
+        """data (N, 3, H, W) float32 -> the net's outputs as float32 arrays."""
+        if data.shape not in self._bound:
+            if len(self._bound) >= BOUND_AT_MOST:
+                self._bound.popitem(last=False)
+            inputs = {"data": mx.nd.zeros(data.shape, ctx=self.context), **self.arguments}
+            self._bound[data.shape] = self.symbol.bind(self.context, inputs, grad_req="null",
+                                                       aux_states=self.auxiliary)
+        self._bound.move_to_end(data.shape)
+        # Copied out at once: MXNet may refuse to slice an output that oneDNN has laid out.
+        return [out.asnumpy() for out in self._bound[data.shape].forward(is_train=False,
+                                                                         data=data)]
+
+    def maps(self, data):
+        """Face probabilities (h, w) and box offsets (4, h, w) of a Pnet on one picture."""
+        prob, offsets = self(data)[:2]
+        return prob[0, 1], offsets[0]

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Makes .venv in the repository with everything pinned in requirements.txt; does nothing when it
+# is there and up to date. `--gpu` takes mxnet-cu112 and its CUDA libraries in place of the CPU
+# wheel (untried: no machine with an NVIDIA card was at hand). PYTHON=... names an interpreter.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+
+requirements=$root/requirements.txt
+case "${1:-}" in
+    "") ;;
+    --gpu) requirements=$root/requirements-gpu.txt ;;
+    *) echo "error: unknown option $1: the only one is --gpu" >&2; exit 2 ;;
+esac
+
+# MXNet 1.9.1 needs NumPy below 2, which Python 3.13 does not have.
+fits='import sys, venv, ensurepip; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 12))'
+python=
+for candidate in ${PYTHON:-python3.11 python3.10 python3.12 python3.9 python3}; do
+    if "$candidate" -c "$fits" 2>/dev/null; then python=$candidate; break; fi
+done
+if [ -z "$python" ]; then
+    echo "error: no Python 3.9 to 3.12 with venv among: ${PYTHON:-python3.9 .. python3.12 python3}." \
+         "Install one, e.g. 'apt-get install python3 python3-venv' on Debian or Ubuntu, or name" \
+         "one: PYTHON=/path/to/python3.11 scripts/setup.sh" >&2
+    exit 2
+fi
+
+wanted=$(cat "$root"/requirements*.txt | cksum)" $(basename "$requirements")"
+stamp=$root/.venv/installed
+if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$root/.venv/bin/python" -c '' 2>/dev/null; then
+    # Without an option, the kind that was chosen before is kept.
+    exit 0
+fi
+echo "setting up $root/.venv with $("$python" --version)"
+rm -rf "$root/.venv"
+"$python" -m venv "$root/.venv"
+"$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+    -r "$requirements"
+"$root/.venv/bin/python" -m pip check --disable-pip-version-check
+echo "$wanted" > "$stamp"
