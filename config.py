@@ -37,7 +37,7 @@ config.samples.seed = 0
 config.loss = EasyDict()
 config.loss.cls = EasyDict(weight=1.0, ohem=0.7)
 # kind: l2, smooth_l1 or wing; beta, wing_w and wing_eps in units of the target (crop sides)
-config.loss.bbox = EasyDict(weight=0.5, ohem=0.7, kind="l2", beta=0.1, wing_w=0.04, wing_eps=0.008)
+config.loss.bbox = EasyDict(weight=2.0, ohem=0.7, kind="l2", beta=0.1, wing_w=0.04, wing_eps=0.008)
 config.loss.landmark = EasyDict(weight=1.0, ohem=1.0, kind="l2", beta=0.02, wing_w=0.04,
                                 wing_eps=0.008)
 
@@ -51,14 +51,16 @@ config.augment.noise = [1, 10]       # variances of the normal noise, a whole nu
 
 # --- training (core.train) ------------------------------------------------------------------
 config.train = EasyDict()
-config.train.batch = 1000
+config.train.batch = 256 
 config.train.mix = [1, 1, 3]         # positives : parts : negatives in a batch
 config.train.epochs = 16
-config.train.lr = 0.1                # for gradients averaged over the samples kept
+config.train.lr = 0.3                # for gradients averaged over the samples kept
+config.train.warmup = 300            # updates over which the rate rises to lr
 config.train.schedule = "cosine"     # cosine (to 0 over the epochs) or step
 config.train.lr_steps = [8, 14]      # step: epochs after which the rate is multiplied by lr_factor
 config.train.lr_factor = 0.1
 config.train.momentum = 0.9
+config.train.mine_from = 2           # epoch from which loss.*.ohem holds; all samples count before
 config.train.prelu_slope = 0.25      # where PReLU slopes start
 config.train.val_fraction = 0.1      # part of the pictures held out for validation
 config.train.weight_decay = 1e-5

@@ -19,7 +19,8 @@ TASKS = {"cls", "bbox"}  # what a store of samples teaches
 
 
 class Schedule(mx.lr_scheduler.LRScheduler):
-    """Learning rate of an update, counted from 1, from config.train and the steps of an epoch."""
+    """Learning rate of an update, counted from 1, from config.train and the steps of an epoch:
+    a straight rise over the first train.warmup updates, times cosine or steps."""
 
     def __init__(self, settings, steps):
         super().__init__(base_lr=settings.lr)
@@ -29,9 +30,10 @@ class Schedule(mx.lr_scheduler.LRScheduler):
 
     def __call__(self, num_update):
         settings, epochs = self.settings, (num_update - 1) / self.steps
+        peak = settings.lr * min(1, num_update / max(settings.warmup, 1))
         if settings.schedule == "cosine":
-            return settings.lr * 0.5 * (1 + math.cos(math.pi * min(epochs / settings.epochs, 1)))
-        return settings.lr * settings.lr_factor ** sum(epochs >= at for at in settings.lr_steps)
+            return peak * 0.5 * (1 + math.cos(math.pi * min(epochs / settings.epochs, 1)))
+        return peak * settings.lr_factor ** sum(epochs >= at for at in settings.lr_steps)
 
 
 class Run:
@@ -193,6 +195,15 @@ def _train_epoch(trainer, batches, epoch, settings, loss_weights):
             "waiting": waited / seconds}
 
 
+def losses_of_epoch(loss, train, epoch):
+    """config.loss as it holds in an epoch: without mining before train.mine_from. On a net that
+    knows nothing, the hardest negatives are those that look most like faces; learning from them
+    first hides what tells the rest apart, and nets this small stay on that plateau for long."""
+    if epoch >= train.mine_from:
+        return loss
+    return {task: {**options, "ohem": 1.0} for task, options in loss.items()}
+
+
 def describe(row, epochs):
     """A log row as one line."""
     train, val = row["train"], row["val"]
@@ -240,22 +251,28 @@ def train(net, options, store, out, settings=defaults):
     batches = Batches(store, training, settings.train, settings.augment)
     epochs = settings.train.epochs
 
+    def trainer_after(epoch):
+        """A Trainer with the state after `epoch`, and the losses of the next."""
+        if epoch:
+            start = checkpoint.load(checkpoint.paths(run.folder, spec.name, epoch)[1])
+        else:
+            start = checkpoint.initial(net, options, settings.train.seed,
+                                       settings.train.prelu_slope)
+        return Trainer(start, settings.train,
+                       losses_of_epoch(settings.loss, settings.train, epoch + 1), batches.steps,
+                       epoch * batches.steps, run.states_path(epoch) if epoch else None)
+
     if run.epoch:
-        _, params, _ = checkpoint.paths(run.folder, spec.name, run.epoch)
-        start = checkpoint.load(params)
-        states = run.states_path(run.epoch)
         print(f"{out}: going on after epoch {run.epoch}")
-    else:
-        start = checkpoint.initial(net, options, settings.train.seed, settings.train.prelu_slope)
-        states = None
-    trainer = Trainer(start, settings.train, settings.loss, batches.steps,
-                      run.epoch * batches.steps, states)
+    trainer = trainer_after(run.epoch)
     print(f"{spec.name}: {len(training):,} samples, {len(held_out):,} held out (whole pictures), "
           f"{batches.steps} steps of {settings.train.batch} an epoch, {epochs} epochs")
     board = _tensorboard(run.folder)
     started = time.perf_counter()
     params = checkpoint.paths(run.folder, spec.name, run.epoch)[1]
     for epoch in range(run.epoch + 1, epochs + 1):
+        if epoch == settings.train.mine_from and epoch > run.epoch + 1:
+            trainer = trainer_after(epoch - 1)
         figures = _train_epoch(trainer, batches, epoch, settings.train, settings.loss)
         row = {"epoch": epoch, "train": figures,
                "val": validate(trainer, store, held_out, settings.train.batch)}
