@@ -1,0 +1,312 @@
+"""The training heads against the rule written down once more in NumPy."""
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import symbols
+from config import config, override
+from core.console import Problem
+from core.mxnet_import import mx
+from symbols import losses
+
+TASKS = ("cls", "bbox", "landmark")
+WEIGHTS = {"cls": 1.0, "bbox": 0.5, "landmark": 2.0}
+
+
+def settings(ohem=0.7, kind="l2", **more):
+    """Losses with a part to keep and a kind of regression; `more` goes to both regressions."""
+    assigned = [f"loss.{task}.ohem={ohem}" for task in TASKS]
+    assigned += [f"loss.{task}.weight={weight}" for task, weight in WEIGHTS.items()]
+    for task in ("bbox", "landmark"):
+        assigned += [f"loss.{task}.{key}={value}" for key, value in {"kind": kind, **more}.items()]
+    return override(config, assigned).loss
+
+
+class Heads:
+    """The losses alone, on outputs given as numbers; names without label are those of a net
+    with nothing but points."""
+
+    def __init__(self, batch, loss, tasks=TASKS, maps=False):
+        tail = (1, 1) if maps else ()
+        sizes = {"cls": 2, "bbox": 4, "landmark": 10, "heatmap": 12}
+        shapes = {task: (batch, sizes[task], *tail) for task in tasks}
+        shapes.update({f"{task}_target": (batch, sizes[task]) for task in tasks if task != "cls"})
+        if "cls" in tasks:
+            shapes["label"] = (batch,)
+        symbol = losses.training_graph(None, {task: mx.sym.var(task) for task in tasks}, loss)
+        self.tasks = tasks
+        self.executor = symbol.simple_bind(mx.cpu(), grad_req="write", **shapes)
+        self.names = [name[:-len("_output")] for name in symbol.list_outputs()]
+
+    def __call__(self, **values):
+        """(outputs by name, gradients by task)"""
+        for name, value in values.items():
+            self.executor.arg_dict[name][:] = value
+        outputs = self.executor.forward(is_train=True)
+        self.executor.backward()
+        return (dict(zip(self.names, (out.asnumpy() for out in outputs))),
+                {task: self.executor.grad_dict[task].asnumpy() for task in self.tasks})
+
+
+# ---- the rule in NumPy ---------------------------------------------------------------------
+
+def kept_count(valid, ohem):
+    """floor(ohem * n) in exact numbers, one at least if there is any."""
+    return max(int(Fraction(str(ohem)) * valid), min(valid, 1))
+
+
+def mine(loss, valid, ohem):
+    """The samples with the largest losses among the valid ones."""
+    count = kept_count(int(valid.sum()), ohem)
+    order = sorted(np.flatnonzero(valid), key=lambda i: -loss[i])
+    keep = np.zeros(len(loss), bool)
+    keep[order[:count]] = True
+    return keep, count
+
+
+def cross_entropy(scores, label):
+    """Loss by sample and its gradient; the numbers at labels other than 0 and 1 are not used."""
+    scores = scores.astype(np.float64)
+    prob = np.exp(scores - scores.max(axis=1, keepdims=True))
+    prob /= prob.sum(axis=1, keepdims=True)
+    face = (label == 1)[:, None] == np.array([[False, True]])
+    return -np.log((prob * face).sum(axis=1)), prob - face, prob
+
+
+def regression(difference, kind, beta=None, wing_w=None, wing_eps=None):
+    """Loss by coordinate and its gradient."""
+    d = difference.astype(np.float64)
+    size = np.abs(d)
+    if kind == "l2":
+        return d ** 2, 2 * d
+    if kind == "smooth_l1":
+        return (np.where(size < beta, d ** 2 / (2 * beta), size - beta / 2),
+                np.where(size < beta, d / beta, np.sign(d)))
+    shift = wing_w - wing_w * np.log(1 + wing_w / wing_eps)
+    return (np.where(size < wing_w, wing_w * np.log(1 + size / wing_eps), size - shift),
+            np.where(size < wing_w, wing_w / (wing_eps + size), 1) * np.sign(d))
+
+
+def batch_of(rng, label):
+    count = len(label)
+    values = {"cls": rng.normal(0, 2, (count, 2)), "bbox": rng.normal(0, 0.3, (count, 4)),
+              "landmark": rng.normal(0.5, 0.3, (count, 10)), "label": label,
+              "bbox_target": rng.normal(0, 0.3, (count, 4)),
+              "landmark_target": rng.uniform(0, 1, (count, 10))}
+    return {key: value.astype(np.float32) for key, value in values.items()}
+
+
+def check(outputs, gradients, values, loss, maps=False):
+    label = values["label"]
+    valid = {"cls": (label == 0) | (label == 1), "bbox": (label == 1) | (label == -1),
+             "landmark": label == -2}
+    for task in TASKS:
+        if task == "cls":
+            each, over_each, prob = cross_entropy(values["cls"], label)
+            assert np.allclose(outputs["cls_prob"], prob, atol=1e-6)
+        else:
+            points, over_points = regression(values[task] - values[f"{task}_target"], "l2")
+            each, over_each = points.sum(axis=1), over_points
+            assert np.array_equal(outputs[f"{task}_pred"], values[task])
+        keep, count = mine(each, valid[task], loss[task].ohem)
+        weight = WEIGHTS[task] / max(count, 1)
+        got = outputs[f"{task}_loss"]
+        assert got.shape == (1,) and np.isclose(got[0], weight * each[keep].sum(), rtol=1e-5)
+        # by their losses: which of two equal samples is kept is all the same
+        mask = outputs[f"{task}_keep"]
+        assert set(np.unique(mask)) <= {0, 1} and mask.sum() == count
+        assert np.allclose(np.sort(each[mask == 1]), np.sort(each[keep]), rtol=1e-5)
+        gradient = gradients[task].reshape(over_each.shape)
+        assert np.allclose(gradient, weight * keep[:, None] * over_each, rtol=1e-4, atol=1e-7)
+        assert np.all(gradient[~keep] == 0)
+
+
+# ---- mining --------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("ohem", [0.7, 1.0, 0.3])
+def test_mining_with_random_labels(ohem):
+    rng = np.random.default_rng(1)
+    loss = settings(ohem)
+    for batch in range(1, 41):
+        heads = Heads(batch, loss)
+        for _ in range(3):
+            values = batch_of(rng, rng.choice([1, 0, -1, -2], batch))
+            check(*heads(**values), values, loss)
+
+
+@pytest.mark.parametrize("kinds", [(1,), (0,), (-1,), (-2,), (1, 0), (-1, -2), (1, -1, 0)])
+def test_mining_where_a_kind_is_missing(kinds):
+    """Batches of one kind make n every number from 1 to 40, among them those whose 0.7 n is
+    whole and would be cut to one less in binary: 10, 20, 30."""
+    rng = np.random.default_rng(2)
+    loss = settings(0.7)
+    for batch in range(1, 41):
+        values = batch_of(rng, np.resize(kinds, batch))
+        check(*Heads(batch, loss)(**values), values, loss)
+
+
+@pytest.mark.parametrize("task, label", [("cls", -1), ("cls", -2), ("bbox", 0), ("bbox", -2),
+                                         ("landmark", 1), ("landmark", 0), ("landmark", -1)])
+@pytest.mark.parametrize("ohem", [0.7, 1.0])
+def test_no_valid_sample_gives_exactly_nothing(task, label, ohem):
+    values = batch_of(np.random.default_rng(3), np.full(6, label))
+    outputs, gradients = Heads(6, settings(ohem))(**values)
+    assert outputs[f"{task}_loss"].tolist() == [0]
+    assert np.all(outputs[f"{task}_keep"] == 0)
+    assert np.all(gradients[task] == 0)  # NaN would not be
+
+
+def test_scores_far_from_certain_stay_finite():
+    """A softmax that is wrong for sure: its loss is the difference of the scores, not infinite."""
+    values = batch_of(np.random.default_rng(4), np.array([1, 0]))
+    values["cls"] = np.array([[200, -200], [-300, 300]], np.float32)
+    outputs, gradients = Heads(2, settings(1.0))(**values)
+    assert np.isclose(outputs["cls_loss"][0], (400 + 600) / 2)
+    assert np.allclose(gradients["cls"], [[0.5, -0.5], [-0.5, 0.5]])
+
+
+def test_equal_losses_keep_the_right_number():
+    """Ties: any of them, but as many as the rule says."""
+    values = batch_of(np.random.default_rng(5), np.full(10, 0))
+    values["cls"][:] = [0.5, -0.5]
+    outputs, _ = Heads(10, settings(0.7))(**values)
+    assert outputs["cls_keep"].sum() == 7
+    assert np.isclose(outputs["cls_loss"][0], np.log(1 + np.exp(-1)), rtol=1e-5)
+
+
+def test_outputs_of_fully_convolutional_nets():
+    """(N, C, 1, 1) in, the same numbers out."""
+    values = batch_of(np.random.default_rng(6), np.array([1, 0, -1, -2, 0, 1, -1]))
+    loss = settings(0.7)
+    maps = {key: value[:, :, None, None] if key in TASKS else value
+            for key, value in values.items()}
+    check(*Heads(7, loss, maps=True)(**maps), values, loss)
+
+
+@pytest.mark.parametrize("task", ["landmark", "heatmap"])
+def test_without_classes_every_sample_counts(task):
+    """A net of points has no label, and heat maps go by the settings of landmarks."""
+    rng = np.random.default_rng(7)
+    size = 10 if task == "landmark" else 12
+    values = {task: rng.normal(0, 1, (9, size)), f"{task}_target": rng.normal(0, 1, (9, size))}
+    outputs, gradients = Heads(9, settings(0.3), tasks=(task,))(**values)
+    difference = values[task] - values[f"{task}_target"]
+    each = (difference ** 2).sum(axis=1)
+    keep, count = mine(each, np.ones(9, bool), 0.3)
+    assert count == 2 and outputs[f"{task}_keep"].astype(bool).tolist() == keep.tolist()
+    assert np.isclose(outputs[f"{task}_loss"][0], 2.0 * each[keep].mean(), rtol=1e-5)
+    assert np.allclose(gradients[task], 2.0 / count * keep[:, None] * 2 * difference, rtol=1e-4)
+
+
+# ---- kinds of regression -------------------------------------------------------------------
+
+KINDS = [("l2", {}), ("smooth_l1", {"beta": 0.1}), ("smooth_l1", {"beta": 0.5}),
+         ("smooth_l1", {"beta": 2.0}), ("wing", {"wing_w": 0.04, "wing_eps": 0.008}),
+         ("wing", {"wing_w": 0.3, "wing_eps": 0.1})]
+
+
+def slopes(differences, kind, options):
+    """Value and gradient of the box loss at each difference, one sample each."""
+    count = len(differences)
+    values = batch_of(np.random.default_rng(8), np.full(count, 1))
+    values["bbox_target"][:] = 0
+    values["bbox"][:] = 0  # the other three coordinates add nothing
+    values["bbox"][:, 2] = differences
+    loss = settings(1.0, kind, **options)
+    alone = Heads(1, loss)
+    each = []
+    for i in range(count):
+        outputs, gradients = alone(**{key: value[i:i + 1] for key, value in values.items()})
+        assert np.all(gradients["bbox"][0, [0, 1, 3]] == 0)
+        each.append((outputs["bbox_loss"][0] / WEIGHTS["bbox"],
+                     gradients["bbox"][0, 2] / WEIGHTS["bbox"]))
+    return np.array(each).T
+
+
+@pytest.mark.parametrize("kind, options", KINDS)
+def test_regression_kinds(kind, options):
+    kink = options.get("beta", options.get("wing_w", 0.1))
+    at = np.array([0, 0.1, 0.5, 0.99, 0.9999, 1.0001, 1.01, 1.5, 4]) * kink
+    at = np.concatenate([-at[:0:-1], at, [-1.7, 1.7, 3]]).astype(np.float32)
+    value, gradient = slopes(at, kind, options)
+    want, want_gradient = regression(at, kind, **options)
+    assert np.allclose(value, want, rtol=1e-4, atol=1e-7)
+    assert np.allclose(gradient, want_gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind, options", KINDS)
+def test_gradients_of_regression_by_finite_differences(kind, options):
+    """The gradient is that of the values, on both sides of the kinks (0 and where the formula
+    changes), and the values do not jump there."""
+    kink = options.get("beta", options.get("wing_w", 0.1))
+    step = 0.004 * kink
+    at = np.array([-2, -1.02, -0.98, -0.3, -0.02, 0.02, 0.3, 0.98, 1.02, 2]) * kink
+    up, _ = slopes(at + step, kind, options)
+    down, _ = slopes(at - step, kind, options)
+    _, gradient = slopes(at, kind, options)
+    assert np.allclose((up - down) / (2 * step), gradient, rtol=0.01, atol=1e-3 * kink)
+    (below, above), _ = slopes(np.array([1 - 1e-5, 1 + 1e-5]) * kink, kind, options)
+    assert abs(above - below) < 1e-3 * below
+    _, (below, above) = slopes(np.array([1 - 1e-5, 1 + 1e-5]) * kink, kind, options)
+    if kind == "smooth_l1":
+        assert abs(above - below) < 1e-3
+    if kind == "wing":  # the published loss has a bend here
+        assert np.isclose(below, kink / (kink + options["wing_eps"]), rtol=1e-3)
+        assert above == 1
+
+
+def test_coordinates_add_up():
+    """A sample's loss is the sum over its coordinates, each on its own branch."""
+    loss = settings(1.0, "wing", wing_w=0.3, wing_eps=0.1)
+    values = batch_of(np.random.default_rng(9), np.array([-2, 1, -2]))
+    outputs, gradients = Heads(3, loss)(**values)
+    each, over_each = regression(values["landmark"] - values["landmark_target"], "wing",
+                                 wing_w=0.3, wing_eps=0.1)
+    assert np.isclose(outputs["landmark_loss"][0], 2.0 * each[[0, 2]].sum() / 2, rtol=1e-4)
+    assert np.allclose(gradients["landmark"][[0, 2]], over_each[[0, 2]], rtol=1e-3)
+
+
+# ---- settings ------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name, assignment, says", [
+    ("Rnet_v1", "loss.bbox.kind=l1", "loss.bbox.kind is 'l1'.*l2, smooth_l1, wing"),
+    ("Lnet_v1", "loss.landmark.kind=", "loss.landmark.kind"),
+    ("L14_heatmap", "loss.landmark.kind=huber", "huber"),
+    ("Rnet_v1", "loss.cls.ohem=0", "loss.cls.ohem is 0"),
+    ("Rnet_v1", "loss.bbox.ohem=1.01", "loss.bbox.ohem is 1.01"),
+    ("Lnet_v1", "loss.landmark.ohem=-0.5", "loss.landmark.ohem")])
+def test_settings_that_can_not_be(name, assignment, says):
+    with pytest.raises(Problem, match=says):
+        symbols.build(name, "train", loss=override(config, [assignment]).loss)
+
+
+@pytest.mark.parametrize("kind", ["l2", "smooth_l1", "wing"])
+@pytest.mark.parametrize("ohem", [0.7, 1.0])
+def test_no_python_operator(kind, ohem):
+    """Whatever the settings: MXNet alone computes the losses."""
+    for name, landmark in (("Onet_v1", True), ("L14_heatmap", False), ("Pnet12", True)):
+        text = symbols.build(name, "train", landmark=landmark, loss=settings(ohem, kind)).tojson()
+        assert "MakeLoss" in text and "Custom" not in text and "_Native" not in text
+
+
+# ---- in a net ------------------------------------------------------------------------------
+
+def test_only_landmark_samples_pull_the_landmark_head():
+    """The reference pulled the points of every other sample towards 0."""
+    values = batch_of(np.random.default_rng(10), np.array([1, -2, 0, -1, -2, 0]))
+    _, gradients = Heads(6, settings(1.0))(**values)
+    assert (gradients["landmark"] != 0).any(axis=1).tolist() == [False, True, False, False, True,
+                                                                 False]
+    symbol = symbols.build("Onet48", "train", landmark=True)
+    executor = symbol.simple_bind(mx.cpu(), grad_req="write", data=(4, 3, 48, 48), label=(4,),
+                                  bbox_target=(4, 4), landmark_target=(4, 10))
+    rng = np.random.default_rng(11)
+    for array in executor.arg_dict.values():
+        array[:] = rng.normal(0, 0.1, array.shape)
+    for label, pulled in (([1, 0, -1, 0], False), ([1, 0, -1, -2], True)):
+        executor.arg_dict["label"][:] = label
+        executor.forward(is_train=True)
+        executor.backward()
+        assert (executor.grad_dict["fc4_weight"].asnumpy() != 0).any() == pulled
+        assert (executor.grad_dict["fc2_weight"].asnumpy() != 0).any()

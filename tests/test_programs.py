@@ -1,0 +1,202 @@
+"""The programs as a user meets them: the main job, help, bad input, set-up."""
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core.console import program
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = ("core.flops", "core.train", "core.evaluate", "core.pipeline", "core.bench",
+            "prepare_data.samples", "prepare_data.drawn")
+
+
+def python(module, *arguments, **options):
+    return subprocess.run([sys.executable, "-m", module, *map(str, arguments)], cwd=ROOT,
+                          capture_output=True, text=True, **options)
+
+
+def one_line(status, errors, *says):
+    """A run failed, with one line on stderr that says all of `says`."""
+    lines = errors.strip().splitlines()
+    assert status == 2, errors
+    assert len(lines) == 1 and lines[0].startswith("error: "), errors
+    for text in says:
+        assert text in lines[0], lines[0]
+
+
+@pytest.fixture
+def fails(capsys):
+    """Runs a program in this process, which saves its start, and expects one line."""
+    def run(module, *arguments, says):
+        main = importlib.import_module(module).main
+        with pytest.raises(SystemExit) as stopped:
+            program(main, [str(a) for a in arguments])
+        one_line(stopped.value.code, capsys.readouterr().err, *says)
+    return run
+
+
+@pytest.mark.parametrize("module", PROGRAMS)
+def test_help(module, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(module).main(["--help"])
+    printed = capsys.readouterr().out
+    assert stopped.value.code == 0 and "usage: " in printed
+    assert len(printed.splitlines()) > 5
+
+
+@pytest.fixture(scope="module")
+def main_job(tmp_path_factory):
+    """The main job without data, made small."""
+    out = tmp_path_factory.mktemp("main") / "out"
+    arguments = ("--out", out, "--pictures", 30, "train.epochs=2", "train.batch=100")
+    return out, arguments, python("core.pipeline", *arguments)
+
+
+def test_main_job_leaves_what_it_names(main_job):
+    out, _, result = main_job
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    for made in summary["made"].values():
+        assert Path(made).is_file() and made in result.stdout
+    assert 0 <= summary["recall"] <= 1
+    assert f"held-out pictures {summary['recall']:.3f}" in result.stdout
+    assert summary["figures"]["pictures"] == 6
+
+
+def test_main_job_again_only_measures(main_job):
+    out, arguments, _ = main_job
+    made = {p: p.stat().st_mtime_ns for p in out.rglob("*.npy")}
+    result = python("core.pipeline", *arguments)
+    assert result.returncode == 0 and result.stdout.count("there already") == 2
+    assert "epoch 1/" not in result.stdout
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*.npy")} == made
+
+
+def test_data_without_val_is_measured_on_held_out_pictures(main_job, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(main_job[0] / "drawn", data)
+    (data / "wider_face_split" / "wider_face_val_bbx_gt.txt").unlink()
+    result = python("core.pipeline", "--data", data, "--out", tmp_path / "out", "train.epochs=1",
+                    "train.batch=100", "train.val_fraction=0.25")
+    assert result.returncode == 0, result.stderr
+    assert "measured on the 6 training pictures held out" in result.stdout
+
+
+def test_other_settings_in_the_same_folder(main_job, fails):
+    out, arguments, _ = main_job
+    fails("core.pipeline", *arguments, "samples.seed=5", says=["samples20", "other settings"])
+
+
+@pytest.mark.parametrize("module, arguments, says", [
+    ("core.pipeline", ["--data", "nowhere"], ["nowhere", "is not there"]),
+    ("core.pipeline", ["--net", "Pnet20_v9"], ["Pnet20_v9", "near: Pnet20_v"]),
+    ("core.pipeline", ["--net", "Rnet_v1"], ["Rnet_v1 takes crops"]),
+    ("core.pipeline", ["train.epoch=3"], ["no setting 'train.epoch'", "train.epochs"]),
+    ("core.pipeline", ["train.epochs=many"], ["train.epochs=many", "a whole number"]),
+    ("prepare_data.samples", ["--data", "nowhere", "--size", "20", "--out", "x"], ["nowhere"]),
+    ("core.train", ["--net", "Pnet20_v1", "--data", "nowhere", "--out", "x"],
+     ["nowhere is no store"]),
+    ("core.train", ["--net", "Pnet21", "--data", "nowhere", "--out", "x"], ["Pnet21", "near"]),
+    ("core.evaluate", ["--pnet", "nowhere.params", "--data", "tests", "--out", "x"],
+     ["no pictures for val"]),
+    ("core.flops", ["--net", "nothing"], ["no net is called 'nothing'"]),
+])
+def test_bad_input_is_one_line(module, arguments, says, tmp_path, fails):
+    arguments = [str(tmp_path / a) if a == "nowhere" else a for a in arguments]
+    if module == "core.pipeline":
+        arguments += ["--out", str(tmp_path / "out")]
+    fails(module, *arguments, says=says)
+    assert not (ROOT / "x").exists()
+
+
+def test_wrong_size_and_existing_store(main_job, tmp_path, fails):
+    data = main_job[0] / "drawn"
+    fails("prepare_data.samples", "--data", data, "--size", 21, "--out", tmp_path / "s",
+          says=["--size 21"])
+    fails("prepare_data.samples", "--data", data, "--size", 24, "--out", data,
+          says=["is there already"])
+
+
+def test_checkpoint_of_crops_makes_no_proposals(main_job, tmp_path, fails):
+    from core import checkpoint
+    rnet = checkpoint.initial("Rnet_v1", {}, 0, 0.25)
+    checkpoint.save(tmp_path, rnet, 1, {})
+    fails("core.evaluate", "--pnet", tmp_path, "--data", main_job[0] / "drawn", "--out",
+          tmp_path / "e", says=["Rnet_v1, which takes crops"])
+
+
+def test_ctrl_c_while_sampling_leaves_nothing_and_says_so(main_job, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prepare_data.samples", "--data", str(main_job[0] / "drawn"),
+         "--size", "48", "--out", str(tmp_path / "store"), "samples.base_num=40"], cwd=ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    for line in process.stdout:
+        if line.startswith("expected"):
+            break
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip().splitlines()[-1].startswith("stopped: ")
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_is_one_line(main_job, tmp_path):
+    """A file system of a few kilobytes, where the system lets us have one; else a file-size
+    limit, which fails the same writes."""
+    limit = ["bash", "-c", "trap '' XFSZ; ulimit -f 200; exec \"$@\"", "-"]
+    result = subprocess.run(
+        [*limit, sys.executable, "-m", "prepare_data.samples", "--data",
+         str(main_job[0] / "drawn"), "--size", "20", "--out", str(tmp_path / "store")],
+        cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.strip().splitlines()[-1].startswith("error: File too large")
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A copy of what set-up needs, with a .venv that looks finished if `stamp` is right."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    for name in ("requirements.txt", "requirements-gpu.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def setup(clone, *arguments, **environment):
+    return subprocess.run(["bash", clone / "scripts" / "setup.sh", *arguments], text=True,
+                          capture_output=True, env={**os.environ, **environment})
+
+
+def test_setup_without_a_fitting_python(clone):
+    result = setup(clone, PYTHON="/bin/false")
+    one_line(result.returncode, result.stderr, "no Python 3.9 to 3.12", "apt-get install", "/bin/false")
+    assert not (clone / ".venv").exists()
+
+
+def test_setup_refuses_unknown_options(clone):
+    result = setup(clone, "--cuda")
+    one_line(result.returncode, result.stderr, "unknown option --cuda")
+
+
+def test_setup_does_nothing_when_nothing_changed():
+    """The environment these tests run in, if it is the project's own, is not touched."""
+    stamp = ROOT / ".venv" / "installed"
+    before = stamp.stat().st_mtime_ns if stamp.exists() else None
+    if before is None:
+        assert "VIRTUAL_ENV" in os.environ or sys.prefix != str(ROOT / ".venv")
+        return
+    start = time.perf_counter()
+    result = setup(ROOT)
+    assert result.returncode == 0 and not result.stdout
+    assert stamp.stat().st_mtime_ns == before and time.perf_counter() - start < 5
