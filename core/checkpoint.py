@@ -55,8 +55,13 @@ def save(folder, checkpoint, epoch, facts):
     symbol_path, params_path, manifest_path = paths(folder, net.name, epoch)
     write_text(symbol_path, checkpoint.symbol().tojson())
     with whole_file(params_path) as part:
-        mx.nd.save(str(part), {**{f"arg:{k}": v for k, v in checkpoint.arguments.items()},
-                               **{f"aux:{k}": v for k, v in checkpoint.auxiliary.items()}})
+        try:
+            mx.nd.save(str(part), {**{f"arg:{k}": v for k, v in checkpoint.arguments.items()},
+                                   **{f"aux:{k}": v for k, v in checkpoint.auxiliary.items()}})
+            mx.nd.load(str(part))  # MXNet may not notice that a disk is full
+        except mx.base.MXNetError:
+            raise Problem(f"{params_path} can't be written whole: is the disk full? Free some "
+                          "space and run the same command again") from None
     write_json(manifest_path, {
         "net": net.name, "options": checkpoint.options, "epoch": epoch,
         "input": {"size": net.size, "order": "BGR", "layout": "NCHW", **config.input},

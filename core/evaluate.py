@@ -17,7 +17,7 @@ from config import config, override
 from core import cascade, checkpoint, draw, metrics
 from core import picture as pictures
 from core.console import Problem, Progress, program
-from core.files import whole_file, write_json
+from core.files import write_json
 from core.mxnet_backend import Predictor
 from prepare_data import wider
 
@@ -114,8 +114,7 @@ def draw_details(details, path, count, iou):
         kept = cascade.geometry.nms(boxes[sure], scores[sure], DRAWN_NMS)
         draw.boxes(picture, boxes[sure][kept] * scale, draw.GREEN, 1, scores[sure][kept])
         drawn.append(picture)
-    with whole_file(path) as part:
-        cv2.imwrite(str(part), draw.grid(drawn, DRAWN_COLUMNS, DRAWN_CELL))
+    pictures.write(path, draw.grid(drawn, DRAWN_COLUMNS, DRAWN_CELL))
 
 
 def evaluate(pnet, face_set, out, settings, drawn=20):

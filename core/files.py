@@ -2,6 +2,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -52,8 +53,19 @@ def write_text(path, text):
         part.write_text(text)
 
 
+def to_json(value, **options):
+    """JSON text; NaN, which JSON has not, becomes null."""
+    def known(part):
+        if isinstance(part, dict):
+            return {key: known(inner) for key, inner in part.items()}
+        if isinstance(part, (list, tuple)):
+            return [known(inner) for inner in part]
+        return None if isinstance(part, float) and math.isnan(part) else part
+    return json.dumps(known(value), allow_nan=False, **options)
+
+
 def write_json(path, value):
-    write_text(path, json.dumps(value, indent=1) + "\n")
+    write_text(path, to_json(value, indent=1) + "\n")
 
 
 def read_json(path):

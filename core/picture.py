@@ -7,6 +7,7 @@ import numpy as np
 
 from config import config
 from core.console import Problem
+from core.files import whole_file
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -40,6 +41,15 @@ def decode(data, name="picture"):
     if picture is None:
         raise BrokenPicture(f"{name}: no picture that OpenCV can read, or a truncated one")
     return picture
+
+
+def write(path, picture):
+    """Write a picture to a file, by the suffix of its name, whole or not at all. Raises OSError
+    (cv2.imwrite says nothing of a full disk)."""
+    path = Path(path)
+    _, data = cv2.imencode(path.suffix, picture)
+    with whole_file(path) as part:
+        part.write_bytes(data.tobytes())
 
 
 def resize(picture, width, height):

@@ -1,4 +1,5 @@
 """Curves and other figures as pictures."""
+import math
 import os
 
 from core.files import whole_file
@@ -25,7 +26,8 @@ def curves(log, path, title):
     epochs = [row["epoch"] for row in log]
     for axis, (name, unit, lines) in zip(axes, PANELS):
         for part, key, legend in lines:
-            axis.plot(epochs, [row[part][key] for row in log], label=legend,
+            values = [math.nan if row[part][key] is None else row[part][key] for row in log]
+            axis.plot(epochs, values, label=legend,
                       marker="o" if len(log) < 2 else None)
         axis.set(title=name, xlabel="epoch", ylabel=unit)
         axis.grid(alpha=0.3)

@@ -10,7 +10,7 @@ import symbols
 from config import config as defaults
 from core import checkpoint, metrics, plots
 from core.console import Problem, clock
-from core.files import read_json, sha256, whole_file, write_json, write_text
+from core.files import read_json, sha256, to_json, whole_file, write_json, write_text
 from core.loader import Batches, plain_batches, prefetched, split_by_picture
 from core.mxnet_import import mx
 from symbols import zoo
@@ -78,7 +78,7 @@ class Run:
     def record(self, figures):
         """Add an epoch's figures to the log and draw the curves."""
         self.log.append(figures)
-        write_text(self.log_path, "".join(json.dumps(row) + "\n" for row in self.log))
+        write_text(self.log_path, "".join(to_json(row) + "\n" for row in self.log))
         plots.curves(self.log, self.folder / "curves.png", title=self.net)
 
 

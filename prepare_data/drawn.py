@@ -7,17 +7,16 @@ boxes and 5, 68 and 106 points, in WIDER's layout and in the landmark lists' for
 Picture i of seed s depends on s and i alone: the number of processes changes no byte.
 """
 import argparse
-import multiprocessing
-import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from core import parallel
 from core.console import Problem, Progress, program
 from core.files import whole_folder
+from core.picture import read, write
 from prepare_data import drawn_scene as scene
 from prepare_data.drawn_face import HAIR, HATS, SUBSETS, Head, random_shape, rotation
 from prepare_data.drawn_paint import random_look, render, thrice
@@ -192,14 +191,10 @@ def draw_picture(seed, index):
     return image, faces
 
 
-def _draw_files(folder, seed, indexes, val_fraction):
+def _draw_files(task):
     """Draw and write some pictures: a list of (split, path relative to folder, faces)."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the processes share the cores
-    try:
-        return [_draw_file(Path(folder), seed, index, val_fraction) for index in indexes]
-    finally:
-        cv2.setNumThreads(threads)
+    folder, seed, indexes, val_fraction = task
+    return [_draw_file(Path(folder), seed, index, val_fraction) for index in indexes]
 
 
 def _draw_file(folder, seed, index, val_fraction):
@@ -209,8 +204,8 @@ def _draw_file(folder, seed, index, val_fraction):
     path = f"WIDER_{split}/images/{event}/{event.replace('--', '_')}_{index:05d}.jpg"
     quality = int(np.random.default_rng([seed, index, 1]).integers(55, 97))
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(folder / path), image, [cv2.IMWRITE_JPEG_QUALITY, quality]):
-        raise OSError(f"could not write {folder / path}")
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    (folder / path).write_bytes(data.tobytes())  # cv2.imwrite says nothing of a full disk
     return split, path, faces
 
 
@@ -249,7 +244,7 @@ def _mosaic(folder, pictures):
     sheet = np.full((rows * cell, columns * cell, 3), 40, np.uint8)
     chosen = np.unique(np.linspace(0, len(pictures) - 1, columns * rows).round().astype(int))
     for place, (path, faces) in enumerate(pictures[i] for i in chosen):
-        image = cv2.imread(str(folder / path))
+        image = read(folder / path)
         scale = cell / max(image.shape[:2])
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         for face in faces:
@@ -263,7 +258,7 @@ def _mosaic(folder, pictures):
                     cv2.circle(image, (x, y), 14, (0, 255, 255), -1, cv2.LINE_AA, 4)
         top, left = place // columns * cell, place % columns * cell
         sheet[top:top + image.shape[0], left:left + image.shape[1]] = image[:cell, :cell]
-    cv2.imwrite(str(folder / "mosaic.jpg"), sheet)
+    write(folder / "mosaic.png", sheet)
 
 
 def draw_sample_set(out, count=500, val_fraction=0.2, seed=0, workers=None):
@@ -274,13 +269,17 @@ def draw_sample_set(out, count=500, val_fraction=0.2, seed=0, workers=None):
     """
     if count < 1 or not 0 <= val_fraction <= 1:
         raise Problem("the sample set needs at least one picture and a share between 0 and 1")
-    workers = workers or os.cpu_count() or 1
+    workers = workers or parallel.cores()
     with whole_folder(out) as folder:
         for name in ("WIDER_train/images", "WIDER_val/images", "wider_face_split", "landmarks"):
             (folder / name).mkdir(parents=True)
         tasks = [(str(folder), seed, range(start, min(start + CHUNK, count)), val_fraction)
                  for start in range(0, count, CHUNK)]
-        done = _run(tasks, min(workers, len(tasks)), count)
+        progress, done = Progress(count, "pictures"), []
+        for chunk in parallel.in_order(_draw_files, tasks, min(workers, len(tasks))):
+            done += chunk
+            progress.step(len(chunk))
+        progress.close()
         summary = {}
         for split in ("train", "val"):
             pictures = [(path, faces) for where, path, faces in done if where == split]
@@ -290,30 +289,6 @@ def draw_sample_set(out, count=500, val_fraction=0.2, seed=0, workers=None):
                               "faces": sum(len(faces) for _, faces in pictures)}
         _mosaic(folder, [(path, faces) for _, path, faces in done])
     return summary
-
-
-def _run(tasks, workers, count):
-    """The pictures of all tasks, in order."""
-    progress = Progress(count, "pictures")
-    results = [None] * len(tasks)
-    if workers == 1:
-        for number, task in enumerate(tasks):
-            results[number] = _draw_files(*task)
-            progress.step(len(task[2]))
-    else:
-        # fresh processes: a fork of one in which OpenCV or MXNet has threads may hang
-        fresh = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=fresh) as pool:
-            numbers = {pool.submit(_draw_files, *task): i for i, task in enumerate(tasks)}
-            try:
-                for future in as_completed(numbers):
-                    results[numbers[future]] = future.result()
-                    progress.step(len(results[numbers[future]]))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-    progress.close()
-    return [picture for chunk in results for picture in chunk]
 
 
 def main(argv):
@@ -332,7 +307,7 @@ def main(argv):
     for split, counts in summary.items():
         print(f"{split}: {counts['pictures']:,} pictures, {counts['faces']:,} faces, "
               f"{counts['landmark_faces']:,} of them with points")
-    print(f"see {Path(options.out) / 'mosaic.jpg'}")
+    print(f"see {Path(options.out) / 'mosaic.png'}")
 
 
 if __name__ == "__main__":

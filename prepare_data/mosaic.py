@@ -3,7 +3,7 @@ import cv2
 import numpy as np
 
 from core import boxes as geometry
-from core.files import whole_file
+from core import picture as pictures
 from prepare_data.store import KINDS
 
 TILE = 72        # side a sample is drawn at, pixels
@@ -44,5 +44,4 @@ def draw(store, path, seed=0):
                     cv2.FONT_HERSHEY_SIMPLEX, 0.55, WHITE, 1, cv2.LINE_AA)
         bands.append(title)
         bands.extend(np.hstack(tiles[row * COLUMNS:(row + 1) * COLUMNS]) for row in range(ROWS))
-    with whole_file(path) as part:
-        cv2.imwrite(str(part), np.vstack(bands))
+    pictures.write(path, np.vstack(bands))

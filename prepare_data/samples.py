@@ -9,20 +9,16 @@ faces there are kept; offsets keep their precision; negatives keep clear of boxe
 and what is drawn for a picture depends on the seed and the picture's path alone.
 """
 import argparse
-import os
 import shutil
 import time
 import zlib
-from concurrent.futures import ProcessPoolExecutor
-from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from config import config, override
 from core import boxes as geometry
+from core import parallel
 from core import picture as pictures
 from core.console import Problem, Progress, clock, program
 from core.files import sha256
@@ -155,7 +151,6 @@ def _chunk(size, index, crops=(), labels=(), offsets=(), squares=()):
 
 
 def _job(arguments):
-    cv2.setNumThreads(1)  # the processes share the cores already
     images, jobs, size, settings = arguments
     return [cut(images, annotation, index, size, settings) for index, annotation in jobs]
 
@@ -173,15 +168,6 @@ def _estimate(face_set, size, settings, workers):
     return samples, samples * store.sample_bytes(size), seconds * scale / workers
 
 
-def _in_order(pool, jobs, ahead):
-    """pool.map that holds no more than `ahead` results that nobody has taken."""
-    jobs = iter(jobs)
-    waiting = [pool.submit(_job, job) for job in islice(jobs, ahead)]
-    while waiting:
-        yield waiting.pop(0).result()
-        waiting.extend(pool.submit(_job, job) for job in islice(jobs, 1))
-
-
 def make_store(face_set, size, out, settings, workers=None):
     """Cut the samples of a FaceSet into a store at `out`; prints an estimate, progress and what
     it made, and draws `out`/mosaic.png. Returns counts by kind.
@@ -193,7 +179,7 @@ def make_store(face_set, size, out, settings, workers=None):
     out = Path(out)
     if out.exists():
         raise Problem(f"{out} is there already: remove it or choose another folder")
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or parallel.cores()
     print(face_set.describe())
     samples, size_bytes, seconds = _estimate(face_set, size, settings, workers)
     print(f"expected: {samples:,} samples of {size} px, {size_bytes / 1e6:,.0f} MB, "
@@ -210,8 +196,8 @@ def make_store(face_set, size, out, settings, workers=None):
     skipped, progress = [], Progress(len(numbered), "pictures")
     used = [0]
 
-    def chunks(pool):
-        for results in _in_order(pool, jobs, ahead=4 * workers):
+    def chunks():
+        for results in parallel.in_order(_job, jobs, workers):
             for chunk, reason in results:
                 used[0] += reason is None
                 if reason:
@@ -227,14 +213,7 @@ def make_store(face_set, size, out, settings, workers=None):
                 "source": {"file": face_set.truth.name, "sha256": sha256(face_set.truth),
                            **face_set.counts}}
 
-    # A fork of a process where OpenCV or MXNet has threads can hang: workers start afresh.
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        try:
-            counts = store.write_store(out, size, chunks(pool),
-                                       [a.path for a in face_set.annotations], facts)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    counts = store.write_store(out, size, chunks(), [a.path for a in face_set.annotations], facts)
     for reason in skipped[:10]:
         print(f"skipped {reason}")
     if len(skipped) > 10:

@@ -5,12 +5,19 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
-requirements=$root/requirements.txt
+stamp=$root/.venv/installed
+requirements=requirements.txt
 case "${1:-}" in
-    "") ;;
-    --gpu) requirements=$root/requirements-gpu.txt ;;
+    "") # keep the kind that was chosen before
+        if grep -qs gpu "$stamp"; then requirements=requirements-gpu.txt; fi ;;
+    --gpu) requirements=requirements-gpu.txt ;;
     *) echo "error: unknown option $1: the only one is --gpu" >&2; exit 2 ;;
 esac
+
+wanted="$requirements $(cksum < "$root/$requirements")"
+if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$root/.venv/bin/python" -c '' 2>/dev/null; then
+    exit 0
+fi
 
 # MXNet 1.9.1 needs NumPy below 2, which Python 3.13 does not have.
 fits='import sys, venv, ensurepip; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 12))'
@@ -25,16 +32,10 @@ if [ -z "$python" ]; then
     exit 2
 fi
 
-wanted=$(cat "$root"/requirements*.txt | cksum)" $(basename "$requirements")"
-stamp=$root/.venv/installed
-if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$root/.venv/bin/python" -c '' 2>/dev/null; then
-    # Without an option, the kind that was chosen before is kept.
-    exit 0
-fi
 echo "setting up $root/.venv with $("$python" --version)"
 rm -rf "$root/.venv"
 "$python" -m venv "$root/.venv"
 "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
-    -r "$requirements"
+    -r "$root/$requirements"
 "$root/.venv/bin/python" -m pip check --disable-pip-version-check
 echo "$wanted" > "$stamp"

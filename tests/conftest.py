@@ -1,5 +1,30 @@
-"""Set before MXNet is imported: its threads wait asleep, not spinning. The nets of these tests
-take microseconds, and spinning threads make them fifty times slower on a machine that is busy."""
+"""Drawn pictures and a store of samples, made once for all tests.
+
+OMP_WAIT_POLICY is set before MXNet is imported, so that its threads wait asleep, not spinning:
+the nets of these tests take microseconds, and spinning threads make them fifty times slower on a
+machine that is busy.
+"""
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import pytest
+
+from config import config
+from prepare_data import drawn, samples, wider
+
+
+@pytest.fixture(scope="session")
+def drawn_set(tmp_path_factory):
+    """Folder of a small sample set in WIDER's layout: 24 pictures to train on, 6 to measure."""
+    out = tmp_path_factory.mktemp("sets") / "drawn"
+    drawn.draw_sample_set(out, count=30, seed=3)
+    return out
+
+
+@pytest.fixture(scope="session")
+def store20(drawn_set, tmp_path_factory):
+    """Path of a store of 20 pixel samples cut out of drawn_set."""
+    out = tmp_path_factory.mktemp("stores") / "20"
+    samples.make_store(wider.open_set(drawn_set, "train"), 20, out, config.samples, workers=1)
+    return out

@@ -136,12 +136,12 @@ def test_checkpoint_of_crops_makes_no_proposals(main_job, tmp_path, fails):
 def test_ctrl_c_while_sampling_leaves_nothing_and_says_so(main_job, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "prepare_data.samples", "--data", str(main_job[0] / "drawn"),
-         "--size", "48", "--out", str(tmp_path / "store"), "samples.base_num=40"], cwd=ROOT,
+         "--size", "48", "--out", str(tmp_path / "store"), "samples.base_num=8"], cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     for line in process.stdout:
         if line.startswith("expected"):
             break
-    time.sleep(1)
+    time.sleep(0.5)  # while the workers start
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -1,0 +1,82 @@
+"""Overrides of the defaults: typed, checked, and on a copy."""
+import copy
+
+import pytest
+
+from config import config, override
+from core.console import Problem
+
+
+@pytest.mark.parametrize("assignment, value", [
+    ("train.epochs=8", 8), ("train.lr=0.05", 0.05), ("train.lr=1e-3", 0.001),
+    ("train.lr=1", 1.0), ("train.schedule=step", "step"), ("augment.flip=False", False),
+    ("train.mix=1,2,4", [1, 2, 4]), ("train.mix=[3, 1, 1]", [3, 1, 1]),
+    ("train.gpus=0", [0]), ("train.gpus=0,1", [0, 1]), ("train.gpus=[]", []),
+    ("augment.brightness=0.5,1", [0.5, 1]), ("loss.bbox.kind=wing", "wing"),
+    ("loss.landmark.weight=0", 0.0), ("samples.seed=-1", -1),
+    ("train.schedule=a=b", "a=b")])  # only the first = is the sign's
+def test_values_take_the_type_of_the_default(assignment, value):
+    node = override(config, [assignment])
+    for part in assignment.split("=")[0].split("."):
+        node = node[part]
+    assert node == value and type(node) is type(value)
+
+
+@pytest.mark.parametrize("assignment, kind", [
+    ("train.epochs=2.5", "a whole number"), ("train.epochs=many", "a whole number"),
+    ("train.epochs=True", "a whole number"), ("train.epochs=", "a whole number"),
+    ("train.lr=fast", "a number"), ("train.lr=1,2", "a number"), ("train.lr=None", "a number"),
+    ("augment.flip=1", "True or False"), ("augment.flip=yes", "True or False"),
+    ("train.mix=a,b", "numbers like"), ("train.mix=True", "numbers like"),
+    ("train.mix=False", "numbers like"), ("train.mix=1,True", "numbers like"),
+    ("train.mix='1'", "numbers like"), ("train.lr=__import__('os')", "a number")])
+def test_values_of_another_type(assignment, kind):
+    key = assignment.split("=")[0]
+    with pytest.raises(Problem) as caught:
+        override(config, [assignment])
+    assert str(caught.value).startswith(f"{key}=") and kind in str(caught.value)
+
+
+@pytest.mark.parametrize("key, near", [
+    ("train.epoch", "train.epochs"), ("train.learn", "train.lr"),
+    ("loss.box.weight", "loss.bbox.weight"), ("epochs", "train.epochs"),
+    ("detect.treshold", "detect.threshold")])
+def test_unknown_keys_bring_the_near_ones(key, near):
+    with pytest.raises(Problem) as caught:
+        override(config, [f"{key}=1"])
+    text = str(caught.value)
+    assert repr(key) in text and near in text.split("near: ")[1].split(", ")
+
+
+@pytest.mark.parametrize("key", ["qqqq", "train", "loss.bbox", ""])
+def test_what_is_no_setting(key):
+    """A section is none, or it could be overwritten with a number."""
+    with pytest.raises(Problem, match="there is no setting"):
+        override(config, [f"{key}=1"])
+
+
+def test_an_assignment_needs_its_sign():
+    with pytest.raises(Problem, match="section.key=value"):
+        override(config, ["train.epochs"])
+
+
+def test_the_original_stays():
+    before = copy.deepcopy(config)
+    changed = override(config, ["train.mix=9,9,9", "loss.bbox.weight=7", "train.epochs=3"])
+    changed.train.mix.append(5)
+    changed.input.mean = 0
+    assert config == before and changed != before
+
+
+def test_the_last_assignment_wins():
+    changed = override(config, ["train.epochs=8", "train.lr=0.5", "train.epochs=9"])
+    assert (changed.train.epochs, changed.train.lr) == (9, 0.5)
+
+
+def test_all_else_is_kept():
+    changed = override(config, ["train.epochs=99"])
+    assert changed.train.pop("epochs") == 99
+    rest = copy.deepcopy(config)
+    rest.train.pop("epochs")
+    assert changed == rest
+    assert override(config, []) == config
