@@ -124,7 +124,8 @@ def nets_that_fit(arguments, auxiliary):
                 options["points"] = bias[0] // 2
             if expected_shapes(name, options) == have:
                 fitting.append((name, options))
-    return fitting
+    # Lnet_v2 with 106 points is Lnet106_v2: the name that needs no option is the right one.
+    return [fit for fit in fitting if "points" not in fit[1]] or fitting
 
 
 def describe(net, options):
@@ -171,7 +172,7 @@ def load(path, net=None, **options):
     if manifest.get("sha256", None) not in (None, sha256(path)):
         raise Problem(f"{path} is not the file that {manifest_path.name} was written for: its "
                       "content has changed since")
-    if net is None and manifest:
+    if net is None and "net" in manifest:
         net, options = manifest["net"], manifest["options"]
     if net is None:
         fitting = nets_that_fit(arguments, auxiliary)

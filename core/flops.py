@@ -104,8 +104,7 @@ def graph(symbol, data_shape):
         if node["op"] == "null":
             continue
         sources = [index for index, *_ in node["inputs"]]
-        first = nodes[sources[0]]
-        merged = (node["op"] == "BatchNorm" and first["op"] in MERGING
+        merged = (node["op"] == "BatchNorm" and nodes[sources[0]]["op"] in MERGING
                   and readers[sources[0]] == 1 and sources[0] not in heads)
         weight = (shapes[nodes[sources[1]]["name"]] if node["op"] in MERGING else ())
         operators.append(Node(
@@ -192,19 +191,22 @@ def record(name, base=None, points=None, landmark=False, size=None):
     net = spec(name, landmark)
     shape = resolve(net, base, points)
     width, height = size or net.table_input
-    budget = count_net(name, base, points, landmark, size)
-    comparable = (width, height) == net.table_input and shape.points == (net.points or 0)
-    return {
-        "net": net.name, "base": shape.base if net.base else None,
-        "points": shape.points if any(h.task != "bbox" and h.task != "cls"
-                                      for h in net.heads) else None,
-        "landmark": landmark,
-        "input": f"{width}x{height}", "params": budget.params, "macs": budget.macs,
-        "budget_m": round(budget.budget / M, 6), "budget_bbox_m": round(budget.budget_bbox / M, 6),
-        "published_m": (net.published.get(shape.base if net.base else None)
-                        if comparable else None),
-        "published_with_bbox": net.published_with_bbox,
-    }
+    base = shape.base if net.base else None
+    comparable = (width, height) == net.table_input and (not shape.points
+                                                         or shape.points == net.points)
+    return _record(net.name, f"{width}x{height}", count_net(name, base, points, landmark, size),
+                   base=base, points=shape.points or None, landmark=landmark,
+                   published_m=net.published.get(base) if comparable else None,
+                   published_with_bbox=net.published_with_bbox)
+
+
+def _record(net, size, budget, base=None, points=None, landmark=False, published_m=None,
+            published_with_bbox=False):
+    return {"net": net, "base": base, "points": points, "landmark": landmark, "input": size,
+            "params": budget.params, "macs": budget.macs,
+            "budget_m": round(budget.budget / M, 6),
+            "budget_bbox_m": round(budget.budget_bbox / M, 6),
+            "published_m": published_m, "published_with_bbox": published_with_bbox}
 
 
 def table():
@@ -258,7 +260,7 @@ def _show(title, budget):
 
 def _size(text):
     width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
+    if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise Problem(f"--input {text}: write WIDTHxHEIGHT in pixels, like 320x240")
     return int(width), int(height)
 
@@ -290,10 +292,7 @@ def main(argv):
             raise Problem("--symbol goes with --input WIDTHxHEIGHT, which it needs, and --json")
         budget = count(_load_symbol(args.symbol), *size)
         if args.json:
-            print(json.dumps([{
-                "net": args.symbol, "base": None, "input": args.input, "params": budget.params,
-                "macs": budget.macs, "budget_m": round(budget.budget / M, 6),
-                "budget_bbox_m": round(budget.budget_bbox / M, 6), "published_m": None}]))
+            print(json.dumps([_record(args.symbol, args.input, budget)], indent=1))
         else:
             _show(f"{args.symbol} at {args.input}", budget)
         return

@@ -3,7 +3,7 @@ import numpy as np
 
 from core import boxes as geometry
 
-HARD_PART = 0.7  # the published accuracies are over the hardest 70 % of the samples
+HARD_TENTHS = 7  # the published accuracies are over the hardest 70 % of the samples
 
 
 def classification(prob, label):
@@ -17,7 +17,7 @@ def classification(prob, label):
     prob, face = prob[known].astype(np.float64), label[known] == 1
     right = (prob >= 0.5) == face
     loss = -np.log(np.maximum(np.where(face, prob, 1 - prob), 1e-14))
-    hardest = np.argsort(-loss, kind="stable")[:int(HARD_PART * len(loss))]
+    hardest = np.argsort(-loss, kind="stable")[:HARD_TENTHS * len(loss) // 10]
     found = (prob >= 0.5) & face
     return {"cls_loss": _mean(loss), "accuracy": _mean(right),
             "accuracy_hard": _mean(right[hardest]),

@@ -1,5 +1,6 @@
 """Turns a row of the zoo's tables into a symbol."""
 from dataclasses import dataclass
+from numbers import Integral
 
 from core.console import Problem
 from core.mxnet_import import mx
@@ -57,12 +58,14 @@ class Shape:
 
 def resolve(net, base=None, points=None):
     """Check options against a net and fill in its defaults. Raises Problem."""
-    for option, value, default in (("base", base, net.base), ("points", points, net.points)):
-        if value is not None and default is None:
-            raise Problem(f"{net.name} has no option {option}")
-        if value is not None and (value != int(value) or value < 1):
+    has_points = any(head.task in ("landmark", "heatmap") for head in net.heads)
+    for option, value, known in (("base", base, net.base), ("points", points, has_points)):
+        if value is not None and not known:
+            hint = " without landmark=True" if option == "points" and net.points else ""
+            raise Problem(f"{net.name} has no option {option}{hint}")
+        if value is not None and (not isinstance(value, Integral) or value < 1):
             raise Problem(f"{option} is {value}: it must be a whole number from 1")
-    return Shape(base or net.base or 1, points or net.points or 0)
+    return Shape(base or net.base or 1, (points or net.points) if has_points else 0)
 
 
 def _head_outputs(head, shape):

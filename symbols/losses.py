@@ -25,7 +25,7 @@ from core.console import Problem
 from core.mxnet_import import mx
 
 CLASSES = 2
-# floor(part * n) in float32 falls one short where part * n is whole but rounds down: 0.7 * 30.
+# floor(part * n) in float32 falls one short where part * n is whole but rounds down: 0.65 * 180.
 FLOOR_SLACK = 1e-4
 
 
@@ -104,6 +104,9 @@ def training_graph(net, outputs, loss=None):
 
     Inputs beside data: label (N,) where there is a cls head, bbox_target (N, 4),
     landmark_target (N, 2 * points) or heatmap_target.
+
+    Bind it with gradients, to predict too: without (grad_req="null") MXNet 1.9.1 fuses
+    convolutions and ReLUs in a way that gives wrong values, unless MXNET_SUBGRAPH_BACKEND=NONE.
     """
     if loss is None:
         from config import config

@@ -88,33 +88,35 @@ def test_prelu_keeps_zero_and_its_sides():
 
 @pytest.mark.parametrize("convolution, tail", [(True, (1, 1)), (False, (1, 1)), (False, ())])
 def test_prelu_before_two_heads(convolution, tail):
-    """As in every Pnet, Rnet and Onet. Here MXNet's LeakyReLU multiplies the gradient of the
-    slopes by the slopes; NumPy says what it must be."""
-    layers = Blocks(train=True)
-    middle = layers.prelu(signed(mx.sym.var("x")), "act", CHANNELS)
+    """As in every Pnet, Rnet and Onet, with a layer in front as there. Here MXNet's LeakyReLU
+    multiplies the gradient of the slopes by the slopes; NumPy says what it must be."""
+    layers, x = Blocks(train=True), signed(mx.sym.var("x"))
+    before = layers.conv(x, "c", CHANNELS, 1) if tail else layers.dense(x, "c", CHANNELS)
+    middle = layers.prelu(before, "act", CHANNELS)
     outputs = [layers.head(middle, name, size, convolution).signed(1)
                for name, size in (("a", 2), ("b", 4))]
-    x = normal(8, CHANNELS, *tail)
     kernel = (1, 1) if convolution else ()
-    values = {"x": x, "act_gamma": GAMMAS,
+    values = {"x": normal(8, 3, *tail), "act_gamma": GAMMAS,
+              "c_weight": normal(CHANNELS, 3, *tail), "c_bias": normal(CHANNELS),
               "a_weight": normal(2, CHANNELS, *kernel), "a_bias": normal(2),
               "b_weight": normal(4, CHANNELS, *kernel), "b_bias": normal(4)}
-    out_tail = (1, 1) if convolution else ()
-    heads = [normal(8, 2, *out_tail, seed=2), normal(8, 4, *out_tail, seed=3)]
+    heads = [normal(8, 2, *kernel, seed=2), normal(8, 4, *kernel, seed=3)]
     out, gradients, _ = run(outputs, values, heads)
 
-    y = prelu(x, GAMMAS).reshape(8, CHANNELS)
-    over_y = 0
+    data, first = values["x"].reshape(8, 3), values["c_weight"].reshape(CHANNELS, 3)
+    under = data @ first.T + values["c_bias"]
+    y, over_y = prelu(under, GAMMAS), 0
     for name, value, head in zip("ab", out, heads):
         weight, head = values[f"{name}_weight"].reshape(-1, CHANNELS), head.reshape(8, -1)
         close(value.reshape(8, -1), y @ weight.T + values[f"{name}_bias"])
         close(gradients[f"{name}_weight"].reshape(weight.shape), head.T @ y)
         close(gradients[f"{name}_bias"], head.sum(axis=0))
         over_y = over_y + head @ weight
-    over_x, over_gamma = prelu_gradients(x, GAMMAS, over_y.reshape(x.shape))
-    close(gradients["x"], over_x)
+    over_under, over_gamma = prelu_gradients(under, GAMMAS, over_y)
     close(gradients["act_gamma"], over_gamma)
     assert np.allclose(gradients["act_gamma"], over_gamma, rtol=1e-4, atol=1e-4)
+    close(gradients["c_weight"].reshape(first.shape), over_under.T @ data)
+    close(gradients["x"].reshape(data.shape), over_under @ first)
 
 
 def test_prelu_before_two_convolutions_and_an_addition():

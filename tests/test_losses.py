@@ -138,12 +138,20 @@ def test_mining_with_random_labels(ohem):
 @pytest.mark.parametrize("kinds", [(1,), (0,), (-1,), (-2,), (1, 0), (-1, -2), (1, -1, 0)])
 def test_mining_where_a_kind_is_missing(kinds):
     """Batches of one kind make n every number from 1 to 40, among them those whose 0.7 n is
-    whole and would be cut to one less in binary: 10, 20, 30."""
+    whole: 10, 20, 30, 40."""
     rng = np.random.default_rng(2)
     loss = settings(0.7)
     for batch in range(1, 41):
         values = batch_of(rng, np.resize(kinds, batch))
         check(*Heads(batch, loss)(**values), values, loss)
+
+
+@pytest.mark.parametrize("batch, kept", [(180, 117), (340, 221), (680, 442)])
+def test_whole_parts_are_not_cut_in_binary(batch, kept):
+    """0.65 n is whole here, and a little less in single precision."""
+    values = batch_of(np.random.default_rng(12), np.zeros(batch))
+    outputs, _ = Heads(batch, settings(0.65))(**values)
+    assert outputs["cls_keep"].sum() == kept
 
 
 @pytest.mark.parametrize("task, label", [("cls", -1), ("cls", -2), ("bbox", 0), ("bbox", -2),
