@@ -18,7 +18,6 @@ a while and would take the cores from the other's.
 import argparse
 import ast
 import json
-import os
 import platform
 import statistics
 import tempfile
@@ -40,6 +39,7 @@ from core import checkpoint
 from core.console import Problem, program
 from core.loader import Batches, prefetched
 from core.mxnet_import import mx
+from core.parallel import cores
 from prepare_data.store import Store, write_store
 
 BATCH = {"Pnet": 1000, "Rnet": 1000, "Onet": 500, "Lnet": 100}  # by family
@@ -185,7 +185,7 @@ def torch_step(net):
     """As mxnet_step, in PyTorch, layer by layer after the nodes of the MXNet graph."""
     import torch
     from torch.nn import functional as F
-    torch.set_num_threads(_cores())
+    torch.set_num_threads(cores())
     start, graph = _initial(net), json.loads(raw_graph(net).tojson())
 
     def tensor(array):
@@ -403,16 +403,12 @@ def bench_load(side, rounds, crops=CROPS, size=LOAD_BATCH, seconds=SECONDS):
                     "target": WAITING_TARGET, "met": share <= WAITING_TARGET}]
 
 
-def _cores():
-    return len(os.sched_getaffinity(0))
-
-
 def machine(torch=False):
     """What the figures were measured on. Raises Problem when PyTorch is asked for and missing."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    facts = {"cpu": models[0] if models else platform.machine(), "cores": _cores(),
+    facts = {"cpu": models[0] if models else platform.machine(), "cores": cores(),
              "python": platform.python_version(), "mxnet": mx.__version__, "numpy": np.__version__}
     if torch:
         try:

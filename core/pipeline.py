@@ -22,6 +22,9 @@ from symbols import spec
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_PICTURES = 500
+# The sample set is small, so it is gone through more often. Settings on the command line come
+# after these.
+SAMPLE_SETTINGS = ["train.epochs=20"]
 
 
 def _step(number, total, title):
@@ -117,7 +120,7 @@ def main(argv):
                         help="size of the drawn sample set (default: %(default)s)")
     parser.add_argument("settings", nargs="*", metavar="section.key=value")
     args = parser.parse_args(argv)
-    settings = override(config, args.settings)
+    settings = override(config, [*([] if args.data else SAMPLE_SETTINGS), *args.settings])
     name = Path(args.data).resolve().name if args.data else "drawn"
     out = args.out or ROOT / "runs" / f"{args.net}-{name}"
     show(run(args.net, args.data, out, settings, args.pictures))

@@ -157,9 +157,10 @@ def test_nets_that_fit(net, options):
 
 
 def test_nets_that_fit_are_few():
-    """Nets of one trunk under two names, with the number of points as an option, are one net to
-    a parameter file; others are told apart."""
-    for net, options, count in (("Lnet106_v2", {"base": 16}, 2), ("Lnet106_96_v3", {}, 1),
+    """A trunk that has two names, told apart by the number of points alone, goes by the name
+    whose own number it is; with another number either name is right."""
+    for net, options, count in (("Lnet106_v2", {"base": 16}, 1), ("Lnet_v2", {}, 1),
+                                ("Lnet_v2", {"points": 68}, 2), ("Lnet106_96_v3", {}, 1),
                                 ("Onet_v3", {"landmark": True}, 3), ("Onet_v3", {}, 1)):
         parameters = made(net, **options)
         found = checkpoints.nets_that_fit(parameters.arguments, parameters.auxiliary)
