@@ -12,19 +12,21 @@ augments them one by one, in four Python threads. Then the share of training tha
 waiting for our batches.
 
 Competitors take turns, a second or so each, so that whatever else the machine does hits all of
-them; medians are compared. Each has its own process: idle threads of one library's pool spin for
-a while and would take the cores from the other's.
+them; medians are compared. Each has its own process, stopped while it is not its turn: threads
+that wait for work spin, and would take the cores from the one that is measured.
 """
 import argparse
 import ast
 import json
+import os
 import platform
+import signal
 import statistics
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from itertools import count
 from multiprocessing import get_context
@@ -347,20 +349,34 @@ def _run(seconds):
     return _slice(seconds)
 
 
+@contextmanager
+def _awake(process):
+    """A process of a competitor, stopped again afterwards."""
+    os.kill(process, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGSTOP)
+
+
 def take_turns(competitors, rounds, seconds):
     """Figures by name, one per round; competitors are (make, *arguments) by name, where make
-    gives the slices. A process that isn't asked waits and leaves the cores alone."""
+    gives the slices."""
     figures = {name: [] for name in competitors}
     with ExitStack() as stack:
         pools = {name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
                  for name in competitors}
         try:
+            processes = {name: pool.submit(os.getpid).result() for name, pool in pools.items()}
+            stack.callback(lambda: [os.kill(p, signal.SIGCONT) for p in processes.values()])
             for name, (make, *arguments) in competitors.items():
-                pools[name].submit(_start, make, arguments).result()
+                with _awake(processes[name]):
+                    pools[name].submit(_start, make, arguments).result()
             for _ in range(rounds):
                 for name, pool in pools.items():
-                    figures[name].append(pool.submit(_run, seconds).result())
-        except BrokenProcessPool:
+                    with _awake(processes[name]):
+                        figures[name].append(pool.submit(_run, seconds).result())
+        except (BrokenProcessPool, ProcessLookupError):
             raise Problem(f"the process of {name} died: is there memory enough?") from None
     return figures
 

@@ -5,12 +5,16 @@ import numpy as np
 GREEN, YELLOW, RED = (60, 220, 60), (40, 220, 250), (60, 60, 255)
 
 
+ROOM_FOR_SCORE = 28  # width in pixels from which a box has its score above it
+
+
 def boxes(picture, found, color, thickness=1, scores=None):
-    """Draw boxes (N, 4) on a picture in place, the score of each above it if given."""
+    """Draw boxes (N, 4) on a picture in place; if given, the score of each that is wide enough
+    to have it above."""
     for i, box in enumerate(np.round(found).astype(int)):
         x1, y1, x2, y2 = box.tolist()
         cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), color, thickness)
-        if scores is not None:
+        if scores is not None and x2 - x1 >= ROOM_FOR_SCORE:
             cv2.putText(picture, f"{scores[i]:.2f}", (x1, max(y1 - 3, 9)),
                         cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1, cv2.LINE_AA)
 

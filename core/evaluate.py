@@ -23,7 +23,7 @@ from prepare_data import wider
 
 SIZE_EDGES = (20, 40, 80, 160, float("inf"))  # of the table by face size, px
 DRAWN_COLUMNS, DRAWN_CELL = 4, 360
-DRAWN_SCORE, DRAWN_NMS = 0.9, 0.3  # pictures show sure proposals, once a face
+DRAWN_SCORE, DRAWN_NMS = 0.95, 0.3  # pictures show sure proposals, once a face
 
 
 def open_pnet(path, settings):
