@@ -84,6 +84,11 @@ def _import():
         np.bool = bool
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # else a log line for every bind
     os.environ.setdefault("OMP_NUM_THREADS", str(_physical_cores()))
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # The layers are short, and a thread that sleeps between two of them is late for the next.
+        # "active" lets threads spin a little longer also when there are more of them than cores;
+        # alone it would let them spin for minutes otherwise, which the count keeps to some ms.
+        os.environ.update(OMP_WAIT_POLICY="active", GOMP_SPINCOUNT="300000")
     _load_cuda_wheels()
     try:
         import mxnet
