@@ -47,11 +47,11 @@ config.augment.flip = True           # mirror every other sample, drawn per samp
 config.augment.brightness = [0.6, 0.8, 1.0, 1.2]  # factors, one drawn per sample
 config.augment.gray = 0.5            # probability of grey, in all three channels
 config.augment.color = 0.2           # else each channel times U(1 - color, 1 + color)
-config.augment.noise = [1, 10]       # variances of the normal noise, a whole number drawn; [0, 0]: none
+config.augment.noise = [1, 10]       # its variance is a whole number drawn between; 0,0: none
 
 # --- training (core.train) ------------------------------------------------------------------
 config.train = EasyDict()
-config.train.batch = 256 
+config.train.batch = 256
 config.train.mix = [1, 1, 3]         # positives : parts : negatives in a batch
 config.train.epochs = 16
 config.train.lr = 0.3                # for gradients averaged over the samples kept
@@ -68,7 +68,7 @@ config.train.seed = 0
 config.train.prefetch = 4            # batches made ahead of the net
 config.train.gpus = []               # CUDA device numbers; empty: the CPU
 
-# --- detection and recall (core.detect, core.evaluate) --------------------------------------
+# --- proposals and their recall (core.cascade, core.evaluate) -------------------------------
 config.detect = EasyDict()
 config.detect.min_face = 20          # smallest face looked for, px
 config.detect.factor = 0.709         # between the scales of the pyramid

@@ -9,8 +9,6 @@ from config import config
 from core.console import Problem
 from core.files import whole_file
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-
 
 class BrokenPicture(Problem):
     """A file that is missing, truncated or no picture."""
@@ -78,22 +76,3 @@ def to_input(pictures):
     planes -= np.float32(config.input.mean)
     planes *= np.float32(config.input.scale)
     return planes
-
-
-def find(paths):
-    """Picture files among `paths`, those in folders (and below) included, sorted by folder.
-
-    Raises Problem for a path that isn't there, or when there is no picture at all.
-    """
-    found = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            found.extend(sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES))
-        elif path.exists():
-            found.append(path)
-        else:
-            raise Problem(f"{path} is not there: give pictures or folders of pictures")
-    if not found:
-        raise Problem(f"no pictures in {', '.join(map(str, paths))} (looked for "
-                      f"{' '.join(SUFFIXES)})")
-    return found

@@ -21,6 +21,8 @@ the landmark head) towards 0. Its last version returns the gradient from a Pytho
 front of the softmax: that of a squared loss, divided by zero where nothing is kept, and a Python
 call in every step. Here MXNet differentiates the losses below, masks and all.
 """
+import math
+
 from core.console import Problem
 from core.mxnet_import import mx
 
@@ -43,7 +45,6 @@ def smooth_l1(difference, options):
 def wing(difference, options):
     """w ln(1 + |d| / eps) below |d| = w, |d| - (w - w ln(1 + w / eps)) above (Feng et al. 2018,
     Wing Loss); w and eps in units of the target, crop sides here."""
-    import math
     w, eps = options["wing_w"], options["wing_eps"]
     size = mx.sym.abs(difference)
     near = w * mx.sym.log(1 + size / eps)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from core import picture as pictures
-from core.console import Problem
 
 
 @pytest.fixture
@@ -104,16 +103,3 @@ def test_to_input():
     assert result.dtype == np.float32 and result.shape == (2, 3, 5, 7)
     for n, c, y, x in [(0, 0, 0, 0), (1, 2, 4, 6), (0, 1, 3, 2)]:
         assert result[n, c, y, x] == pytest.approx((int(batch[n, y, x, c]) - 127.5) / 128)
-
-
-def test_find(tmp_path, scene):
-    (tmp_path / "sub").mkdir()
-    for name in ("b.JPG", "sub/a.png"):
-        cv2.imwrite(str(tmp_path / name), scene)
-    (tmp_path / "notes.txt").write_text("x")
-    assert [p.name for p in pictures.find([tmp_path])] == ["b.JPG", "a.png"]
-    with pytest.raises(Problem, match="nowhere is not there"):
-        pictures.find([tmp_path / "nowhere"])
-    (tmp_path / "bare").mkdir()
-    with pytest.raises(Problem, match="no pictures in"):
-        pictures.find([tmp_path / "bare"])

@@ -180,7 +180,8 @@ def setup(clone, *arguments, **environment):
 
 def test_setup_without_a_fitting_python(clone):
     result = setup(clone, PYTHON="/bin/false")
-    one_line(result.returncode, result.stderr, "no Python 3.9 to 3.12", "apt-get install", "/bin/false")
+    one_line(result.returncode, result.stderr, "no Python 3.9 to 3.12", "apt-get install",
+             "/bin/false")
     assert not (clone / ".venv").exists()
 
 
