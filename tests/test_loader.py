@@ -129,6 +129,8 @@ def test_colour_gain_per_channel_not_with_grey():
     spread = gains.std(axis=(1, 2))           # a gain is one number per picture and channel,
     grey = np.ptp(result, axis=3).max(axis=(1, 2)) < 0.01
     assert 60 < grey.sum() < 140
+    np.testing.assert_allclose(result[grey, ..., 0],
+                               pictures[grey] @ np.array([0.114, 0.587, 0.299]), atol=0.01)
     assert (spread[~grey] < 0.001).all()
     means = gains[~grey].mean(axis=(1, 2))
     assert means.min() >= 0.8 - 1e-3 and means.max() <= 1.2 + 1e-3
