@@ -1,7 +1,7 @@
 """Runs a checkpoint with MXNet, on inputs of any size that the net can take."""
 from collections import OrderedDict
 
-from core.mxnet_import import mx
+from core.mxnet_import import devices, mx
 
 BOUND_AT_MOST = 32  # input shapes kept ready
 
@@ -15,7 +15,7 @@ class Predictor:
     def __init__(self, checkpoint, gpus=()):
         self.spec = checkpoint.spec
         self.symbol = checkpoint.symbol()
-        self.context = mx.gpu(gpus[0]) if gpus else mx.cpu()
+        self.context = devices(gpus)[0]
         self.arguments = {k: v.as_in_context(self.context)
                           for k, v in checkpoint.arguments.items()}
         self.auxiliary = {k: v.as_in_context(self.context)

@@ -99,3 +99,16 @@ def _import():
 
 
 mx = _import()
+
+
+def devices(gpus):
+    """MXNet contexts of CUDA device numbers; the CPU when there are none. Raises Problem for one
+    that MXNet doesn't see."""
+    try:
+        seen = mx.context.num_gpus() if gpus else 0
+    except mx.base.MXNetError:  # the CPU wheel, or no driver
+        seen = 0
+    if any(not 0 <= gpu < seen for gpu in gpus):
+        raise Problem(f"train.gpus is {gpus}, and MXNet sees {seen} GPUs: it takes an NVIDIA "
+                      "driver and scripts/setup.sh --gpu")
+    return [mx.gpu(gpu) for gpu in gpus] or [mx.cpu()]

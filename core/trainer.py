@@ -12,7 +12,7 @@ from core import checkpoint, metrics, plots
 from core.console import Problem, clock
 from core.files import read_json, sha256, to_json, whole_file, write_json, write_text
 from core.loader import Batches, plain_batches, prefetched, split_by_picture
-from core.mxnet_import import mx
+from core.mxnet_import import devices, mx
 from symbols import zoo
 
 TASKS = {"cls", "bbox"}  # what a store of samples teaches
@@ -105,21 +105,21 @@ class Trainer:
         size, batch = start.spec.size, settings.batch
         graph = symbols.build(start.net, "train", loss=loss, **start.options)
         self.labels = ["label", "bbox_target"]
-        devices = [mx.gpu(i) for i in settings.gpus] or [mx.cpu()]
-        self.module = mx.mod.Module(graph, ["data"], self.labels, context=devices)
+        contexts = devices(settings.gpus)
+        self.module = mx.mod.Module(graph, ["data"], self.labels, context=contexts)
         self.module.bind([("data", (batch, 3, size, size))],
                          [("label", (batch,)), ("bbox_target", (batch, 4))])
         self.module.init_params(arg_params=start.arguments, aux_params=start.auxiliary,
                                 initializer=None)
         # Losses are averaged on each device, their gradients added up over the devices.
-        self.module.init_optimizer(kvstore="device" if len(devices) > 1 else None,
+        self.module.init_optimizer(kvstore="device" if len(contexts) > 1 else None,
                                    optimizer="sgd", optimizer_params={
                                        "lr_scheduler": Schedule(settings, steps),
                                        "learning_rate": settings.lr,
                                        "begin_num_update": updates,
                                        "momentum": settings.momentum,
                                        "wd": settings.weight_decay,
-                                       "rescale_grad": 1 / len(devices)})
+                                       "rescale_grad": 1 / len(contexts)})
         if states:
             self.module.load_optimizer_states(str(states))
         self.outputs = [name[:-len("_output")] for name in graph.list_outputs()]
@@ -242,13 +242,17 @@ def train(net, options, store, out, settings=defaults):
                       f"{spec.size}: make a store with --size {spec.size}")
     if settings.train.epochs < 1 or settings.train.batch < 1 or settings.train.prefetch < 1:
         raise Problem("train.epochs, train.batch and train.prefetch must be at least 1")
+    # What can be wrong with the settings shows before the run's folder is there.
+    devices(settings.train.gpus)
+    training, held_out = split_by_picture(store, settings.train.val_fraction, settings.train.seed)
+    batches = Batches(store, training, settings.train, settings.augment)
+    Schedule(settings.train, batches.steps)
+    symbols.build(net, "train", loss=settings.loss, **options)
     data = {"counts": store.facts["counts"], "source": store.facts["source"],
             "store_sha256": sha256(store.path / "store.json")}
     relevant = {section: settings[section] for section in ("input", "loss", "augment", "train")}
     run = Run(out, spec.name, {"net": spec.name, "options": options, "config": relevant,
                                "data": data})
-    training, held_out = split_by_picture(store, settings.train.val_fraction, settings.train.seed)
-    batches = Batches(store, training, settings.train, settings.augment)
     epochs = settings.train.epochs
 
     def trainer_after(epoch):

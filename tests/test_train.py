@@ -187,6 +187,13 @@ def test_wrong_store_and_net(store20, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+def test_gpus_that_are_not_there(store20, tmp_path):
+    with pytest.raises(Problem, match=r"train.gpus is \[97\], and MXNet sees"):
+        trainer.train("Pnet20_v1", {}, Store(store20), tmp_path / "run",
+                      override(config, ["train.gpus=97"]))
+    assert not (tmp_path / "run").exists()
+
+
 def test_schedules():
     settings = override(config, ["train.lr=0.5", "train.warmup=10", "train.epochs=4",
                                  "train.schedule=step", "train.lr_steps=2,3"]).train
