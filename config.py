@@ -80,6 +80,39 @@ config.evaluate.iou = 0.5            # a face is found when a box has this IoU w
 config.evaluate.min_face = 20        # faces counted: larger side of the labelled box, px
 
 
+# What a value must be, beside its type: (keys, test, in words).
+LIMITS = (
+    (("samples.base_num", "samples.min_face", "train.batch", "train.epochs", "train.prefetch",
+      "detect.min_face", "evaluate.min_face"), lambda v: v >= 1, "at least 1"),
+    (("samples.negatives", "samples.near_negatives", "samples.positives", "samples.seed",
+      "train.seed", "train.warmup", "train.momentum", "train.weight_decay", "augment.color",
+      "loss.cls.weight", "loss.bbox.weight", "loss.landmark.weight"),
+     lambda v: v >= 0, "0 or more"),
+    (("train.lr",), lambda v: v > 0, "more than 0"),
+    (("loss.cls.ohem", "loss.bbox.ohem", "loss.landmark.ohem"), lambda v: 0 < v <= 1,
+     "in (0, 1]"),
+    (("train.val_fraction", "detect.factor"), lambda v: 0 < v < 1, "between 0 and 1"),
+    (("augment.noise",), lambda v: len(v) == 2 and 0 <= v[0] <= v[1], "two numbers, low,high"),
+    (("augment.brightness",), lambda v: len(v) >= 1 and min(v) > 0, "factors over 0"),
+    (("train.mix",), lambda v: len(v) == 3 and min(v) >= 0 and sum(v) > 0,
+     "three shares, positive,part,negative"),
+)
+
+
+def _value(tree, key):
+    for part in key.split("."):
+        tree = tree[part]
+    return tree
+
+
+def _check(tree):
+    known = set(_keys(tree))
+    for keys, holds, words in LIMITS:
+        for key in keys:
+            if key in known and not holds(_value(tree, key)):
+                raise Problem(f"{key} is {_value(tree, key)}: it must be {words}")
+
+
 def _keys(tree, prefix=""):
     for key, value in tree.items():
         if isinstance(value, dict):
@@ -112,7 +145,7 @@ def _typed(key, old, text):
 
 def override(tree, assignments):
     """A copy of `tree` with "section.key=value" assignments applied; values take the type of
-    the default. Raises Problem for an unknown key or a value of another type."""
+    the default. Raises Problem for an unknown key, a value of another type or out of LIMITS."""
     tree = copy.deepcopy(tree)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
@@ -128,4 +161,5 @@ def override(tree, assignments):
         for section in sections:
             node = node[section]
         node[last] = _typed(key, node[last], text)
+    _check(tree)
     return tree

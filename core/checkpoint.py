@@ -140,9 +140,9 @@ def check_fits(net, options, arguments, auxiliary, path):
     differences = []
     for have, want in zip((arguments, auxiliary), expected_shapes(net, options)):
         have = {name: value.shape for name, value in have.items()}
-        differences += [f"lacks {name}" for name in want if name not in have]
-        differences += [f"has {name}, which the net has not" for name in have if name not in want]
-        differences += [f"{name} is {have[name]}, not {want[name]}" for name in want
+        differences += [f"it lacks {name}" for name in want if name not in have]
+        differences += [f"it has {name}, which the net has not" for name in have if name not in want]
+        differences += [f"its {name} is {have[name]}, not {want[name]}" for name in want
                         if name in have and have[name] != want[name]]
     if not differences:
         return
@@ -150,8 +150,8 @@ def check_fits(net, options, arguments, auxiliary, path):
     fitting = nets_that_fit(arguments, auxiliary)
     hint = ("it fits " + ", ".join(describe(*fit) for fit in fitting) if fitting else
             "it fits no net of the zoo")
-    raise Problem(f"{path} does not fit {describe(net, options)}: it "
-                  + "; ".join(differences[:3]) + f"{more}. {hint}")
+    raise Problem(f"{path} does not fit {describe(net, options)}: "
+                  + "; ".join(differences[:3]) + f"{more}; {hint}")
 
 
 def load(path, net=None, **options):

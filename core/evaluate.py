@@ -115,6 +115,7 @@ def draw_details(details, path, count, iou):
         draw.boxes(picture, boxes[sure][kept] * scale, draw.GREEN, 1, scores[sure][kept])
         drawn.append(picture)
     pictures.write(path, draw.grid(drawn, DRAWN_COLUMNS, DRAWN_CELL))
+    return len(drawn)
 
 
 def evaluate(pnet, face_set, out, settings, drawn=20):
@@ -125,9 +126,10 @@ def evaluate(pnet, face_set, out, settings, drawn=20):
     show(figures)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "recall.json", figures)
-    draw_details(details, out / "detections.png", drawn, settings.evaluate.iou)
-    print(f"{out / 'detections.png'}: {drawn} pictures, proposals over {DRAWN_SCORE} in green, "
-          "labelled faces in yellow where found, in red where missed")
+    shown = draw_details(details, out / "detections.png", drawn, settings.evaluate.iou)
+    print(f"{out / 'detections.png'}: pictures drawn: {shown}; in green proposals over "
+          f"{DRAWN_SCORE}, those that overlap left out; labelled faces in yellow where any "
+          "proposal found them, in red where none did")
     return figures
 
 
@@ -143,6 +145,8 @@ def main(argv):
     parser.add_argument("--drawn", type=int, default=20, help="pictures to draw")
     parser.add_argument("settings", nargs="*", metavar="section.key=value")
     args = parser.parse_args(argv)
+    if args.drawn < 1:
+        raise Problem(f"--drawn {args.drawn}: it must be at least 1")
     evaluate(args.pnet, wider.open_set(args.data, args.split), args.out,
              override(config, args.settings), args.drawn)
 

@@ -76,8 +76,11 @@ class Batches:
                               "for some: label more faces, or change the mix")
             if share:
                 self.streams[kind] = _Stream(chosen, (self.seed, 3, KINDS[kind] + 1))
+        if self.batch > len(indices):
+            raise Problem(f"train.batch is {self.batch}, more than the {len(indices)} samples to "
+                          "train on: make it smaller")
         # An epoch is as many batches as the samples would fill.
-        self.steps = max(1, len(indices) // self.batch)
+        self.steps = len(indices) // self.batch
 
     def make(self, number):
         """Batch `number`, counted from 0 through all epochs: data (N, 3, S, S) float32, label

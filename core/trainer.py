@@ -45,16 +45,17 @@ class Run:
         self.folder, self.net = Path(folder), net
         self.identity = json.loads(json.dumps(identity))
         self.config_path, self.log_path = self.folder / "config.json", self.folder / "log.jsonl"
-        if self.config_path.exists():
+        self.epoch = self._finished_epoch()
+        if self.epoch and self.config_path.exists():
             differing = _differences(self.identity, read_json(self.config_path))
             if differing:
                 raise Problem(f"{folder} holds a run with other settings ({'; '.join(differing)}): "
                               "choose another --out, or the same settings to go on")
-        elif self.folder.exists() and any(self.folder.iterdir()):
+        elif (self.folder.exists() and not self.config_path.exists()
+              and any(self.folder.iterdir())):
             raise Problem(f"{folder} is not empty and holds no run: choose another --out")
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.config_path, self.identity)
-        self.epoch = self._finished_epoch()
         self.log = self._read_log()[:self.epoch]
 
     def states_path(self, epoch):
@@ -240,8 +241,6 @@ def train(net, options, store, out, settings=defaults):
     if store.size != spec.size:
         raise Problem(f"{store.path} holds samples of {store.size} pixels, {spec.name} takes "
                       f"{spec.size}: make a store with --size {spec.size}")
-    if settings.train.epochs < 1 or settings.train.batch < 1 or settings.train.prefetch < 1:
-        raise Problem("train.epochs, train.batch and train.prefetch must be at least 1")
     # What can be wrong with the settings shows before the run's folder is there.
     devices(settings.train.gpus)
     training, held_out = split_by_picture(store, settings.train.val_fraction, settings.train.seed)
@@ -267,7 +266,8 @@ def train(net, options, store, out, settings=defaults):
                        epoch * batches.steps, run.states_path(epoch) if epoch else None)
 
     if run.epoch:
-        print(f"{out}: going on after epoch {run.epoch}")
+        print(f"{out}: " + (f"going on after epoch {run.epoch}" if run.epoch < epochs else
+                            f"finished already, after epoch {run.epoch}"))
     trainer = trainer_after(run.epoch)
     print(f"{spec.name}: {len(training):,} samples, {len(held_out):,} held out (whole pictures), "
           f"{batches.steps} steps of {settings.train.batch} an epoch, {epochs} epochs")

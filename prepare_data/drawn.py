@@ -267,8 +267,9 @@ def draw_sample_set(out, count=500, val_fraction=0.2, seed=0, workers=None):
     workers -- processes; None takes one per core. Returns {"train": {"pictures", "faces",
     "landmark_faces"}, "val": ...}.
     """
-    if count < 1 or not 0 <= val_fraction <= 1:
-        raise Problem("the sample set needs at least one picture and a share between 0 and 1")
+    if count < 1 or seed < 0 or not 0 <= val_fraction <= 1:
+        raise Problem("the sample set needs at least one picture, a share between 0 and 1, and a "
+                      "seed from 0")
     workers = workers or parallel.cores()
     with whole_folder(out) as folder:
         for name in ("WIDER_train/images", "WIDER_val/images", "wider_face_split", "landmarks"):

@@ -94,7 +94,7 @@ class Store:
 
     def __init__(self, path, size=None):
         self.path = Path(path)
-        if not self.path.is_dir():
+        if not (self.path / "store.json").is_file():
             raise Problem(f"{path} is no store of samples: make one with "
                           "`python -m prepare_data.samples`")
         self.facts = read_json(self.path / "store.json")

@@ -107,7 +107,8 @@ def test_another_net_is_named(tmp_path):
     text = str(caught.value)
     assert str(path) in text and "does not fit Pnet20_v1" in text
     # six parameters that v0 has not, thirteen of another shape: the first three by name
-    assert "it lacks conv4_sep_weight; lacks conv4_sep_bias; lacks prelu4_gamma and 16 more" in text
+    assert "it lacks conv4_sep_weight; it lacks conv4_sep_bias; it lacks prelu4_gamma and 16 more" in (
+        text)
     assert text.endswith("it fits Pnet20_v0")
     assert checkpoints.load(path).net == "Pnet20_v0"  # nothing said: what it fits is found
 
@@ -119,8 +120,8 @@ def test_a_wrong_shape_is_named(tmp_path):
     with pytest.raises(Problem) as caught:
         checkpoints.check_fits("Rnet_v1", {}, broken.arguments, broken.auxiliary, "x.params")
     assert str(caught.value) == (
-        "x.params does not fit Rnet_v1: it conv5_1_weight is (3, 128), not (2, 128); has "
-        "extra_moving_mean, which the net has not. it fits no net of the zoo")
+        "x.params does not fit Rnet_v1: its conv5_1_weight is (3, 128), not (2, 128); it has "
+        "extra_moving_mean, which the net has not; it fits no net of the zoo")
 
 
 def test_several_nets_fit(tmp_path):

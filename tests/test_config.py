@@ -13,7 +13,7 @@ from core.console import Problem
     ("train.mix=1,2,4", [1, 2, 4]), ("train.mix=[3, 1, 1]", [3, 1, 1]),
     ("train.gpus=0", [0]), ("train.gpus=0,1", [0, 1]), ("train.gpus=[]", []),
     ("augment.brightness=0.5,1", [0.5, 1]), ("loss.bbox.kind=wing", "wing"),
-    ("loss.landmark.weight=0", 0.0), ("samples.seed=-1", -1),
+    ("loss.landmark.weight=0", 0.0), ("samples.seed=11", 11),
     ("train.schedule=a=b", "a=b")])  # only the first = is the sign's
 def test_values_take_the_type_of_the_default(assignment, value):
     node = override(config, [assignment])
@@ -80,3 +80,12 @@ def test_all_else_is_kept():
     rest.train.pop("epochs")
     assert changed == rest
     assert override(config, []) == config
+
+
+@pytest.mark.parametrize("assignment, says", [
+    ("train.epochs=0", "at least 1"), ("samples.seed=-1", "0 or more"), ("train.lr=0", "more than"),
+    ("loss.cls.ohem=2", r"in \(0, 1\]"), ("detect.factor=1.5", "between 0 and 1"),
+    ("augment.noise=5", "two numbers"), ("train.mix=1,1", "three shares")])
+def test_values_out_of_range(assignment, says):
+    with pytest.raises(Problem, match=says):
+        override(config, [assignment])
