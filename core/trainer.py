@@ -46,7 +46,10 @@ class Run:
         self.identity = json.loads(json.dumps(identity))
         self.config_path, self.log_path = self.folder / "config.json", self.folder / "log.jsonl"
         self.epoch = self._finished_epoch()
-        if self.epoch and self.config_path.exists():
+        # Of any net: a run that was refused or stopped before its first epoch may be started
+        # otherwise, one that has something to lose may not.
+        begun = any(self.folder.glob("*-[0-9][0-9][0-9][0-9].json"))
+        if begun and self.config_path.exists():
             differing = _differences(self.identity, read_json(self.config_path))
             if differing:
                 raise Problem(f"{folder} holds a run with other settings ({'; '.join(differing)}): "

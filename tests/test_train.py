@@ -165,6 +165,18 @@ def test_other_settings_are_refused(finished, store20, settings, says):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+def test_folder_of_another_net_is_refused(finished, store20):
+    before = {p.name: p.read_bytes() for p in finished[0].iterdir() if p.is_file()}
+    with pytest.raises(Problem, match="net was Pnet20_v1, is Pnet20_v0"):
+        trainer.train("Pnet20_v0", {}, Store(store20), finished[0], override(config, QUICK))
+    assert {p.name: p.read_bytes() for p in finished[0].iterdir() if p.is_file()} == before
+
+
+def test_run_that_never_began_may_be_started_otherwise(tmp_path):
+    trainer.Run(tmp_path / "run", "Pnet20_v1", {"lr": 1})
+    assert trainer.Run(tmp_path / "run", "Pnet20_v1", {"lr": 2}).epoch == 0
+
+
 def test_folder_of_something_else_is_refused(store20, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(Problem, match="is not empty and holds no run"):
