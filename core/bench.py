@@ -40,7 +40,7 @@ from config import config, override
 from core import checkpoint
 from core.console import Problem, program
 from core.loader import Batches, prefetched
-from core.mxnet_import import mx
+from core.mxnet_import import mx, ndarrays
 from core.parallel import cores
 from prepare_data.store import Store, write_store
 
@@ -162,7 +162,8 @@ def mxnet_step(net, graph, like):
     start, labels = _initial(net), [name for name in like if name != "data"]
     module = mx.mod.Module(graph, ["data"], labels, context=mx.cpu())
     module.bind([("data", like["data"].shape)], [(name, like[name].shape) for name in labels])
-    module.init_params(arg_params=start.arguments, aux_params=start.auxiliary, initializer=None)
+    module.init_params(arg_params=ndarrays(start.arguments),
+                       aux_params=ndarrays(start.auxiliary), initializer=None)
     module.init_optimizer(kvstore=None, optimizer="sgd", optimizer_params={
         "learning_rate": LEARNING_RATE, "momentum": config.train.momentum,
         "wd": config.train.weight_decay, "rescale_grad": 1.0})
@@ -209,7 +210,7 @@ def torch_step(net):
     unknown = {node["op"] for node in graph["nodes"]} - {"null", *layers}
     if unknown:
         raise Problem(f"--torch: {net} has {', '.join(sorted(unknown))}, not translated here")
-    parameters = {name: tensor(value.asnumpy()) for name, value in
+    parameters = {name: tensor(value) for name, value in
                   {**start.arguments, **start.auxiliary}.items()}
     optimizer = torch.optim.SGD([parameters[name].requires_grad_() for name in start.arguments],
                                 LEARNING_RATE, config.train.momentum,

@@ -4,6 +4,8 @@
     NAME-0016.params      parameters after epoch 16, keys arg:... and aux:...
     NAME-0016.json        the manifest: net and options, picture-to-input constants, figures,
                           configuration, data, hashes
+
+Reading takes no MXNet; parameters are NumPy arrays. Only the symbol is MXNet's.
 """
 import re
 from dataclasses import dataclass, field
@@ -13,10 +15,10 @@ import numpy as np
 
 import symbols
 from config import config
+from core import params_file, schemes
 from core.console import Problem
-from core.files import read_json, sha256, whole_file, write_json, write_text
-from core.mxnet_import import mx
-from symbols import zoo
+from core.files import read_json, sha256, write_json, write_text
+from symbols import graph, zoo
 
 # Offsets and points spread by about a tenth of the crop's side. A batch norm that began at 1 would
 # give predictions ten times too wide, whose loss drowns the other tasks and, at useful learning
@@ -26,7 +28,7 @@ REGRESSION_SPREAD = 0.1
 
 @dataclass
 class Checkpoint:
-    """Parameters of a net of the zoo, as NDArrays by name, and what is known of them."""
+    """Parameters of a net of the zoo, float32 arrays by name, and what is known of them."""
     net: str
     options: dict
     arguments: dict
@@ -37,8 +39,32 @@ class Checkpoint:
     def spec(self):
         return zoo.spec(self.net, self.options.get("landmark", False))
 
+    def facts(self):
+        return facts(self.net, self.options, self.manifest.get("scheme"))
+
     def symbol(self, mode="test"):
         return symbols.build(self.net, mode, **self.options)
+
+    def graph(self):
+        """The net as a symbols.graph.Graph with its parameters."""
+        return graph.describe(self.net, **self.options).with_params(self.arguments,
+                                                                    self.auxiliary)
+
+
+def facts(net, options, scheme=None):
+    """What it takes to feed a net and to read its outputs, JSON values; in manifests and in
+    exported models.
+
+    scheme -- name of the order of its landmark points (core.schemes), the one that goes without
+        saying for their number if None
+    """
+    spec = zoo.spec(net, options.get("landmark", False))
+    points = options.get("points", spec.points) if any(
+        head.task == "landmark" for head in spec.heads) else None
+    return {"net": spec.name, "options": options, "family": spec.family,
+            "input": {"size": spec.size, "order": "BGR", "layout": "NCHW", **config.input},
+            "cell": spec.cell, "stride": spec.stride, "points": points,
+            "scheme": scheme or schemes.usual(points)}
 
 
 def paths(folder, name, epoch):
@@ -48,59 +74,54 @@ def paths(folder, name, epoch):
     return folder / f"{name}-symbol.json", folder / f"{stem}.params", folder / f"{stem}.json"
 
 
-def save(folder, checkpoint, epoch, facts):
-    """Write a checkpoint; the manifest, with the values of `facts`, comes last, so where it is
+def save(folder, checkpoint, epoch, more):
+    """Write a checkpoint; the manifest, with the values of `more`, comes last, so where it is
     the rest is whole. Returns the path of the parameters."""
     net = checkpoint.spec
     symbol_path, params_path, manifest_path = paths(folder, net.name, epoch)
     write_text(symbol_path, checkpoint.symbol().tojson())
-    with whole_file(params_path) as part:
-        try:
-            mx.nd.save(str(part), {**{f"arg:{k}": v for k, v in checkpoint.arguments.items()},
-                                   **{f"aux:{k}": v for k, v in checkpoint.auxiliary.items()}})
-            mx.nd.load(str(part))  # MXNet may not notice that a disk is full
-        except mx.base.MXNetError:
-            raise Problem(f"{params_path} can't be written whole: is the disk full? Free some "
-                          "space and run the same command again") from None
-    write_json(manifest_path, {
-        "net": net.name, "options": checkpoint.options, "epoch": epoch,
-        "input": {"size": net.size, "order": "BGR", "layout": "NCHW", **config.input},
-        "cell": net.cell, "stride": net.stride, "params": params_path.name,
-        "sha256": sha256(params_path), **facts})
+    params_file.write(params_path, {
+        **{f"arg:{name}": value for name, value in checkpoint.arguments.items()},
+        **{f"aux:{name}": value for name, value in checkpoint.auxiliary.items()}})
+    write_json(manifest_path, {**checkpoint.facts(), "epoch": epoch, "params": params_path.name,
+                               "sha256": sha256(params_path), **more})
     return params_path
-
-
-def _shapes(symbol, size):
-    arguments, _, auxiliary = symbol.infer_shape(data=(1, 3, size, size))
-    known = dict(zip(symbol.list_arguments(), arguments))
-    known.pop("data")
-    return known, dict(zip(symbol.list_auxiliary_states(), auxiliary))
 
 
 def expected_shapes(net, options):
     """Shapes of the arguments and auxiliary states of a net of the zoo, by name."""
     spec = zoo.spec(net, options.get("landmark", False))
-    return _shapes(symbols.build(net, **options), spec.size)
+    return graph.parameter_shapes(graph.describe(net, **options), spec.size)
 
 
 def read_params(path):
-    """(arguments, auxiliary states) of a .params file, NDArrays by name. Raises Problem."""
-    if not Path(path).is_file():
-        raise Problem(f"{path} is not there: give a .params file")
-    try:
-        loaded = mx.nd.load(str(path))
-    except mx.base.MXNetError:
-        loaded = None
-    if not isinstance(loaded, dict) or not loaded:
-        raise Problem(f"{path} is no MXNet .params file, or a damaged one")
+    """(arguments, auxiliary states) of a .params file, arrays by name. Raises Problem."""
     parts = {"arg": {}, "aux": {}}
-    for key, value in loaded.items():
+    for key, value in params_file.read(path).items():
         kind, colon, name = key.partition(":")
         if not colon or kind not in parts:
             raise Problem(f"{path} holds {key!r}: the names in a .params file begin with arg: or "
                           "aux:")
         parts[kind][name] = value
     return parts["arg"], parts["aux"]
+
+
+def read_manifest(path):
+    """The manifest in a JSON file, a dict. Raises Problem unless what it says of the net has the
+    types it should have."""
+    manifest = read_json(path)
+    if not isinstance(manifest, dict):
+        raise Problem(f"{path} is no manifest: it holds {type(manifest).__name__}, not an object")
+    kinds = {"net": str, "options": dict, "sha256": str, "scheme": (str, type(None))}
+    wrong = [key for key, kind in kinds.items()
+             if key in manifest and not isinstance(manifest[key], kind)]
+    options = manifest.get("options", {})
+    if not wrong:
+        wrong = [f"options.{key}" for key, value in options.items()
+                 if type(value) is not {"base": int, "points": int, "landmark": bool}.get(key)]
+    if wrong:
+        raise Problem(f"{path} is no manifest: its {', '.join(map(str, wrong))} can't be used")
+    return manifest
 
 
 def nets_that_fit(arguments, auxiliary):
@@ -141,7 +162,8 @@ def check_fits(net, options, arguments, auxiliary, path):
     for have, want in zip((arguments, auxiliary), expected_shapes(net, options)):
         have = {name: value.shape for name, value in have.items()}
         differences += [f"it lacks {name}" for name in want if name not in have]
-        differences += [f"it has {name}, which the net has not" for name in have if name not in want]
+        differences += [f"it has {name}, which the net has not" for name in have
+                        if name not in want]
         differences += [f"its {name} is {have[name]}, not {want[name]}" for name in want
                         if name in have and have[name] != want[name]]
     if not differences:
@@ -155,7 +177,8 @@ def check_fits(net, options, arguments, auxiliary, path):
 
 
 def load(path, net=None, **options):
-    """The Checkpoint in a .params file, or the newest one of a run's folder.
+    """The Checkpoint in a .params file, or the newest one of a run's folder. Where MXNet's symbol
+    stands beside it, its batch norms are taken as that says.
 
     net, options -- which net it is; without, the manifest beside the file says it, or else the
     one net of the zoo that it fits
@@ -168,12 +191,12 @@ def load(path, net=None, **options):
         path = newest(path)
     arguments, auxiliary = read_params(path)
     manifest_path = path.with_suffix(".json")
-    manifest = read_json(manifest_path) if manifest_path.exists() else {}
-    if manifest.get("sha256", None) not in (None, sha256(path)):
+    manifest = read_manifest(manifest_path) if manifest_path.exists() else {}
+    if manifest.get("sha256") not in (None, sha256(path)):
         raise Problem(f"{path} is not the file that {manifest_path.name} was written for: its "
                       "content has changed since")
     if net is None and "net" in manifest:
-        net, options = manifest["net"], manifest["options"]
+        net, options = manifest["net"], manifest.get("options", {})
     if net is None:
         fitting = nets_that_fit(arguments, auxiliary)
         if len(fitting) != 1:
@@ -181,7 +204,34 @@ def load(path, net=None, **options):
             raise Problem(f"{path} fits {names}: say which net it is")
         net, options = fitting[0]
     check_fits(net, options, arguments, auxiliary, path)
+    _as_the_zoo_has_them(_symbol_beside(path), arguments, auxiliary)
     return Checkpoint(zoo.spec(net).name, options, arguments, auxiliary, manifest)
+
+
+def _symbol_beside(path):
+    """Nodes of the NAME-symbol.json of a NAME-0016.params file; none without one."""
+    symbol_path = path.with_name(re.sub(r"-\d{4,}$", "", path.stem) + "-symbol.json")
+    if not symbol_path.exists():
+        return []
+    nodes = read_json(symbol_path)
+    nodes = nodes.get("nodes") if isinstance(nodes, dict) else None
+    if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
+        raise Problem(f"{symbol_path} is no MXNet symbol: remove it or put the right one there")
+    return nodes
+
+
+def _as_the_zoo_has_them(nodes, arguments, auxiliary):
+    """Rewrite, in place, parameters of batch norms that a symbol has with another eps than the
+    zoo's, or with fix_gamma, which is MXNet's default and means a gamma of 1."""
+    for node in nodes:
+        gamma, var = f"{node.get('name')}_gamma", f"{node.get('name')}_moving_var"
+        if node.get("op") != "BatchNorm" or var not in auxiliary:
+            continue
+        attributes = node.get("attrs", {})
+        if attributes.get("fix_gamma", "True") in ("True", "1"):
+            arguments[gamma] = np.ones_like(arguments[gamma])
+        eps = float(attributes.get("eps", graph.BN_EPS))
+        arguments[gamma], auxiliary[var] = graph.with_zoo_eps(arguments[gamma], auxiliary[var], eps)
 
 
 def newest(folder):
@@ -215,6 +265,6 @@ def initial(net, options, seed, prelu_slope):
             return np.full(shape, 1.0 if kind == "var" or stem in batch_norms else prelu_slope)
         return np.zeros(shape)
 
-    values = [{name: mx.nd.array(fresh(name, shape), dtype="float32")
-               for name, shape in shapes.items()} for shapes in expected_shapes(net, options)]
+    values = [{name: fresh(name, shape).astype(np.float32) for name, shape in shapes.items()}
+              for shapes in expected_shapes(net, options)]
     return Checkpoint(zoo.spec(net).name, options, *values)

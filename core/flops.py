@@ -19,7 +19,7 @@ from math import prod
 from core.console import Problem, program
 from core.mxnet_import import mx
 from symbols import NETS, build, names, spec
-from symbols.builder import resolve
+from symbols.bodies import resolve
 
 M = 2 ** 20  # the tables' unit
 

@@ -1,7 +1,7 @@
 """Runs a checkpoint with MXNet, on inputs of any size that the net can take."""
 from collections import OrderedDict
 
-from core.mxnet_import import devices, mx
+from core.mxnet_import import devices, mx, ndarrays
 
 BOUND_AT_MOST = 32  # input shapes kept ready
 
@@ -16,10 +16,8 @@ class Predictor:
         self.spec = checkpoint.spec
         self.symbol = checkpoint.symbol()
         self.context = devices(gpus)[0]
-        self.arguments = {k: v.as_in_context(self.context)
-                          for k, v in checkpoint.arguments.items()}
-        self.auxiliary = {k: v.as_in_context(self.context)
-                          for k, v in checkpoint.auxiliary.items()}
+        self.arguments = ndarrays(checkpoint.arguments, self.context)
+        self.auxiliary = ndarrays(checkpoint.auxiliary, self.context)
         self._bound = OrderedDict()
 
     def __call__(self, data):

@@ -101,6 +101,12 @@ def _import():
 mx = _import()
 
 
+def ndarrays(arrays, context=None):
+    """NumPy arrays by name as NDArrays by name."""
+    return {name: mx.nd.array(array, ctx=context, dtype="float32")
+            for name, array in arrays.items()}
+
+
 def devices(gpus):
     """MXNet contexts of CUDA device numbers; the CPU when there are none. Raises Problem for one
     that MXNet doesn't see."""

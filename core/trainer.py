@@ -12,7 +12,7 @@ from core import checkpoint, metrics, plots
 from core.console import Problem, clock
 from core.files import read_json, sha256, to_json, whole_file, write_json, write_text
 from core.loader import Batches, plain_batches, prefetched, split_by_picture
-from core.mxnet_import import devices, mx
+from core.mxnet_import import devices, mx, ndarrays
 from symbols import zoo
 
 TASKS = {"cls", "bbox"}  # what a store of samples teaches
@@ -113,8 +113,8 @@ class Trainer:
         self.module = mx.mod.Module(graph, ["data"], self.labels, context=contexts)
         self.module.bind([("data", (batch, 3, size, size))],
                          [("label", (batch,)), ("bbox_target", (batch, 4))])
-        self.module.init_params(arg_params=start.arguments, aux_params=start.auxiliary,
-                                initializer=None)
+        self.module.init_params(arg_params=ndarrays(start.arguments),
+                                aux_params=ndarrays(start.auxiliary), initializer=None)
         # Losses are averaged on each device, their gradients added up over the devices.
         self.module.init_optimizer(kvstore="device" if len(contexts) > 1 else None,
                                    optimizer="sgd", optimizer_params={
@@ -149,8 +149,9 @@ class Trainer:
 
     def checkpoint(self):
         """The parameters as they are now."""
-        arguments, auxiliary = self.module.get_params()
-        return checkpoint.Checkpoint(self.start.net, self.start.options, arguments, auxiliary)
+        arrays = [{name: value.asnumpy() for name, value in part.items()}
+                  for part in self.module.get_params()]
+        return checkpoint.Checkpoint(self.start.net, self.start.options, *arrays)
 
     def save_states(self, path):
         with whole_file(path) as part:

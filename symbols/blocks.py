@@ -15,9 +15,9 @@ tensor of a few numbers, the layer behind its weights. `Signed` keeps the books.
 measures what this gains.
 """
 from core.mxnet_import import mx
+from symbols.graph import BN_EPS
 
 BN_MOMENTUM = 0.9
-BN_EPS = 1e-3  # MXNet's default, written out as the export needs it too
 
 
 class Signed:

@@ -1,0 +1,106 @@
+"""Batch norms merged into the layers before them, and the scale of activations evened out.
+
+Both give a net of the same values; check() makes sure of it.
+"""
+from dataclasses import replace
+from math import frexp
+
+import numpy as np
+
+from core import numpy_net
+from core.console import Problem
+
+TOLERANCE = 1e-5  # of the largest output
+HOMOGENEOUS = ("prelu", "relu", "pool", "flatten", "add", "concat")  # f(k x) = k f(x) for k > 0
+
+
+def merge(graph):
+    """The graph without the batch norms that follow a convolution or fully connected layer which
+    nobody else reads: that layer takes their factor and shift, and makes their blob."""
+    readers, makers = graph.readers(), {node.top: node for node in graph.nodes}
+    params, merged, gone = dict(graph.params), {}, set()
+    for node in graph.nodes:
+        source = makers.get(node.inputs[0])
+        if (node.op != "bn" or source is None or source.op not in ("conv", "dense")
+                or len(readers[source.top]) > 1 or source.top in graph.outputs.values()):
+            continue
+        names = node.parameters()
+        gamma, beta, mean, variance = (params.pop(name).astype(np.float64) for name in names)
+        factor = (1 if node.fix_gamma else gamma) / np.sqrt(variance + node.eps)
+        weight = params[f"{source.name}_weight"].astype(np.float64)
+        bias = params.get(f"{source.name}_bias", np.zeros(len(weight)))
+        params[f"{source.name}_weight"] = _float32(
+            weight * factor.reshape(-1, *[1] * (weight.ndim - 1)))
+        params[f"{source.name}_bias"] = _float32((bias - mean) * factor + beta)
+        merged[source.name] = replace(source, top=node.top, bias=True)
+        gone.add(node.name)
+    nodes = tuple(merged.get(node.name, node) for node in graph.nodes if node.name not in gone)
+    return replace(graph, nodes=nodes, params=params)
+
+
+def _float32(values):
+    return np.asarray(values, np.float64).astype(np.float32)
+
+
+def _pinned(graph):
+    """Blobs whose scale must stay: outputs, what a softmax reads, and, so that both sides agree,
+    what is added or joined; and all that those are made of by homogeneous layers."""
+    pinned = set(graph.outputs.values())
+    for node in reversed(graph.nodes):
+        if (node.op in ("softmax", "add", "concat")
+                or node.op in HOMOGENEOUS and node.top in pinned):
+            pinned.update(node.inputs)
+    return pinned
+
+
+def rescale(graph):
+    """The same net with activations of an ordinary size.
+
+    Convolution, pooling, ReLU and PReLU are positively homogeneous: scaling a blob scales all that
+    follows, until a batch norm takes the scale out or a layer's weights do. Going from the input,
+    each convolution and fully connected layer gives off a power of two near the largest L2 norm of
+    its rows. Powers of two change exponents only, so nothing is rounded; batch norms come out with
+    eps 0, which is in their variance.
+    """
+    pinned, params, nodes = _pinned(graph), dict(graph.params), []
+    scales = {"data": 1.0}  # true value / value in the new net, by blob
+    for node in graph.nodes:
+        before = scales[node.inputs[0]]
+        after = before if node.op in HOMOGENEOUS else 1.0
+        if node.op in ("conv", "dense"):
+            weight = params[f"{node.name}_weight"]
+            norm = float(np.linalg.norm(weight.reshape(len(weight), -1).astype(np.float64),
+                                        axis=1).max())
+            if node.top not in pinned and norm > 0:
+                after = before * 2.0 ** (frexp(norm)[1] - 1)
+            params[f"{node.name}_weight"] = _float32(weight * (before / after))
+            if node.bias:
+                params[f"{node.name}_bias"] = _float32(params[f"{node.name}_bias"] / after)
+        elif node.op == "bn":
+            mean, variance = f"{node.name}_moving_mean", f"{node.name}_moving_var"
+            params[mean] = _float32(params[mean] / before)
+            params[variance] = _float32((params[variance].astype(np.float64) + node.eps)
+                                        / before ** 2)
+            node = replace(node, eps=0.0)
+        scales[node.top] = after
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes), params=params)
+
+
+def check(graph, original, size, what):
+    """Raise Problem unless `graph` gives what `original` gives, on a seeded input of size x size
+    pixels; `what` names it in the error. Returns the difference, as a part of the largest
+    output."""
+    data = numpy_net.seeded_input(size)
+    difference = numpy_net.difference(numpy_net.run(graph, data), numpy_net.run(original, data))
+    if not difference <= TOLERANCE:
+        raise Problem(f"{what} differs from its checkpoint by {difference:.1e} of the largest "
+                      f"output, more than {TOLERANCE:.0e}: it is not written")
+    return difference
+
+
+def prepared(graph, size):
+    """A graph as it is exported: merged, rescaled and checked. Raises Problem."""
+    ready = rescale(merge(graph))
+    check(ready, graph, size, "the merged net")
+    return ready

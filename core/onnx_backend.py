@@ -1,0 +1,60 @@
+"""Runs an exported net with onnxruntime."""
+import json
+from pathlib import Path
+
+import onnxruntime
+
+from config import config
+from core.console import Problem
+
+FACTS = ("net", "family", "input", "cell", "stride", "points", "scheme", "outputs")
+
+
+class OnnxNet:
+    """A net in an ONNX model that core.export wrote.
+
+    model -- path, or the bytes of a model; name -- what to call the latter in errors
+    threads -- of onnxruntime; these nets are so small that more than one rarely pays
+
+    Raises Problem for what is no model, or not one of ours.
+    """
+
+    def __init__(self, model, threads=1, name=None):
+        self.name = str(name or model)
+        if not isinstance(model, bytes):
+            try:
+                model = Path(model).read_bytes()
+            except OSError as error:
+                raise Problem(f"{self.name}: {error.strerror}") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 4  # what goes wrong is raised
+        try:
+            self._session = onnxruntime.InferenceSession(model, options,
+                                                         providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises several classes, all its own
+            reason = str(error).strip().splitlines()[0][:160]
+            raise Problem(f"{self.name} is no ONNX model that onnxruntime can run, or a damaged "
+                          f"one ({reason})") from None
+        self.facts = _facts(self._session.get_modelmeta().custom_metadata_map, self.name)
+        self.tasks = list(self.facts["outputs"])
+
+    def __call__(self, data):
+        """data (N, 3, H, W) float32 -> outputs by task, float32."""
+        outputs = self._session.run(list(self.facts["outputs"].values()), {"data": data})
+        return dict(zip(self.tasks, outputs))
+
+
+def _facts(metadata, name):
+    """What a model says of its net. Raises Problem where it says nothing, or wants its pictures
+    otherwise than they are made here."""
+    try:
+        facts = {key: json.loads(metadata[key]) for key in FACTS}
+    except (KeyError, ValueError):
+        raise Problem(f"{name} is a model of another kind: it lacks what core.export writes into "
+                      f"its metadata ({', '.join(FACTS)})") from None
+    ours = {"order": "BGR", "layout": "NCHW", **config.input}
+    if any(facts["input"].get(key) != value for key, value in ours.items()):
+        raise Problem(f"{name} wants its input as {facts['input']}, and pictures are made as "
+                      f"{ours}: set input.mean and input.scale as it was trained")
+    return facts

@@ -1,0 +1,90 @@
+"""Graphs as ONNX models, and what a model says of its net.
+
+Layers, parameters and blobs keep their names. The input is `data` (N, 3, H, W) float32, BGR,
+(x - mean) * scale already, of any size for a Pnet; outputs have the names that they have in MXNet.
+What it takes to feed the net and to read its outputs is in the metadata, one JSON value a key (see
+core.checkpoint.facts).
+"""
+import json
+
+import numpy as np
+
+from core.console import Problem
+from symbols.graph import DATA
+
+OPSET, IR_VERSION = 13, 8  # what every engine of the last years reads
+
+
+def _onnx():
+    try:
+        import onnx
+    except ImportError:
+        raise Problem("the package onnx is not installed here: pip install onnx") from None
+    return onnx
+
+
+def _conv(node, names):
+    return "Conv", names, dict(
+        kernel_shape=[node.kernel] * 2, strides=[node.stride] * 2, pads=[node.pad] * 4,
+        dilations=[node.dilate] * 2, group=node.channels if node.depthwise else 1)
+
+
+OPERATORS = {  # node and its parameters' names -> operator, parameters as it wants them, attributes
+    "conv": _conv,
+    "dense": lambda node, names: ("Gemm", names, dict(transB=1)),
+    "bn": lambda node, names: ("BatchNormalization", names, dict(epsilon=node.eps)),
+    "prelu": lambda node, names: ("PRelu", names, {}),
+    "relu": lambda node, names: ("Relu", names, {}),
+    "pool": lambda node, names: ("MaxPool", names, dict(
+        kernel_shape=[node.kernel] * 2, strides=[node.stride] * 2, ceil_mode=1)),
+    "add": lambda node, names: ("Add", names, {}),
+    "concat": lambda node, names: ("Concat", names, dict(axis=1)),
+    "flatten": lambda node, names: ("Flatten", names, dict(axis=1)),
+    "softmax": lambda node, names: ("Softmax", names, dict(axis=1)),
+}
+
+
+def model(graph, facts, shapes):
+    """A checked onnx.ModelProto.
+
+    facts -- as core.checkpoint.facts; shapes -- of the blobs for one picture of the net's size, see
+        symbols.graph.shapes
+    """
+    onnx = _onnx()
+    from onnx import helper, numpy_helper
+    nodes, initializers = [], {}
+    for node in graph.nodes:
+        inputs = list(node.inputs)
+        if node.op == "dense" and len(shapes[inputs[0]]) > 1:
+            nodes.append(helper.make_node("Flatten", inputs, [f"{node.name}_flat"],
+                                          f"{node.name}_flat", axis=1))
+            inputs = [f"{node.name}_flat"]
+        operator, names, attributes = OPERATORS[node.op](node, node.parameters())
+        for name in names:
+            value = graph.params[name]
+            if node.op == "bn" and node.fix_gamma and name.endswith("_gamma"):
+                value = np.ones_like(value)
+            if node.op == "prelu":  # a slope per channel has to be broadcast over the map
+                value = value.reshape(-1, *[1] * (len(shapes[node.top]) - 1))
+            initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        nodes.append(helper.make_node(operator, inputs + names, [node.top], node.name,
+                                      **attributes))
+
+    any_size = facts["stride"] is not None
+
+    def value(name, shape, sides):
+        dims = ["N", *(sides if any_size and len(shape) == 3 else shape[1:])]
+        dims[1:1] = shape[:1]
+        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
+
+    made = helper.make_model(
+        helper.make_graph(nodes, facts["net"],
+                          [value(DATA, shapes[DATA], ["height", "width"])],
+                          [value(blob, shapes[blob], ["rows", "columns"])
+                           for blob in graph.outputs.values()], list(initializers.values())),
+        opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
+        producer_name="small face nets")
+    helper.set_model_props(made, {key: json.dumps(value) for key, value in
+                                  {**facts, "outputs": dict(graph.outputs)}.items()})
+    onnx.checker.check_model(made, full_check=True)
+    return made
