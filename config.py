@@ -68,13 +68,14 @@ config.train.seed = 0
 config.train.prefetch = 4            # batches made ahead of the net
 config.train.gpus = []               # CUDA device numbers; empty: the CPU
 
-# --- proposals and their recall (core.cascade, core.evaluate) -------------------------------
+# --- detection (core.cascade, core.detector) and its evaluation (core.evaluate) ---------------
 config.detect = EasyDict()
 config.detect.min_face = 20          # smallest face looked for, px
 config.detect.factor = 0.709         # between the scales of the pyramid
-config.detect.threshold = 0.5        # score of a proposal
-config.detect.nms_scale = 0.5        # greatest IoU of two boxes kept within a scale
-config.detect.nms_all = 0.7          # and over all scales
+config.detect.thresholds = [0.5, 0.5, 0.7]  # scores from which a Pnet, Rnet, Onet keeps a box
+config.detect.nms_scale = 0.5        # greatest IoU of two of a Pnet's windows within a scale
+config.detect.nms = [0.7, 0.7, 0.7]  # greatest overlap of two boxes after Pnet, Rnet (IoU), and
+                                     # Onet (over the smaller box)
 config.evaluate = EasyDict()
 config.evaluate.iou = 0.5            # a face is found when a box has this IoU with it
 config.evaluate.min_face = 20        # faces counted: larger side of the labelled box, px
@@ -91,7 +92,11 @@ LIMITS = (
     (("train.lr",), lambda v: v > 0, "more than 0"),
     (("loss.cls.ohem", "loss.bbox.ohem", "loss.landmark.ohem"), lambda v: 0 < v <= 1,
      "in (0, 1]"),
-    (("train.val_fraction", "detect.factor"), lambda v: 0 < v < 1, "between 0 and 1"),
+    (("train.val_fraction",), lambda v: 0 < v < 1, "between 0 and 1"),
+    (("detect.factor",), lambda v: 0.1 <= v <= 0.95, "from 0.1 to 0.95"),
+    (("detect.nms_scale",), lambda v: 0 <= v <= 1, "from 0 to 1"),
+    (("detect.thresholds", "detect.nms"), lambda v: len(v) == 3 and all(0 <= x <= 1 for x in v),
+     "three numbers from 0 to 1, for Pnet,Rnet,Onet"),
     (("augment.noise",), lambda v: len(v) == 2 and 0 <= v[0] <= v[1], "two numbers, low,high"),
     (("augment.brightness",), lambda v: len(v) >= 1 and min(v) > 0, "factors over 0"),
     (("train.mix",), lambda v: len(v) == 3 and min(v) >= 0 and sum(v) > 0,
@@ -105,7 +110,8 @@ def _value(tree, key):
     return tree
 
 
-def _check(tree):
+def check(tree):
+    """Raise Problem for a value out of LIMITS; sections that `tree` lacks are let be."""
     known = set(_keys(tree))
     for keys, holds, words in LIMITS:
         for key in keys:
@@ -161,5 +167,5 @@ def override(tree, assignments):
         for section in sections:
             node = node[section]
         node[last] = _typed(key, node[last], text)
-    _check(tree)
+    check(tree)
     return tree

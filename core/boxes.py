@@ -36,22 +36,55 @@ def covered(boxes, others):
     return intersections(boxes, others) / np.maximum(areas(boxes), 1e-12)[:, None]
 
 
-def nms(boxes, scores, threshold, at_most=None):
+OVERLAPS = {  # of boxes with the areas a and b that share s: the part of what they cover ...
+    "union": lambda a, b, shared: a + b - shared,              # ... together
+    "minimum": lambda a, b, shared: np.minimum(a, b),          # ... of the smaller one
+}
+NMS_BLOCK = 512  # boxes compared with each other at a time, which bounds the memory
+
+
+def nms(boxes, scores, threshold, overlap="union"):
     """Greedy non-maximum suppression: indices of the boxes kept, best score first. A box goes
-    when its IoU with a better one that is kept is over the threshold; ties go to the earlier."""
-    left = np.argsort(-scores, kind="stable")
-    box_areas = areas(boxes)
-    kept = []
-    while left.size and (at_most is None or len(kept) < at_most):
-        best, left = left[0], left[1:]
-        kept.append(best)
-        width = (np.minimum(boxes[best, 2], boxes[left, 2])
-                 - np.maximum(boxes[best, 0], boxes[left, 0]))
-        height = (np.minimum(boxes[best, 3], boxes[left, 3])
-                  - np.maximum(boxes[best, 1], boxes[left, 1]))
-        shared = np.maximum(width, 0) * np.maximum(height, 0)
-        left = left[shared <= threshold * (box_areas[best] + box_areas[left] - shared)]
-    return np.array(kept, dtype=np.int64)
+    when its overlap with a better one that is kept is over the threshold; ties go to the earlier.
+
+    overlap -- "union": shared area over the area of both (IoU); "minimum": over the smaller area
+    """
+    order = np.argsort(-scores, kind="stable")
+    box_areas = np.maximum(areas(boxes), 0)  # a box turned inside out is over nothing
+
+    def over(rows, columns):
+        shared = intersections(boxes[rows], boxes[columns])
+        whole = OVERLAPS[overlap](box_areas[rows, None], box_areas[None, columns], shared)
+        return shared > threshold * whole
+
+    kept = np.zeros(0, np.int64)
+    for start in range(0, len(order), NMS_BLOCK):
+        block = order[start:start + NMS_BLOCK]
+        for earlier in range(0, len(kept), NMS_BLOCK):
+            block = block[~over(kept[earlier:earlier + NMS_BLOCK], block).any(axis=0)]
+        kept = np.concatenate([kept, block[_greedy(np.triu(over(block, block), 1))]])
+    return kept
+
+
+def _greedy(over):
+    """Which of some boxes, best first, are kept; over[i, j] tells that j has to go if i is kept,
+    for i < j. All that no box still in play stands over are kept at once, so there are as many
+    rounds as the longest chain has links, not as there are boxes."""
+    undecided = np.ones(len(over), bool)
+    kept = np.zeros(len(over), bool)
+    while undecided.any():
+        free = undecided & ~over[undecided].any(axis=0)
+        kept |= free
+        undecided &= ~free & ~over[free].any(axis=0)
+    return kept
+
+
+def squares(boxes):
+    """Squares around the centres of boxes (N, 4), as large as the larger side, with corners
+    rounded to whole pixels and sides of at least one: (N, 4) float32."""
+    side = np.maximum(np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]), 1)
+    corner = np.round((boxes[:, :2] + boxes[:, 2:] - side[:, None]) / 2)
+    return np.concatenate([corner, corner + np.round(side)[:, None]], axis=1).astype(np.float32)
 
 
 def offsets(crops, faces):

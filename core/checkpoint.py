@@ -99,9 +99,9 @@ def read_params(path):
     parts = {"arg": {}, "aux": {}}
     for key, value in params_file.read(path).items():
         kind, colon, name = key.partition(":")
-        if not colon or kind not in parts:
+        if not colon or kind not in parts or not name.isprintable():
             raise Problem(f"{path} holds {key!r}: the names in a .params file begin with arg: or "
-                          "aux:")
+                          "aux:, and are plain text")
         parts[kind][name] = value
     return parts["arg"], parts["aux"]
 
@@ -120,31 +120,31 @@ def read_manifest(path):
         wrong = [f"options.{key}" for key, value in options.items()
                  if type(value) is not {"base": int, "points": int, "landmark": bool}.get(key)]
     if wrong:
-        raise Problem(f"{path} is no manifest: its {', '.join(map(str, wrong))} can't be used")
+        raise Problem(f"{path} is no manifest: its {', '.join(map(ascii, wrong))} can't be used")
     return manifest
 
 
-def nets_that_fit(arguments, auxiliary):
-    """(net, options) of the zoo whose names and shapes these parameters have."""
-    have = ({k: v.shape for k, v in arguments.items()}, {k: v.shape for k, v in auxiliary.items()})
-    first = have[0].get("conv1_weight", ())
-    fitting = []
+def candidates(arguments):
+    """(net, options) of the zoo that parameters might be of: every net, as wide and with as many
+    points as these have."""
+    first = arguments["conv1_weight"].shape if "conv1_weight" in arguments else ()
     for name in zoo.names():
-        for landmark in (False, True):
-            net = zoo.NETS[name]
-            if landmark:
-                if not net.landmark:
-                    continue
-                net = zoo.spec(name, landmark=True)
+        for landmark in (False, True) if zoo.NETS[name].landmark else (False,):
+            net = zoo.spec(name, landmark)
             options = {"landmark": True} if landmark else {}
             if net.base and len(first) == 4:
                 options["base"] = first[0]
             heads = [h for h in net.heads if h.task == "landmark"]
-            bias = have[0].get(f"{heads[0].layer}_bias") if heads else None
-            if bias and bias[0] % 2 == 0 and bias[0] // 2 != net.points:
-                options["points"] = bias[0] // 2
-            if expected_shapes(name, options) == have:
-                fitting.append((name, options))
+            bias = arguments.get(f"{heads[0].layer}_bias") if heads else None
+            if bias is not None and len(bias) % 2 == 0 and len(bias) // 2 != net.points:
+                options["points"] = len(bias) // 2
+            yield name, options
+
+
+def nets_that_fit(arguments, auxiliary):
+    """(net, options) of the zoo whose names and shapes these parameters have."""
+    fitting = [fit for fit in candidates(arguments)
+               if not differences(*fit, arguments, auxiliary)]
     # Lnet_v2 with 106 points is Lnet106_v2: the name that needs no option is the right one.
     return [fit for fit in fitting if "points" not in fit[1]] or fitting
 
@@ -155,25 +155,33 @@ def describe(net, options):
     return f"{net} ({extras})" if extras else net
 
 
+def differences(net, options, arguments, auxiliary):
+    """What is wrong with parameters for a net: list of str, empty where they fit."""
+    found = []
+    for have, want in zip((arguments, auxiliary), expected_shapes(net, options)):
+        have = {name: value.shape for name, value in have.items()}
+        found += [f"it lacks {name}" for name in want if name not in have]
+        found += [f"it has {name}, which the net has not" for name in have if name not in want]
+        found += [f"its {name} is {have[name]}, not {want[name]}" for name in want
+                  if name in have and have[name] != want[name]]
+    return found
+
+
+def misfit(path, net, options, found, fitting):
+    """The Problem of parameters that don't fit a net: their differences, the nets they fit."""
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    hint = ("it fits " + ", ".join(describe(*fit) for fit in fitting) if fitting else
+            "it fits no net of the zoo")
+    return Problem(f"{path} does not fit {describe(net, options)}: "
+                   + "; ".join(found[:3]) + f"{more}; {hint}")
+
+
 def check_fits(net, options, arguments, auxiliary, path):
     """Raise Problem unless the parameters are those of a net: says what differs and which net
     of the zoo they would fit."""
-    differences = []
-    for have, want in zip((arguments, auxiliary), expected_shapes(net, options)):
-        have = {name: value.shape for name, value in have.items()}
-        differences += [f"it lacks {name}" for name in want if name not in have]
-        differences += [f"it has {name}, which the net has not" for name in have
-                        if name not in want]
-        differences += [f"its {name} is {have[name]}, not {want[name]}" for name in want
-                        if name in have and have[name] != want[name]]
-    if not differences:
-        return
-    more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-    fitting = nets_that_fit(arguments, auxiliary)
-    hint = ("it fits " + ", ".join(describe(*fit) for fit in fitting) if fitting else
-            "it fits no net of the zoo")
-    raise Problem(f"{path} does not fit {describe(net, options)}: "
-                  + "; ".join(differences[:3]) + f"{more}; {hint}")
+    found = differences(net, options, arguments, auxiliary)
+    if found:
+        raise misfit(path, net, options, found, nets_that_fit(arguments, auxiliary))
 
 
 def load(path, net=None, **options):
@@ -209,28 +217,39 @@ def load(path, net=None, **options):
 
 
 def _symbol_beside(path):
-    """Nodes of the NAME-symbol.json of a NAME-0016.params file; none without one."""
+    """(name, fix_gamma, eps) of the batch norms in the NAME-symbol.json of a NAME-0016.params file;
+    none without one."""
     symbol_path = path.with_name(re.sub(r"-\d{4,}$", "", path.stem) + "-symbol.json")
     if not symbol_path.exists():
         return []
-    nodes = read_json(symbol_path)
-    nodes = nodes.get("nodes") if isinstance(nodes, dict) else None
-    if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
-        raise Problem(f"{symbol_path} is no MXNet symbol: remove it or put the right one there")
-    return nodes
+    try:
+        return [_batch_norm(node) for node in read_json(symbol_path)["nodes"]
+                if node["op"] == "BatchNorm"]
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        raise Problem(f"{symbol_path} is no MXNet symbol, or a damaged one: remove it or put the "
+                      "right one there") from None
 
 
-def _as_the_zoo_has_them(nodes, arguments, auxiliary):
-    """Rewrite, in place, parameters of batch norms that a symbol has with another eps than the
-    zoo's, or with fix_gamma, which is MXNet's default and means a gamma of 1."""
-    for node in nodes:
-        gamma, var = f"{node.get('name')}_gamma", f"{node.get('name')}_moving_var"
-        if node.get("op") != "BatchNorm" or var not in auxiliary:
+def _batch_norm(node):
+    given = {}
+    for key in ("param", "attr", "attrs"):  # its names, from MXNet 0.8 to 0.12
+        given.update(node.get(key, {}))
+    eps = float(given.get("eps", graph.BN_EPS))
+    if not 0 <= eps < float("inf"):
+        raise ValueError
+    # fix_gamma is MXNet's default
+    return node["name"], given.get("fix_gamma", "True").lower() in ("true", "1"), eps
+
+
+def _as_the_zoo_has_them(batch_norms, arguments, auxiliary):
+    """Rewrite, in place, parameters of batch norms (name, fix_gamma, eps) that have another eps
+    than the zoo's, or a gamma fixed to 1."""
+    for name, fix_gamma, eps in batch_norms:
+        gamma, var = f"{name}_gamma", f"{name}_moving_var"
+        if var not in auxiliary:
             continue
-        attributes = node.get("attrs", {})
-        if attributes.get("fix_gamma", "True") in ("True", "1"):
+        if fix_gamma:
             arguments[gamma] = np.ones_like(arguments[gamma])
-        eps = float(attributes.get("eps", graph.BN_EPS))
         arguments[gamma], auxiliary[var] = graph.with_zoo_eps(arguments[gamma], auxiliary[var], eps)
 
 

@@ -14,11 +14,12 @@ import cv2
 import numpy as np
 
 from config import config, override
-from core import cascade, checkpoint, draw, metrics
+from core import boxes as geometry
+from core import cascade, draw, metrics
 from core import picture as pictures
 from core.console import Problem, Progress, program
+from core.detector import open_stage
 from core.files import write_json
-from core.mxnet_backend import Predictor
 from prepare_data import wider
 
 SIZE_EDGES = (20, 40, 80, 160, float("inf"))  # of the table by face size, px
@@ -26,20 +27,11 @@ DRAWN_COLUMNS, DRAWN_CELL = 4, 360
 DRAWN_SCORE, DRAWN_NMS = 0.95, 0.3  # pictures show sure proposals, once a face
 
 
-def open_pnet(path, settings):
-    """The Predictor of a Pnet's checkpoint. Raises Problem for another kind of net."""
-    loaded = checkpoint.load(path)
-    if not loaded.spec.stride:
-        raise Problem(f"{path} holds {loaded.net}, which takes crops: proposals are made by a Pnet")
-    return Predictor(loaded, settings.train.gpus)
-
-
-def recall_of_proposals(predictor, face_set, settings):
-    """Run a Pnet over a FaceSet.
+def recall_of_proposals(net, face_set, settings):
+    """Run a Pnet, opened by core.detector.open_stage, over a FaceSet.
 
     Returns figures (dict) and, per usable picture, (path, faces, boxes, scores).
     """
-    spec = predictor.spec
     sides, hits, details, skipped = [], [], [], []
     progress = Progress(len(face_set.annotations), "pictures")
     seconds, proposals = 0.0, 0
@@ -52,7 +44,7 @@ def recall_of_proposals(predictor, face_set, settings):
             skipped.append(str(error))
             continue
         start = time.perf_counter()
-        boxes, scores = cascade.propose(picture, predictor.maps, spec.cell, spec.stride,
+        boxes, scores = cascade.propose(picture, net, net.facts["cell"], net.facts["stride"],
                                         settings.detect)
         seconds += time.perf_counter() - start
         proposals += len(boxes)
@@ -75,10 +67,10 @@ def recall_of_proposals(predictor, face_set, settings):
         if inside.any():
             by_size.append({"from": low, "to": None if high == float("inf") else high,
                             "faces": int(inside.sum()), "recall": float(hits[inside].mean())})
-    figures = {"net": spec.name, "pictures": len(details), "skipped": skipped,
+    figures = {"net": net.facts["net"], "pictures": len(details), "skipped": skipped,
                "faces": len(sides), "recall": float(hits.mean()),
                "iou": settings.evaluate.iou, "min_face": settings.evaluate.min_face,
-               "threshold": settings.detect.threshold,
+               "threshold": settings.detect.thresholds[0],
                "proposals_per_picture": proposals / len(details),
                "ms_per_picture": 1000 * seconds / len(details), "by_size": by_size}
     return figures, details
@@ -111,7 +103,7 @@ def draw_details(details, path, count, iou):
         draw.boxes(picture, faces[hit] * scale, draw.YELLOW)
         draw.boxes(picture, faces[~hit] * scale, draw.RED, 2)
         sure = scores >= DRAWN_SCORE
-        kept = cascade.geometry.nms(boxes[sure], scores[sure], DRAWN_NMS)
+        kept = geometry.nms(boxes[sure], scores[sure], DRAWN_NMS)
         draw.boxes(picture, boxes[sure][kept] * scale, draw.GREEN, 1, scores[sure][kept])
         drawn.append(picture)
     pictures.write(path, draw.grid(drawn, DRAWN_COLUMNS, DRAWN_CELL))
@@ -122,7 +114,7 @@ def evaluate(pnet, face_set, out, settings, drawn=20):
     """Recall of a Pnet's proposals over a FaceSet; prints it, writes out/recall.json and
     out/detections.png. Returns the figures."""
     out = Path(out)
-    figures, details = recall_of_proposals(open_pnet(pnet, settings), face_set, settings)
+    figures, details = recall_of_proposals(open_stage("pnet", pnet), face_set, settings)
     show(figures)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "recall.json", figures)

@@ -74,7 +74,7 @@ def read_json(path):
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise Problem(f"{path} is not there") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no text, numbers or nesting too long
         raise Problem(f"{path} is not valid JSON ({error}): it was damaged or is another kind of "
                       "file") from None
 

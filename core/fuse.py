@@ -1,6 +1,5 @@
-"""Batch norms merged into the layers before them, and the scale of activations evened out.
-
-Both give a net of the same values; check() makes sure of it.
+"""Nets rewritten without a change of values: batch norms merged into the layers before them, the
+scale of activations evened out, PReLU in a form that runs faster. check() makes sure of it.
 """
 from dataclasses import replace
 from math import frexp
@@ -9,6 +8,8 @@ import numpy as np
 
 from core import numpy_net
 from core.console import Problem
+from symbols.graph import Node
+from symbols.graph import shapes as blob_shapes
 
 TOLERANCE = 1e-5  # of the largest output
 HOMOGENEOUS = ("prelu", "relu", "pool", "flatten", "add", "concat")  # f(k x) = k f(x) for k > 0
@@ -104,3 +105,93 @@ def prepared(graph, size):
     ready = rescale(merge(graph))
     check(ready, graph, size, "the merged net")
     return ready
+
+
+# ---- the fast form -------------------------------------------------------------------------
+#
+# onnxruntime runs PReLU several times slower than the convolutions around it (core.bench detect).
+# prelu(x) = gamma x + (1 - gamma) relu(x), and what scales channels is a convolution's business.
+
+def _scaled(weight, slopes, node):
+    """Weights that take in each input channel times its slope."""
+    if node.depthwise:
+        return _float32(weight * slopes.reshape(-1, 1, 1, 1))
+    return _float32(weight * slopes.reshape(1, -1, 1, 1))
+
+
+def split_prelu(graph, size):
+    """The graph without PReLUs on maps, for onnxruntime, whose own is slow.
+
+    Before depthwise convolutions, each of these becomes the sum of two, over the ReLU and over the
+    values themselves; elsewhere the sum is made by two depthwise 1 x 1 convolutions in the
+    PReLU's place. Measured, this mix is the fastest. PReLUs after fully connected layers stay.
+
+    size -- side of an input that the net can take
+    """
+    shapes = blob_shapes(graph, size, size)
+    graph = _pool_first(graph)
+    readers, params, nodes, over = graph.readers(), dict(graph.params), [], {}
+    for node in graph.nodes:
+        if node.op == "prelu" and len(shapes[node.top]) == 3:
+            slopes = params.pop(f"{node.name}_gamma").astype(np.float64)
+            positive = f"{node.name}_relu"
+            nodes.append(Node("relu", positive, node.inputs))
+            sources = {"over": (positive, 1 - slopes), "through": (node.inputs[0], slopes)}
+            if all(reader.depthwise for reader in readers[node.top]):
+                over[node.top] = sources
+                continue
+            node = Node("conv", node.name, node.inputs, top=node.top, channels=len(slopes),
+                        depthwise=True, bias=False)
+            params[f"{node.name}_weight"] = np.ones((len(slopes), 1, 1, 1))
+        elif node.inputs[0] in over:
+            sources = over[node.inputs[0]]
+        else:
+            nodes.append(node)
+            continue
+        weight = params.pop(f"{node.name}_weight").astype(np.float64)
+        for part, (source, factors) in sources.items():
+            name = f"{node.name}_{part}"
+            nodes.append(replace(node, name=name, top=name, inputs=(source,),
+                                 bias=node.bias and part == "over"))
+            params[f"{name}_weight"] = _scaled(weight, factors, node)
+        if node.bias:
+            params[f"{node.name}_over_bias"] = params.pop(f"{node.name}_bias")
+        nodes.append(Node("add", f"{node.name}_sum", (f"{node.name}_over", f"{node.name}_through"),
+                          top=node.top))
+    return replace(graph, nodes=tuple(nodes), params=params)
+
+
+def _pool_first(graph):
+    """PReLUs behind the max pooling that alone reads them, where there are fewer values: the two
+    can change places as long as slopes are not negative."""
+    readers, nodes, moved = graph.readers(), [], {}
+    for node in graph.nodes:
+        after = readers.get(node.top, [])
+        if (node.op == "prelu" and [reader.op for reader in after] == ["pool"]
+                and graph.params[f"{node.name}_gamma"].min() >= 0):
+            moved[node.top] = node
+        elif node.inputs[0] in moved:
+            prelu = moved[node.inputs[0]]
+            nodes += [replace(node, inputs=prelu.inputs, top=prelu.top),
+                      replace(prelu, inputs=(prelu.top,), top=node.top)]
+        else:
+            nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def face_score(graph):
+    """The graph with the probability of a face alone in place of both: of two classes it is the
+    logistic function of the difference of their logits, which costs a layer of one output and no
+    softmax. Needs a merged graph."""
+    if "cls" not in graph.outputs:
+        return graph
+    makers = {node.top: node for node in graph.nodes}
+    softmax = makers[graph.outputs["cls"]]
+    head, params = makers[softmax.inputs[0]], dict(graph.params)
+    for name in head.parameters():
+        not_face, face = params[name].astype(np.float64)
+        params[name] = _float32(face - not_face)[None]
+    changed = {head.name: replace(head, channels=1),
+               softmax.name: replace(softmax, op="sigmoid")}
+    return replace(graph, params=params,
+                   nodes=tuple(changed.get(node.name, node) for node in graph.nodes))

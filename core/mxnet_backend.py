@@ -6,14 +6,16 @@ from core.mxnet_import import devices, mx, ndarrays
 BOUND_AT_MOST = 32  # input shapes kept ready
 
 
-class Predictor:
-    """A net of the zoo with its parameters, in test mode.
+class MxNet:
+    """A net of the zoo with its parameters, in test mode; called as core.onnx_backend.OnnxNet.
 
     checkpoint -- core.checkpoint.Checkpoint; gpus -- CUDA device numbers, the first is used
     """
 
-    def __init__(self, checkpoint, gpus=()):
-        self.spec = checkpoint.spec
+    def __init__(self, checkpoint, gpus=(), name=None):
+        self.name = str(name or checkpoint.net)
+        self.facts = checkpoint.facts()
+        self.tasks = [head.task for head in checkpoint.spec.heads]
         self.symbol = checkpoint.symbol()
         self.context = devices(gpus)[0]
         self.arguments = ndarrays(checkpoint.arguments, self.context)
@@ -21,7 +23,7 @@ class Predictor:
         self._bound = OrderedDict()
 
     def __call__(self, data):
-        """data (N, 3, H, W) float32 -> the net's outputs as float32 arrays."""
+        """data (N, 3, H, W) float32 -> outputs by task, float32."""
         if data.shape not in self._bound:
             if len(self._bound) >= BOUND_AT_MOST:
                 self._bound.popitem(last=False)
@@ -30,10 +32,13 @@ class Predictor:
                                                        aux_states=self.auxiliary)
         self._bound.move_to_end(data.shape)
         # Copied out at once: MXNet may refuse to slice an output that oneDNN has laid out.
-        return [out.asnumpy() for out in self._bound[data.shape].forward(is_train=False,
-                                                                         data=data)]
+        outputs = [out.asnumpy() for out in self._bound[data.shape].forward(is_train=False,
+                                                                            data=data)]
+        return dict(zip(self.tasks, outputs))
 
-    def maps(self, data):
-        """Face probabilities (h, w) and box offsets (4, h, w) of a Pnet on one picture."""
-        prob, offsets = self(data)[:2]
-        return prob[0, 1], offsets[0]
+
+class Predictor(MxNet):
+    """TEMPORARY: outputs as a list."""
+
+    def __call__(self, data):
+        return list(super().__call__(data).values())

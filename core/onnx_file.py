@@ -6,11 +6,12 @@ What it takes to feed the net and to read its outputs is in the metadata, one JS
 core.checkpoint.facts).
 """
 import json
+from dataclasses import replace
 
 import numpy as np
 
 from core.console import Problem
-from symbols.graph import DATA
+from symbols.graph import DATA, Graph, Node
 
 OPSET, IR_VERSION = 13, 8  # what every engine of the last years reads
 
@@ -41,6 +42,7 @@ OPERATORS = {  # node and its parameters' names -> operator, parameters as it wa
     "concat": lambda node, names: ("Concat", names, dict(axis=1)),
     "flatten": lambda node, names: ("Flatten", names, dict(axis=1)),
     "softmax": lambda node, names: ("Softmax", names, dict(axis=1)),
+    "sigmoid": lambda node, names: ("Sigmoid", names, {}),
 }
 
 
@@ -88,3 +90,54 @@ def model(graph, facts, shapes):
                                   {**facts, "outputs": dict(graph.outputs)}.items()})
     onnx.checker.check_model(made, full_check=True)
     return made
+
+
+def read(made, name):
+    """(Graph, facts) of an onnx.ModelProto that model() has made: its inverse. Raises Problem for
+    what it can't have made; `name` is for the error."""
+    from onnx import helper, numpy_helper
+    facts = {prop.key: json.loads(prop.value) for prop in made.metadata_props}
+    params = {value.name: numpy_helper.to_array(value) for value in made.graph.initializer}
+    nodes, flat = [], {}
+    for layer in made.graph.node:
+        given = {attribute.name: helper.get_attribute_value(attribute)
+                 for attribute in layer.attribute}
+        blobs = tuple(flat.get(blob, blob) for blob in layer.input if blob not in params)
+        if layer.op_type == "Flatten" and layer.name.endswith("_flat"):
+            flat[layer.output[0]] = blobs[0]
+            continue
+        if layer.op_type not in READ:
+            raise Problem(f"{name} has a layer {layer.op_type}, which core.export doesn't write")
+        op, fields = READ[layer.op_type]
+        names = [blob for blob in layer.input if blob in params]
+        node = Node(op, layer.name, blobs, layer.output[0], **fields(given))
+        if op in ("conv", "dense"):
+            node = replace(node, channels=len(params[names[0]]), bias=len(names) > 1)
+        if node.parameters() != names:
+            raise Problem(f"{name}: the parameters of {layer.name} are {', '.join(names)}, not "
+                          "named as core.export names them")
+        if op == "prelu":
+            params[names[0]] = params[names[0]].reshape(-1)
+        nodes.append(node)
+    return Graph(tuple(nodes), facts.pop("outputs"), params), facts
+
+
+def _window(given):
+    return dict(kernel=given["kernel_shape"][0], stride=given["strides"][0])
+
+
+READ = {  # operator -> kind of node, function of the attributes giving its fields
+    "Conv": ("conv", lambda given: dict(_window(given), pad=given["pads"][0],
+                                        dilate=given["dilations"][0],
+                                        depthwise=given["group"] > 1)),
+    "Gemm": ("dense", lambda given: {}),
+    "BatchNormalization": ("bn", lambda given: dict(eps=given["epsilon"])),
+    "PRelu": ("prelu", lambda given: {}),
+    "Relu": ("relu", lambda given: {}),
+    "MaxPool": ("pool", _window),
+    "Add": ("add", lambda given: {}),
+    "Concat": ("concat", lambda given: {}),
+    "Flatten": ("flatten", lambda given: {}),
+    "Softmax": ("softmax", lambda given: {}),
+    "Sigmoid": ("sigmoid", lambda given: {}),
+}

@@ -68,7 +68,7 @@ def _array(file):
         raise _Damaged(f"an array at byte {file.at:,} has {dimensions} dimensions")
     shape = file.numbers(wide, dimensions)
     _, _, kind = file.numbers("i", 3)
-    if kind not in TYPES or min(shape) < 0:
+    if kind not in TYPES or min(shape) < 1:
         raise _Damaged(f"an array at byte {file.at:,} has type {kind} and shape {shape}")
     kind = np.dtype(TYPES[kind])
     values = file.take(prod(shape) * kind.itemsize)

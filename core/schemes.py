@@ -56,3 +56,17 @@ def asymmetry(points, scheme):
     centred = points - points.mean(axis=0)
     mirrored = centred[partners] * [-1, 1]
     return float(np.linalg.norm(centred - mirrored) / max(np.linalg.norm(centred), 1e-12))
+
+
+def guess(points):
+    """Name of the scheme that the points (P, 2) of a mean face must be in, going by its mirror
+    symmetry; None where that does not tell.
+
+    A net's mean face is the shift (beta) of its landmark head's batch norm, unpacked: training
+    makes that the mean of what the net gives. Of published nets with 106 points it has an asymmetry
+    of 0.006 to 0.045 under the right scheme and of 0.60 to 0.71 under the other one.
+    """
+    found = sorted((asymmetry(points, name), name) for name, partners in PARTNERS.items()
+                   if len(partners) == len(points))
+    clear = found and found[0][0] < 0.2 and all(found[0][0] < other / 3 for other, _ in found[1:])
+    return found[0][1] if clear else None

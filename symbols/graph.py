@@ -9,7 +9,7 @@ the picture is the blob "data", (N, 3, H, W). Parameters are float32 arrays unde
     prelu    name_gamma (channels)
 
 relu, pool (max, MXNet's "full" convention: windows may hang over the far edge), add, concat (over
-channels), flatten and softmax (over channels) have none.
+channels), flatten, softmax (over channels) and sigmoid have none.
 """
 from dataclasses import dataclass, field, replace
 from math import ceil, prod
@@ -156,7 +156,8 @@ def _window(node, side):
     return (ceil(room / node.stride) if node.op == "pool" else room // node.stride) + 1
 
 
-def _out_shape(node, shapes):
+def out_shape(node, shapes):
+    """Shape of the blob that a node makes of blobs with `shapes`. Raises Problem."""
     first = shapes[0]
     if node.op in ("conv", "pool"):
         if len(first) != 3:
@@ -183,8 +184,18 @@ def shapes(graph, height, width):
     picture is too small or layers don't fit one another."""
     known = {DATA: (3, height, width)}
     for node in graph.nodes:
-        known[node.top] = _out_shape(node, [known[blob] for blob in node.inputs])
+        known[node.top] = out_shape(node, [known[blob] for blob in node.inputs])
     return known
+
+
+def parameter_shape(node, kind, source):
+    """Shape of a node's parameter of a kind ("weight", "gamma" ...), where its first input has
+    shape `source`."""
+    if kind == "weight" and node.op == "dense":
+        return (node.channels, prod(source))
+    if kind == "weight":
+        return (node.channels, 1 if node.depthwise else source[0], node.kernel, node.kernel)
+    return (node.channels if kind == "bias" else source[0],)
 
 
 def parameter_shapes(graph, size):
@@ -195,14 +206,8 @@ def parameter_shapes(graph, size):
         source = known[node.inputs[0]]
         for name in node.parameters():
             kind = name[len(node.name) + 1:]
-            if kind == "weight" and node.op == "dense":
-                shape = (node.channels, prod(source))
-            elif kind == "weight":
-                shape = (node.channels, 1 if node.depthwise else source[0],
-                         node.kernel, node.kernel)
-            else:
-                shape = (node.channels if kind == "bias" else source[0],)
-            (auxiliary if kind.startswith("moving_") else arguments)[name] = shape
+            (auxiliary if kind.startswith("moving_") else arguments)[name] = parameter_shape(
+                node, kind, source)
     return arguments, auxiliary
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import symbols
-from core import bench
+from core import bench, bench_train
 from core.console import Problem
 from core.mxnet_import import mx
 
@@ -24,7 +24,7 @@ def forward(graph, net, batch):
     """The executor of a graph with fresh parameters, and its outputs."""
     executor = graph.simple_bind(mx.cpu(), grad_req="write",
                                  **{name: value.shape for name, value in batch.items()})
-    start = bench._initial(net)
+    start = bench_train._initial(net)
     for name, value in {**start.arguments, **batch}.items():
         executor.arg_dict[name][:] = value
     for name, value in start.auxiliary.items():
@@ -42,9 +42,10 @@ def run(graph, net, batch):
 
 @pytest.mark.parametrize("net", ["Pnet20_v1", "Rnet_v1", "Lnet106_v2"])
 def test_the_baseline_learns_the_same(net):
-    batch = bench.random_batch(net, 37, seed=3)
+    batch = bench_train.random_batch(net, 37, seed=3)
     (theirs, their_gradients), (ours, our_gradients) = (
-        run(bench.baseline_graph(net), net, batch), run(symbols.build(net, "train"), net, batch))
+        run(bench_train.baseline_graph(net), net, batch),
+        run(symbols.build(net, "train"), net, batch))
     for i in range(len(theirs) // 2):  # theirs: values, keep; ours: values, loss, keep
         assert np.allclose(theirs[2 * i], ours[3 * i], atol=1e-4)
         assert np.array_equal(theirs[2 * i + 1], ours[3 * i + 2])
@@ -73,11 +74,11 @@ def check(rows):
 
 
 def test_train():
-    check(bench.bench_train("Pnet20_v1", **SMALL))
+    check(bench_train.bench_train("Pnet20_v1", **SMALL))
 
 
 def test_load():
-    rows = bench.bench_load(20, crops=60, **SMALL)
+    rows = bench_train.bench_load(20, crops=60, **SMALL)
     check(rows)
     assert rows[2]["competitor"] == "waiting" and 0 <= rows[2]["median"] <= 1
 
@@ -85,12 +86,12 @@ def test_load():
 @pytest.mark.skipif(not has_torch(), reason="PyTorch is not installed")
 def test_in_torch():
     for net in ("Pnet20_v1", "Rnet_p", "Lnet106_112r_small"):
-        batch = bench.random_batch(net, 8)
-        theirs = bench.torch_step(net)(batch)
-        _, ours = forward(bench.raw_graph(net), net, {"data": batch["data"]})
+        batch = bench_train.random_batch(net, 8)
+        theirs = bench_train.torch_step(net)(batch)
+        _, ours = forward(bench_train.raw_graph(net), net, {"data": batch["data"]})
         for a, b in zip(theirs, ours):
             assert np.allclose(a, b.reshape(a.shape), atol=1e-3), net
-    assert 0 < bench.training("Pnet20_v1", 16, "torch")(0.01) < math.inf
+    assert 0 < bench_train.training("Pnet20_v1", 16, "torch")(0.01) < math.inf
 
 
 def test_without_torch(monkeypatch):

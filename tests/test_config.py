@@ -40,7 +40,7 @@ def test_values_of_another_type(assignment, kind):
 @pytest.mark.parametrize("key, near", [
     ("train.epoch", "train.epochs"), ("train.learn", "train.lr"),
     ("loss.box.weight", "loss.bbox.weight"), ("epochs", "train.epochs"),
-    ("detect.treshold", "detect.threshold")])
+    ("detect.treshold", "detect.thresholds")])
 def test_unknown_keys_bring_the_near_ones(key, near):
     with pytest.raises(Problem) as caught:
         override(config, [f"{key}=1"])
@@ -84,7 +84,8 @@ def test_all_else_is_kept():
 
 @pytest.mark.parametrize("assignment, says", [
     ("train.epochs=0", "at least 1"), ("samples.seed=-1", "0 or more"), ("train.lr=0", "more than"),
-    ("loss.cls.ohem=2", r"in \(0, 1\]"), ("detect.factor=1.5", "between 0 and 1"),
+    ("loss.cls.ohem=2", r"in \(0, 1\]"), ("detect.factor=1.5", "from 0.1 to 0.95"),
+    ("detect.thresholds=0.5,0.5", "three numbers"), ("train.val_fraction=1.5", "between 0 and 1"),
     ("augment.noise=5", "two numbers"), ("train.mix=1,1", "three shares")])
 def test_values_out_of_range(assignment, says):
     with pytest.raises(Problem, match=says):

@@ -1,0 +1,173 @@
+"""The face detector: a cascade of nets on pictures.
+
+    from core.detector import FaceDetector
+    detector = FaceDetector("Pnet20_v1.onnx", "Rnet_v1.onnx", "Onet_v1.onnx")
+    faces = detector.detect("picture.jpg")
+    faces.boxes, faces.scores, faces.landmarks
+
+Takes NumPy, OpenCV and onnxruntime, and the package onnx to make nets ready for them; MXNet is a
+second backend for checkpoints as they are, imported when it is asked for.
+"""
+from dataclasses import dataclass
+from numbers import Real
+from typing import Optional
+
+import numpy as np
+
+from config import config
+from core import boxes as geometry
+from core import cascade, nets, schemes
+from core import picture as pictures
+from core.console import Problem
+
+# What a net must give to be a stage, and whether it slides over the picture.
+STAGES = {"pnet": ({"cls", "bbox"}, True), "rnet": ({"cls", "bbox"}, False),
+          "onet": ({"cls", "bbox"}, False), "landmark": ({"landmark"}, False)}
+
+
+@dataclass(frozen=True)
+class Faces:
+    """What was found in a picture, best first.
+
+    boxes -- (N, 4) float32, x1 y1 x2 y2 in continuous pixel coordinates; may reach over the border
+    scores -- (N,) float32, probability of a face
+    landmarks -- (N, P, 2) float32, x and y with (0, 0) the centre of the first pixel; None
+        without a net that gives points
+    """
+    boxes: np.ndarray
+    scores: np.ndarray
+    landmarks: Optional[np.ndarray] = None
+
+    def __len__(self):
+        return len(self.boxes)
+
+    def chosen(self, index):
+        """Those of an index array."""
+        return Faces(self.boxes[index], self.scores[index],
+                     None if self.landmarks is None else self.landmarks[index])
+
+
+class FaceDetector:
+    """Pnet, or Pnet and Rnet, or Pnet, Rnet and Onet, and a net for landmarks after any of them.
+
+    pnet, rnet, onet, landmark -- an ONNX model of core.export, a .params file or a run's folder
+        each; cell, stride, size and points come from there. An Onet with a landmark head gives
+        points by itself; those of `landmark`, if given, take their place
+    min_face -- smallest face looked for, px: the larger, the faster
+    factor -- between the scales at which it is looked for
+    thresholds -- scores from which Pnet, Rnet and Onet keep a box
+    max_faces -- how many to keep, the best; all if None
+    threads -- of the nets; on nets this small a second one costs more than it brings
+    backend -- "onnxruntime", or "mxnet" for .params files run by MXNet
+
+    Raises Problem for a net that can't be its stage, and for values out of range.
+    """
+
+    def __init__(self, pnet, rnet=None, onet=None, landmark=None,
+                 min_face=config.detect.min_face, factor=config.detect.factor,
+                 thresholds=tuple(config.detect.thresholds), max_faces=None, threads=1,
+                 backend="onnxruntime"):
+        self.settings = _settings(min_face, factor, thresholds)
+        if max_faces is not None and (not isinstance(max_faces, int) or max_faces < 1):
+            raise Problem(f"max_faces is {max_faces}: it must be a whole number from 1, or None")
+        if onet is not None and rnet is None:
+            raise Problem("an onet needs an rnet before it")
+        self.max_faces = max_faces
+        given = {"pnet": pnet, "rnet": rnet, "onet": onet, "landmark": landmark}
+        self.nets = {stage: open_stage(stage, path, backend, threads)
+                     for stage, path in given.items() if path is not None}
+
+    def detect(self, picture, order="BGR"):
+        """The Faces in a picture, or a list of them for a list of pictures of any sizes.
+
+        picture -- path, bytes of a file, or an array (see core.picture.open_any); order -- of the
+            colours in arrays, "BGR" or "RGB"
+
+        Raises core.picture.BrokenPicture.
+        """
+        if isinstance(picture, (list, tuple)):
+            return [self.detect(one, order) for one in picture]
+        *_, (_, faces) = self.stages(pictures.open_any(picture, order))
+        return faces if self.max_faces is None else faces.chosen(slice(self.max_faces))
+
+    def stages(self, picture):
+        """Yields (name, Faces) after each stage on a picture uint8 (H, W, 3) BGR: "pnet", then
+        those of "rnet", "onet", "landmark" that there are."""
+        faces = self._proposals(picture)
+        yield "pnet", faces
+        for number, stage in enumerate(("rnet", "onet"), 1):
+            if stage in self.nets:
+                faces = self._refined(picture, faces, self.nets[stage], number)
+                yield stage, faces
+        if "landmark" in self.nets:
+            faces = self._with_landmarks(picture, faces, self.nets["landmark"])
+            yield "landmark", faces
+
+    def _proposals(self, picture):
+        net = self.nets["pnet"]
+        return Faces(*cascade.propose(picture, net, net.facts["cell"], net.facts["stride"],
+                                      self.settings))
+
+    def _refined(self, picture, faces, net, number):
+        """What an Rnet (number 1) or Onet (2) makes of boxes."""
+        squares = geometry.squares(faces.boxes)
+        out = cascade.look(picture, squares, net, net.facts["input"]["size"])
+        if out is None:
+            return _none(net)
+        kept = np.flatnonzero(out["cls"][:, -1] > self.settings.thresholds[number])
+        squares, scores = squares[kept], out["cls"][kept, -1]
+        moved = geometry.apply_offsets(squares, out["bbox"][kept])
+        points = _points(squares, out["landmark"][kept]) if "landmark" in out else None
+        # An Rnet's boxes are still rough: it is the squares that were looked at which tell whether
+        # two are the same. After an Onet, a box within another is a part of its face.
+        kept = (geometry.nms(squares, scores, self.settings.nms[1]) if number == 1 else
+                geometry.nms(moved, scores, self.settings.nms[2], "minimum"))
+        return Faces(moved, scores, points).chosen(kept)
+
+    @staticmethod
+    def _with_landmarks(picture, faces, net):
+        squares = geometry.squares(faces.boxes)
+        out = cascade.look(picture, squares, net, net.facts["input"]["size"])
+        points = _none(net).landmarks if out is None else _points(squares, out["landmark"])
+        return Faces(faces.boxes, faces.scores, points)
+
+
+def _settings(min_face, factor, thresholds):
+    """config.detect with other values. Raises Problem where one is out of range (or NaN)."""
+    from config import check
+    for name, value in (("min_face", min_face), ("factor", factor)):
+        if not isinstance(value, Real):
+            raise Problem(f"{name} is {value!r}: it must be a number")
+    try:
+        thresholds = [float(value) for value in thresholds]
+    except (TypeError, ValueError):
+        raise Problem(f"thresholds is {thresholds!r}: it must be three numbers, for Pnet, Rnet "
+                      "and Onet") from None
+    settings = type(config.detect)({**config.detect, "min_face": min_face, "factor": factor,
+                                    "thresholds": thresholds})
+    check(type(config)({"detect": settings}))
+    return settings
+
+
+def open_stage(stage, path, backend="onnxruntime", threads=1):
+    """The net in a file (core.nets.open_net) if it can be the stage "pnet", "rnet", "onet" or
+    "landmark". Raises Problem."""
+    net, (tasks, slides) = nets.open_net(path, backend, threads), STAGES[stage]
+    if not tasks <= set(net.tasks) or bool(net.facts["stride"]) != slides:
+        kind = "slides over pictures" if net.facts["stride"] else "takes crops"
+        raise Problem(f"{net.name} can't be the {stage}: it holds {net.facts['net']}, which "
+                      f"{kind} and gives {', '.join(net.tasks)}")
+    return net
+
+
+def _points(squares, values):
+    """Points in the picture, (N, P, 2) float32, of landmark outputs (N, 2 P)."""
+    side = (squares[:, 2] - squares[:, 0])[:, None, None]
+    # Targets are (point + 0.5 - corner) / side: annotations count from the centre of a pixel.
+    return (squares[:, None, :2] + schemes.unpack(values) * side - 0.5).astype(np.float32)
+
+
+def _none(net):
+    landmarks = (np.zeros((0, net.facts["points"], 2), np.float32)
+                 if "landmark" in net.tasks else None)
+    return Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), landmarks)
