@@ -14,6 +14,11 @@ def areas(boxes):
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
+def whole(boxes):
+    """Which boxes have an area, being neither empty nor turned inside out: (N, 4) -> (N,) bool."""
+    return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+
+
 def intersections(boxes, others):
     """Area shared by each pair: (N, 4), (M, 4) -> (N, M) float."""
     width = (np.minimum(boxes[:, None, 2], others[None, :, 2])

@@ -128,7 +128,7 @@ def propose(picture, net, cell, stride, settings):
         all_boxes.append(geometry.apply_offsets(windows, offsets[:, rows, columns].T))
         all_scores.append(prob[rows, columns])
     boxes, scores = np.concatenate(all_boxes), np.concatenate(all_scores)
-    whole = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    whole = geometry.whole(boxes)
     boxes, scores = boxes[whole], scores[whole]
     kept = geometry.nms(boxes, scores, settings.nms[0])
     return boxes[kept], scores[kept]

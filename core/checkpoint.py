@@ -50,6 +50,14 @@ class Checkpoint:
         return graph.describe(self.net, **self.options).with_params(self.arguments,
                                                                     self.auxiliary)
 
+    def guessed_scheme(self):
+        """The order of its landmark points going by its mean face, the shift of its landmark head's
+        batch norm (core.schemes.guess); None where that does not tell."""
+        heads = [head for head in self.spec.heads if head.task == "landmark" and head.bn]
+        if not heads:
+            return None
+        return schemes.guess(schemes.unpack(self.arguments[f"{heads[0].bn}_beta"][None])[0])
+
 
 def facts(net, options, scheme=None):
     """What it takes to feed a net and to read its outputs, JSON values; in manifests and in
@@ -143,9 +151,14 @@ def candidates(arguments):
 
 def nets_that_fit(arguments, auxiliary):
     """(net, options) of the zoo whose names and shapes these parameters have."""
-    fitting = [fit for fit in candidates(arguments)
-               if not differences(*fit, arguments, auxiliary)]
-    # Lnet_v2 with 106 points is Lnet106_v2: the name that needs no option is the right one.
+    return plainest(fit for fit in candidates(arguments)
+                    if not differences(*fit, arguments, auxiliary))
+
+
+def plainest(fitting):
+    """Those of some (net, options) that go by the right name: Lnet_v2 with 106 points is Lnet106_v2,
+    which needs no option for them."""
+    fitting = list(fitting)
     return [fit for fit in fitting if "points" not in fit[1]] or fitting
 
 
@@ -174,6 +187,14 @@ def misfit(path, net, options, found, fitting):
             "it fits no net of the zoo")
     return Problem(f"{path} does not fit {describe(net, options)}: "
                    + "; ".join(found[:3]) + f"{more}; {hint}")
+
+
+def named(path):
+    """The net of the zoo that a file's name says it is, or None. Not to be trusted: the published
+    pnet20_v1-0016.params is Pnet20_v0."""
+    called = re.sub(r"-\d+$", "", Path(path).stem).lower()
+    meant = [name for name in (*zoo.NETS, *zoo.ALIASES) if name.lower() == called]
+    return zoo.spec(meant[0]).name if meant else None
 
 
 def check_fits(net, options, arguments, auxiliary, path):
@@ -223,17 +244,25 @@ def _symbol_beside(path):
     if not symbol_path.exists():
         return []
     try:
-        return [_batch_norm(node) for node in read_json(symbol_path)["nodes"]
+        return [batch_norm(node) for node in read_json(symbol_path)["nodes"]
                 if node["op"] == "BatchNorm"]
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         raise Problem(f"{symbol_path} is no MXNet symbol, or a damaged one: remove it or put the "
                       "right one there") from None
 
 
-def _batch_norm(node):
+def attributes(node):
+    """Attributes of a node of an MXNet symbol's JSON, of any age: str by name."""
     given = {}
-    for key in ("param", "attr", "attrs"):  # its names, from MXNet 0.8 to 0.12
+    for key in ("param", "attr", "attrs"):  # their names, from MXNet 0.8 to 0.12
         given.update(node.get(key, {}))
+    return given
+
+
+def batch_norm(node):
+    """(name, fix_gamma, eps) of a BatchNorm of an MXNet symbol's JSON. Raises ValueError, KeyError,
+    TypeError or AttributeError for what can't be one."""
+    given = attributes(node)
     eps = float(given.get("eps", graph.BN_EPS))
     if not 0 <= eps < float("inf"):
         raise ValueError

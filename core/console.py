@@ -27,8 +27,9 @@ def program(main, argv=None):
         sys.exit(0)
     except OSError as error:
         sys.exit(_last_words(f"error: {describe_os_error(error)}", 2))
-    except KeyboardInterrupt:
-        sys.exit(_last_words("stopped: nothing is half-written; the same command goes on", 130))
+    except KeyboardInterrupt as stop:
+        sys.exit(_last_words(
+            str(stop) or "stopped: nothing is half-written; the same command goes on", 130))
 
 
 def _last_words(line, status):
@@ -47,7 +48,7 @@ class Progress:
     """A line with count, rate and time to go: redrawn in place on a terminal, printed every
     `interval` seconds elsewhere (a log file stays readable).
 
-    total -- how many steps there will be
+    total -- how many steps there will be; None if that is not known
     label -- what a step is, in the plural ("pictures")
     """
 
@@ -72,9 +73,10 @@ class Progress:
     def _show(self, now, before, after, final=False):
         spent = max(now - self.start, 1e-9)
         rate = self.done / spent
-        if final:
+        if final or self.total is None:
             tail = f"in {clock(spent)}"
         else:
             tail = f"{clock((self.total - self.done) / rate)} to go" if self.done else "..."
-        line = f"  {self.done:,}/{self.total:,} {self.label}  {rate:,.1f}/s  {tail}"
+        total = "" if self.total is None else f"/{self.total:,}"
+        line = f"  {self.done:,}{total} {self.label}  {rate:,.1f}/s  {tail}"
         print(f"{before}{line:<70}", end=after, file=self.stream, flush=True)

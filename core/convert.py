@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from core import checkpoint as checkpoints
-from core import fuse, numpy_net, schemes, zqcnn_file
+from core import fuse, numpy_net, zqcnn_file
 from core.checkpoint import Checkpoint, describe
 from core.console import Problem, program
 from core.files import sha256
@@ -118,8 +118,8 @@ def from_pair(path, numbers=None, net=None):
                                  [match.fit for match in _best(matches)])
     _, merged, (net, options), made = best[0]
     if merged:
-        remarks.append(f"{len(merged)} batch norms are merged away in it, and do nothing now: "
-                       + ", ".join(merged[:4]) + (" ..." if len(merged) > 4 else ""))
+        remarks.append(f"batch norms merged away in it, which do nothing now: {len(merged)} ("
+                       + ", ".join(merged[:4]) + (" ...)" if len(merged) > 4 else ")"))
     order = checkpoints.expected_shapes(net, options)
     return Checkpoint(net, options, *({name: part[name] for name in names}
                                       for part, names in zip(made, order))), graph, remarks
@@ -133,9 +133,7 @@ def from_params(path, net=None):
         fitting = checkpoints.nets_that_fit(*checkpoints.read_params(path))
         found, options = _only(path, [fit for fit in fitting if net in (None, fit[0])]) or (net, {})
         made = checkpoints.load(path, found, **options)
-    called = re.sub(r"-\d+$", "", path.stem).lower()
-    others = [name for name in (*zoo.NETS, *zoo.ALIASES) if name.lower() == called]
-    named = zoo.spec(others[0]).name if others else made.net
+    named = checkpoints.named(path) or made.net
     remarks = [] if named == made.net else [f"its name says {named}; it is {made.net}"]
     return made, made.graph(), remarks
 
@@ -149,11 +147,9 @@ def rescaled(made):
 def _guessed_scheme(made):
     """(order of the landmark points, remark), if it can't be known otherwise."""
     points = made.facts()["points"]
-    heads = [head for head in made.spec.heads if head.task == "landmark" and head.bn]
-    if not points or made.facts()["scheme"] or not heads:
+    if not points or made.facts()["scheme"]:
         return None, []
-    mean_face = made.arguments[f"{heads[0].bn}_beta"]
-    scheme = schemes.guess(schemes.unpack(mean_face[None])[0])
+    scheme = made.guessed_scheme()
     return scheme, [f'its {points} points are in the order "{scheme}": a guess, from the mirror '
                     "symmetry of its mean face" if scheme else
                     f"the order of its {points} points is unknown"]
@@ -171,6 +167,9 @@ def convert(path, numbers=None, net=None, rescale=False):
     """
     pair = zqcnn_file.is_pair(path)
     files = zqcnn_file.files(path, numbers) if pair else (Path(path),)
+    if not pair and not files[0].is_file():
+        raise Problem(f"{path} is not there: give a .params file, or a file or the stem of a ZQCNN "
+                      "pair")
     net = zoo.spec(net).name if net else None
     with np.errstate(all="ignore"):  # values too large are found by running the nets
         made, source, remarks = (from_pair(path, numbers, net) if pair else
@@ -199,7 +198,7 @@ def convert(path, numbers=None, net=None, rescale=False):
 def _refuse_if_there(folder, made, epoch):
     symbol, params, manifest = checkpoints.paths(folder, made.net, epoch)
     there = [path for path in (params, manifest) if path.exists()]
-    if symbol.exists() and symbol.read_text() != made.symbol().tojson():
+    if symbol.exists() and symbol.read_bytes() != made.symbol().tojson().encode():
         there.append(symbol)  # of the same net with other options
     if there:
         raise Problem(f"{there[0]} is there already: remove it or choose another folder")

@@ -1,7 +1,8 @@
 """The face detector: a cascade of nets on pictures.
 
     from core.detector import FaceDetector
-    detector = FaceDetector("Pnet20_v1.onnx", "Rnet_v1.onnx", "Onet_v1.onnx")
+    detector = FaceDetector("Pnet20_v1.onnx", "Rnet_v1.onnx", "Onet_v1.onnx")  # or
+    detector = FaceDetector.open("folder/of/nets")
     faces = detector.detect("picture.jpg")
     faces.boxes, faces.scores, faces.landmarks
 
@@ -77,6 +78,13 @@ class FaceDetector:
         self.nets = {stage: open_stage(stage, path, backend, threads)
                      for stage, path in given.items() if path is not None}
 
+    @classmethod
+    def open(cls, folder, **options):
+        """The detector whose nets are in a folder, see core.nets.in_folder. `options` are those of
+        the class; they go before what the folder says. Raises Problem."""
+        paths, settings = nets.in_folder(folder, options, options.get("backend", "onnxruntime"))
+        return cls(**{**paths, **settings, **options})
+
     def detect(self, picture, order="BGR"):
         """The Faces in a picture, or a list of them for a list of pictures of any sizes.
 
@@ -114,9 +122,9 @@ class FaceDetector:
         out = cascade.look(picture, squares, net, net.facts["input"]["size"])
         if out is None:
             return _none(net)
-        kept = np.flatnonzero(out["cls"][:, -1] > self.settings.thresholds[number])
-        squares, scores = squares[kept], out["cls"][kept, -1]
-        moved = geometry.apply_offsets(squares, out["bbox"][kept])
+        scores, moved = out["cls"][:, -1], geometry.apply_offsets(squares, out["bbox"])
+        kept = np.flatnonzero((scores > self.settings.thresholds[number]) & geometry.whole(moved))
+        squares, scores, moved = squares[kept], scores[kept], moved[kept]
         points = _points(squares, out["landmark"][kept]) if "landmark" in out else None
         # An Rnet's boxes are still rough: it is the squares that were looked at which tell whether
         # two are the same. After an Onet, a box within another is a part of its face.

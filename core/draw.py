@@ -1,4 +1,4 @@
-"""Boxes drawn on pictures."""
+"""Boxes and points drawn on pictures."""
 import cv2
 import numpy as np
 
@@ -6,6 +6,7 @@ GREEN, YELLOW, RED = (60, 220, 60), (40, 220, 250), (60, 60, 255)
 
 
 ROOM_FOR_SCORE = 28  # width in pixels from which a box has its score above it
+POINTS_PER_SPREAD = 25  # how many radii of a point make the spread of all
 
 
 def boxes(picture, found, color, thickness=1, scores=None):
@@ -17,6 +18,15 @@ def boxes(picture, found, color, thickness=1, scores=None):
         if scores is not None and x2 - x1 >= ROOM_FOR_SCORE:
             cv2.putText(picture, f"{scores[i]:.2f}", (x1, max(y1 - 3, 9)),
                         cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1, cv2.LINE_AA)
+
+
+def points(picture, found, color):
+    """Draw points (N, P, 2), (0, 0) being the centre of the first pixel, on a picture in place, as
+    dots that grow with how far the P points spread."""
+    for one in found:
+        radius = max(1, round(float(np.ptp(one, axis=0).max()) / POINTS_PER_SPREAD))
+        for x, y in np.round(one).astype(int).tolist():
+            cv2.circle(picture, (x, y), radius, color, cv2.FILLED, cv2.LINE_AA)
 
 
 def grid(pictures, columns, cell, background=(40, 40, 40)):

@@ -99,9 +99,11 @@ def run(stem, data, blobs):
     if net.load_param(f"{stem}.param") or net.load_model(f"{stem}.bin"):
         raise Problem(f"ncnn can't load {Path(stem).name}.param and .bin")
 
+    data = np.ascontiguousarray(data, np.float32)  # kept for as long as ncnn looks into it
+
     def extracted(picture):
         with net.create_extractor() as extractor:
-            extractor.input(DATA, ncnn.Mat(np.ascontiguousarray(picture, np.float32)))
+            extractor.input(DATA, ncnn.Mat(picture))
             return [np.array(_extract(extractor, blob)) for blob in blobs]
 
     return [np.stack(outputs) for outputs in zip(*map(extracted, data))]

@@ -7,7 +7,14 @@ import onnxruntime
 from config import config
 from core.console import Problem
 
-FACTS = ("net", "family", "input", "cell", "stride", "points", "scheme", "outputs")
+FACTS = {"net": str, "options": dict, "family": str, "input": dict, "cell": (int, type(None)),
+         "stride": (int, type(None)), "points": (int, type(None)), "scheme": (str, type(None)),
+         "outputs": dict}
+LARGEST = 1000  # side of a net's input, pixels
+
+
+class AnotherModel(Problem):
+    """An ONNX model that is not one of ours."""
 
 
 class OnnxNet:
@@ -16,7 +23,7 @@ class OnnxNet:
     model -- path, or the bytes of a model; name -- what to call the latter in errors
     threads -- of onnxruntime; these nets are so small that more than one rarely pays
 
-    Raises Problem for what is no model, or not one of ours.
+    Raises Problem for what is no model, AnotherModel for one that is not ours.
     """
 
     def __init__(self, model, threads=1, name=None):
@@ -30,13 +37,14 @@ class OnnxNet:
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 4  # what goes wrong is raised
         try:
-            self._session = onnxruntime.InferenceSession(model, options,
-                                                         providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises several classes, all its own
-            reason = str(error).strip().splitlines()[0][:160]
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"], enable_fallback=False)
+            metadata = self._session.get_modelmeta().custom_metadata_map
+        except Exception as error:  # onnxruntime raises several classes, most of them its own
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
             raise Problem(f"{self.name} is no ONNX model that onnxruntime can run, or a damaged "
                           f"one ({reason})") from None
-        self.facts = _facts(self._session.get_modelmeta().custom_metadata_map, self.name)
+        self.facts = _facts(metadata, {out.name for out in self._session.get_outputs()}, self.name)
         self.tasks = list(self.facts["outputs"])
 
     def __call__(self, data):
@@ -45,14 +53,22 @@ class OnnxNet:
         return dict(zip(self.tasks, outputs))
 
 
-def _facts(metadata, name):
-    """What a model says of its net. Raises Problem where it says nothing, or wants its pictures
-    otherwise than they are made here."""
+def _facts(metadata, blobs, name):
+    """What a model with outputs `blobs` says of its net. Raises Problem where it says nothing, or
+    wants its pictures otherwise than they are made here."""
     try:
         facts = {key: json.loads(metadata[key]) for key in FACTS}
-    except (KeyError, ValueError):
-        raise Problem(f"{name} is a model of another kind: it lacks what core.export writes into "
-                      f"its metadata ({', '.join(FACTS)})") from None
+    except (KeyError, ValueError, RecursionError):
+        raise AnotherModel(f"{name} is a model of another kind: it lacks what core.export writes "
+                           f"into its metadata ({', '.join(FACTS)})") from None
+    wrong = [key for key, kind in FACTS.items() if not isinstance(facts[key], kind)]
+    if not wrong:
+        size, outputs = facts["input"].get("size"), list(facts["outputs"].values())
+        wrong = ["input.size"] * (type(size) is not int or not 0 < size <= LARGEST)
+        wrong += ["outputs"] * (not outputs or any(blob not in blobs for blob in map(str, outputs)))
+    if wrong:
+        raise Problem(f"{name} is damaged: what its metadata says of {', '.join(wrong)} can't be; "
+                      "export it anew")
     ours = {"order": "BGR", "layout": "NCHW", **config.input}
     if any(facts["input"].get(key) != value for key, value in ours.items()):
         raise Problem(f"{name} wants its input as {facts['input']}, and pictures are made as "

@@ -16,7 +16,8 @@ from symbols.graph import DATA, Graph, Node
 OPSET, IR_VERSION = 13, 8  # what every engine of the last years reads
 
 
-def _onnx():
+def package():
+    """The package onnx. Raises Problem where it is not installed."""
     try:
         import onnx
     except ImportError:
@@ -52,7 +53,7 @@ def model(graph, facts, shapes):
     facts -- as core.checkpoint.facts; shapes -- of the blobs for one picture of the net's size, see
         symbols.graph.shapes
     """
-    onnx = _onnx()
+    onnx = package()
     from onnx import helper, numpy_helper
     nodes, initializers = [], {}
     for node in graph.nodes:

@@ -95,8 +95,9 @@ def read(path):
     except (_Damaged, UnicodeDecodeError) as reason:
         raise Problem(f"{path} is no MXNet .params file, or a damaged one ({reason}): copy or "
                       "download it anew") from None
-    return {name: array.astype(np.float32) if array.dtype.kind == "f" else array.copy()
-            for name, array in zip(names, arrays)}
+    with np.errstate(over="ignore", invalid="ignore"):  # doubles may be too large: infinite then
+        return {name: array.astype(np.float32) if array.dtype.kind == "f" else array.copy()
+                for name, array in zip(names, arrays)}
 
 
 def write(path, arrays):

@@ -38,7 +38,10 @@ def decode(data, name="picture"):
     # scan of a whole one ends in an end-of-image marker, which can't occur inside a scan.
     if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise BrokenPicture(f"{name}: a truncated JPEG")
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # it promises more pixels than OpenCV makes
+        picture = None
     if picture is None:
         raise BrokenPicture(f"{name}: no picture that OpenCV can read, or a truncated one")
     return picture

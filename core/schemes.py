@@ -46,7 +46,7 @@ def unpack(values):
     points are held as x1..x5 y1..y5, other numbers of them as x1 y1 x2 y2 ..."""
     if values.shape[1] == 10:
         return np.stack([values[:, :5], values[:, 5:]], axis=2)
-    return values.reshape(len(values), -1, 2)
+    return values.reshape(len(values), values.shape[1] // 2, 2)
 
 
 def asymmetry(points, scheme):

@@ -11,6 +11,7 @@ import numpy as np
 from core.console import Problem
 
 INVALID = 3  # index of the invalid flag among the six attributes after x y w h
+FARTHEST = 1e6  # px: where a coordinate is no longer one of any picture
 
 
 @dataclass
@@ -41,9 +42,15 @@ class FaceSet:
 
 
 def _annotation(path, xywh, invalid, counts):
-    """Sort the boxes of a picture (N, 4) into faces, ignored and nothing."""
-    xywh = np.asarray(xywh, np.float32).reshape(-1, 4)
+    """Sort the boxes of a picture (N, 4) into faces, ignored and nothing. Raises ValueError where
+    they are none, or flags (N,) are missing."""
+    xywh = np.asarray(xywh, np.float64).reshape(-1, 4)
     invalid = np.asarray(invalid, bool).reshape(-1)
+    if len(invalid) != len(xywh):
+        raise ValueError(f"{path} has {len(xywh)} boxes and {len(invalid)} flags")
+    if not np.all(np.abs(xywh) < FARTHEST):  # NaN neither
+        raise ValueError(f"{path} has a box that lies nowhere")
+    xywh = xywh.astype(np.float32)
     real = (xywh[:, 2:] > 0).all(axis=1)
     boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     counts["pictures"] += 1
@@ -80,7 +87,7 @@ def read_txt(path):
             raise broken(f"expected a picture's path, found {name[:60]!r}")
         at += 1
         number = lines[at].strip() if at < len(lines) else ""
-        if not number.isdigit():
+        if not number.isdecimal() or len(number) > 9:
             raise broken(f"expected the number of faces of {name}, found {number[:60]!r}")
         at += 1
         rows = []
@@ -88,7 +95,7 @@ def read_txt(path):
             values = lines[at].split() if at < len(lines) else []
             try:
                 row = [float(value) for value in values]
-                if len(row) not in (4, 10) or not np.isfinite(row).all():
+                if len(row) not in (4, 10) or not np.all(np.abs(row) < FARTHEST):
                     raise ValueError
             except ValueError:
                 raise broken(f"expected a face of {name} as x y w h and six attributes, found "
@@ -105,18 +112,20 @@ def read_txt(path):
 def read_mat(path):
     """Annotations and counts of a wider_face_*.mat. Raises Problem when it isn't one."""
     from scipy.io import loadmat  # here, as it takes a while to import
+    annotations, counts = [], _no_counts()
     try:
         data = loadmat(path)
         events, files = data["event_list"], data["file_list"]
         boxes, invalid = data["face_bbx_list"], data["invalid_label_list"]
-    except (OSError, KeyError, ValueError, NotImplementedError) as error:
-        raise Problem(f"{path} is no WIDER FACE .mat file ({error})") from None
-    annotations, counts = [], _no_counts()
-    for i in range(len(events)):
-        event = str(events[i, 0][0])
-        for j in range(len(files[i, 0])):
-            name = f"{event}/{files[i, 0][j, 0][0]}.jpg"
-            annotations.append(_annotation(name, boxes[i, 0][j, 0], invalid[i, 0][j, 0], counts))
+        for i in range(len(events)):
+            event = str(events[i, 0][0])
+            for j in range(len(files[i, 0])):
+                name = f"{event}/{files[i, 0][j, 0][0]}.jpg"
+                annotations.append(_annotation(name, boxes[i, 0][j, 0], invalid[i, 0][j, 0],
+                                               counts))
+    except Exception as error:  # of a damaged file SciPy raises whatever it meets
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
+        raise Problem(f"{path} is no WIDER FACE .mat file, or a damaged one ({reason})") from None
     return annotations, counts
 
 

@@ -1,6 +1,4 @@
 """Recall of proposals, by a net that is faked."""
-import types
-
 import cv2
 import numpy as np
 import pytest
@@ -13,13 +11,14 @@ from prepare_data import wider
 
 class Marker:
     """A Pnet of cell 20, stride 4 that is sure wherever the window's middle is white."""
-    spec = types.SimpleNamespace(name="Marker", cell=20, stride=4)
+    facts = {"net": "Marker", "cell": 20, "stride": 4}
 
-    def maps(self, data):
+    def __call__(self, data):
         rows = (data.shape[2] - 20) // 4 + 1
         columns = (data.shape[3] - 20) // 4 + 1
-        middle = data[0, 0, 10::4, 10::4][:rows, :columns]
-        return (middle > 0.9).astype(np.float32), np.zeros((4, rows, columns), np.float32)
+        middle = data[:, :1, 10::4, 10::4][:, :, :rows, :columns]
+        return {"cls": (middle > 0.9).astype(np.float32),
+                "bbox": np.zeros((1, 4, rows, columns), np.float32)}
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from core.console import program
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = ("core.flops", "core.train", "core.evaluate", "core.pipeline", "core.bench",
-            "prepare_data.samples", "prepare_data.drawn")
+PROGRAMS = ("core.flops", "core.train", "core.detect", "core.evaluate", "core.pipeline",
+            "core.bench", "prepare_data.samples", "prepare_data.drawn")
 
 
 def python(module, *arguments, **options):

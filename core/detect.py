@@ -1,0 +1,365 @@
+"""Faces in pictures, folders, videos and from a camera.
+
+    python -m core.detect PICTURE|FOLDER|VIDEO ... --nets DIR --out OUT
+    python -m core.detect 0 --nets DIR --out OUT        # the first camera, until ctrl-C
+
+leaves in OUT, which must be new or empty:
+
+    drawn/             each picture or video with its boxes and points, at the path that it has
+                       below the folder common to all; videos as MPEG-4 (.mp4), without sound
+    detections.jsonl   a line a picture, or frame of a video: {"file", "frame" (of videos, from 0),
+                       "width", "height", "boxes": [[x1, y1, x2, y2], ...], "scores",
+                       "points": [[[x, y], ...], ...] or null}, best faces first, as in
+                       core.detector.Faces, rounded to hundredths of a pixel
+    crops/             with --crops: NAME-0.png for the first face of NAME. With five points it is
+                       shifted, turned and scaled to the usual place in 112 x 112 pixels, otherwise
+                       it is the square around the box
+
+Folders are searched to the bottom, hidden files left out. A file that can't be read is passed over
+and named at the end. Ctrl-C ends a run after the picture at hand: detections.jsonl and a drawn
+video have what was found until then. Pressed again it ends at once, without that video.
+
+The camera is written, never tried, for want of one.
+"""
+import argparse
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from core import boxes as geometry
+from core import draw
+from core import picture as pictures
+from core.console import Problem, Progress, program
+from core.detector import FaceDetector, Faces
+from core.files import to_json, whole_file
+from core.nets import BACKENDS
+
+PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+USUAL_RATE = 25  # frames/s, of videos that don't say
+
+# Where the eyes, the nose and the corners of the mouth are in an aligned crop, as nets for face
+# recognition want them (those of ArcFace's authors); (0, 0) is the centre of the first pixel.
+ALIGNED = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366],
+                    [41.5493, 92.3655], [70.7299, 92.2041]])
+ALIGNED_SIZE = 112
+
+SAME_FACE = 0.5   # IoU from which boxes of successive frames are one face's
+NEW_POINTS = 0.5  # part of the new frame in smoothed points
+
+PIXELS_PER_LINE = 600  # of a picture's longer side, per pixel of the width of lines
+
+
+# ---- what is looked at ---------------------------------------------------------------------
+
+def listed(inputs):
+    """The files in what is given, paths or one camera's number: [(source, name)], where `source`
+    is a Path or int and `name` the Path of what is drawn, below a folder.
+
+    Names are paths below the folder that all files have in common, so no two are the same; they
+    end in what can be written. Raises Problem.
+    """
+    cameras = [text for text in inputs if text.isdecimal() and not os.path.exists(text)]
+    if cameras:
+        if len(inputs) > 1:
+            raise Problem(f"camera {cameras[0]} runs until ctrl-C: give nothing beside it")
+        return [(int(cameras[0]), Path(f"camera{cameras[0]}.mp4"))]
+    files, tops = {}, []  # files by their absolute paths: none twice
+    for path in map(Path, inputs):
+        tops.append(os.path.abspath(path if path.is_dir() else path.parent))
+        files.update((os.path.abspath(file), file) for file in _files(path))
+    common, names = os.path.commonpath(tops), {}
+    for absolute, file in files.items():
+        suffix = ".mp4" if _is_video(file) else ".png"
+        name = Path(os.path.relpath(absolute, common))
+        if name.suffix.lower() not in ((suffix,) if _is_video(file) else PICTURES):
+            name = name.with_name(name.name + suffix)
+        while name in names:  # of a.avi and a.avi.mp4
+            name = name.with_name(f"{name.stem}_{name.suffix}")
+        names[name] = file
+    return [(file, name) for name, file in names.items()]
+
+
+def _files(path):
+    """The file itself, or the pictures and videos in a folder. Raises Problem."""
+    if not path.is_dir():
+        if not path.exists():
+            raise Problem(f"{path} is not there")
+        return [path]
+    files = [file for file in sorted(path.rglob("*"))
+             if file.suffix.lower() in (*PICTURES, *VIDEOS) and file.is_file()
+             and not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    if not files:
+        raise Problem(f"{path} holds no picture or video: no file there ends in "
+                      + " ".join((*PICTURES, *VIDEOS)))
+    return files
+
+
+def _is_video(source):
+    return isinstance(source, int) or source.suffix.lower() in VIDEOS
+
+
+def _open_video(source):
+    """A cv2.VideoCapture of a file or camera. Raises BrokenPicture."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what goes wrong is said here
+    cv2.setLogLevel(0)
+    if isinstance(source, int):
+        video, wrong = cv2.VideoCapture(source), f"camera {source} can't be opened"
+    else:
+        video = cv2.VideoCapture(str(source), cv2.CAP_FFMPEG)
+        wrong = f"{source}: no video that OpenCV can read, or a truncated one"
+    if not video.isOpened():
+        raise pictures.BrokenPicture(wrong)
+    return video
+
+
+def _promised(video):
+    """Frames in a video as its header has it; 0 where that doesn't say, as of a camera."""
+    return max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+
+
+def _count(source):
+    """Pictures in a file, as far as its header says."""
+    try:
+        return _promised(_open_video(source)) if _is_video(source) else 1
+    except pictures.BrokenPicture:
+        return 0
+
+
+# ---- what is made of it --------------------------------------------------------------------
+
+def aligned(picture, points):
+    """The face with five points (5, 2) in a picture uint8 (H, W, 3), shifted, turned and scaled so
+    that they come nearest, in least squares, to ALIGNED: uint8 (112, 112, 3)."""
+    # As complex numbers, a turn with a scale is a product.
+    here, there = (values.astype(np.float64) @ [1, 1j] for values in (points, ALIGNED))
+    spread = here - here.mean()
+    turn = np.vdot(spread, there) / max(np.vdot(spread, spread).real, 1e-12)
+    shift = there.mean() - turn * here.mean()
+    matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+    return cv2.warpAffine(picture, matrix, (ALIGNED_SIZE, ALIGNED_SIZE))
+
+
+def crops(picture, faces):
+    """Yields a crop of each face, see above: uint8 (S, S, 3), black outside the picture."""
+    if faces.landmarks is not None and faces.landmarks.shape[1] == len(ALIGNED):
+        yield from (aligned(picture, points) for points in faces.landmarks)
+    else:
+        for square in geometry.squares(faces.boxes):
+            yield pictures.crop(picture, square, int(square[2] - square[0]))
+
+
+class Smoother:
+    """Points that tremble less from frame to frame: those of a face are moved halfway to where they
+    were left in the frame before. They follow a face that moves about a frame late."""
+
+    def __init__(self):
+        self.last = None
+
+    def __call__(self, faces):
+        """The Faces of the next frame with their points smoothed."""
+        if self.last and faces:
+            overlap = geometry.iou(faces.boxes, self.last.boxes)
+            nearest = overlap.argmax(axis=1)
+            mutual = overlap.argmax(axis=0)[nearest] == np.arange(len(faces))
+            same = np.flatnonzero(mutual & (overlap.max(axis=1) >= SAME_FACE))
+            points = faces.landmarks.copy()
+            points[same] = (NEW_POINTS * points[same]
+                            + (1 - NEW_POINTS) * self.last.landmarks[nearest[same]])
+            faces = Faces(faces.boxes, faces.scores, points)
+        self.last = faces
+        return faces
+
+
+@contextlib.contextmanager
+def _lines(path):
+    """Give a function that adds a value as a line of JSON. The file gets its name when the block
+    ends, in whatever way, if there is a line; none is cut short."""
+    part, end = path.with_name(f".{path.name}.part"), 0
+    file = open(part, "wb", buffering=0)
+
+    def add(value):
+        nonlocal end
+        line = (to_json(value) + "\n").encode()
+        done = 0
+        while done < len(line):
+            done += file.write(line[done:])
+        end += done
+
+    try:
+        yield add
+    finally:
+        file.truncate(end)
+        file.close()
+        if end:
+            os.replace(part, path)
+        else:
+            part.unlink()
+
+
+@contextlib.contextmanager
+def _until_ctrl_c():
+    """Give a function that tells whether ctrl-C was pressed. Pressed again, it interrupts."""
+    presses = []
+
+    def press(*_):
+        presses.append(True)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: bool(presses)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Run:
+    """What is found in pictures, on its way into a folder."""
+
+    def __init__(self, detector, out, crops, smooth, add, stopped, progress):
+        self.detector, self.out, self.crops, self.smooth = detector, out, crops, smooth
+        self.add, self.stopped, self.progress = add, stopped, progress
+        self.pictures = self.faces = 0
+        self.remarks = []
+
+    def picture(self, source, name):
+        picture = pictures.read(source)
+        self.look(picture, name, {"file": str(source)})
+        pictures.write(self.out / "drawn" / name, picture)
+
+    def video(self, source, name):
+        smooth = Smoother() if self.smooth else None
+        video, start, count = _open_video(source), time.perf_counter(), 0
+        there, picture = video.read()
+        if not there:
+            raise pictures.BrokenPicture(f"{source}: not one frame of it can be read")
+        rate = video.get(cv2.CAP_PROP_FPS)
+        with whole_file(self.out / "drawn" / name) as part:
+            drawn = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"),
+                                    rate if 0 < rate < 1000 else USUAL_RATE,
+                                    picture.shape[1::-1])
+            while there and not (count and self.stopped()):  # a video has a frame
+                self.look(picture, f"{name}-{count:06d}", {"file": str(source), "frame": count},
+                          smooth)
+                drawn.write(picture)
+                count += 1
+                there, picture = video.read()
+            drawn.release()
+            if _count(part) != count:  # OpenCV says nothing of a full disk
+                raise Problem(f"{self.out / 'drawn' / name} can't be written: the disk is full, or "
+                              "its frames are too small")
+        remark = f"{source}: {count / (time.perf_counter() - start):.1f} frames/s"
+        if count < _promised(video) and not self.stopped():
+            remark += (f"; it ends after {count} of the {_promised(video)} frames that its header "
+                       "promises")
+        self.remarks.append(remark)
+
+    def look(self, picture, name, record, smooth=None):
+        """Find faces, note and draw them, the latter in place."""
+        faces = self.detector.detect(picture)
+        faces = smooth(faces) if smooth else faces
+        if self.crops:
+            for i, crop in enumerate(crops(picture, faces)):
+                pictures.write(self.out / "crops" / f"{name}-{i}.png", crop)
+        height, width = picture.shape[:2]
+        self.add({**record, "width": width, "height": height, "boxes": _rounded(faces.boxes, 2),
+                  "scores": _rounded(faces.scores, 6), "points": _rounded(faces.landmarks, 2)})
+        line = max(1, round(max(width, height) / PIXELS_PER_LINE))
+        draw.boxes(picture, faces.boxes, draw.GREEN, line, faces.scores)
+        if faces.landmarks is not None:
+            draw.points(picture, faces.landmarks, draw.YELLOW)
+        self.pictures += 1
+        self.faces += len(faces)
+        self.progress.step()
+
+
+def _rounded(values, digits):
+    return None if values is None else np.round(values.astype(np.float64), digits).tolist()
+
+
+def run(detector, files, out, crops=False, smooth=False):
+    """Find the faces in files, see listed(), and leave them in the folder `out`.
+
+    crops -- save a crop of each face; smooth -- smooth the points in videos
+
+    Raises Problem: `out` is not empty; at the end, files that can't be read. KeyboardInterrupt
+    that says so when ctrl-C was pressed, unless a camera had to be stopped.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise Problem(f"{out} is there already: remove it or choose another folder")
+    camera = isinstance(files[0][0], int)
+    progress = Progress(None if camera else sum(_count(source) for source, _ in files), "pictures")
+    out.mkdir(parents=True, exist_ok=True)
+    broken = []
+    with _lines(out / "detections.jsonl") as add, _until_ctrl_c() as stopped:
+        work = _Run(detector, out, crops, smooth, add, stopped, progress)
+        try:
+            for source, name in files:
+                if stopped():
+                    break
+                try:
+                    (work.video if _is_video(source) else work.picture)(source, name)
+                except pictures.BrokenPicture as error:
+                    broken.append(str(error))
+        except KeyboardInterrupt:
+            pass
+        interrupted = stopped() and not camera
+    if work.pictures:
+        progress.close()
+        print(*work.remarks, *(f"passed over {reason}" for reason in broken),
+              f"{out / 'detections.jsonl'}: faces: {work.faces:,}, pictures: {work.pictures:,}",
+              sep="\n")
+    else:
+        with contextlib.suppress(OSError):
+            out.rmdir()
+    if interrupted:
+        raise KeyboardInterrupt(f"stopped: {out} has what was found until then")
+    if broken:
+        raise Problem(broken[0] if len(files) == 1 else f"{len(broken)} of {len(files)} files "
+                      f"can't be read; the first: {broken[0]}")
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(
+        prog="python -m core.detect",
+        description="Faces in pictures, videos and from a camera: drawn, and as JSON lines.",
+        epilog="DIR holds the nets as ONNX models of core.export or .params files, or a "
+               "detector.json that names them; core/nets.py has the rules.")
+    parser.add_argument("inputs", nargs="+", metavar="PICTURE|FOLDER|VIDEO|CAMERA",
+                        help="a camera is a number")
+    parser.add_argument("--out", required=True, help="folder for the results, new or empty")
+    parser.add_argument("--nets", metavar="DIR", help="folder with the nets")
+    for stage in ("pnet", "rnet", "onet", "landmark"):
+        parser.add_argument(f"--{stage}", metavar="FILE", help=f"the {stage}, before that of DIR")
+    parser.add_argument("--min-face", type=float, metavar="PX", help="smallest face looked for")
+    parser.add_argument("--factor", type=float, help="between the scales at which it is")
+    parser.add_argument("--thresholds", metavar="P,R,O", type=lambda text: text.split(","),
+                        help="scores from which each net keeps a box")
+    parser.add_argument("--max-faces", type=int, metavar="N", help="the best N of a picture")
+    parser.add_argument("--threads", type=int, default=1, help="of the nets (default 1)")
+    parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime")
+    parser.add_argument("--crops", action="store_true", help="save a crop of each face")
+    parser.add_argument("--smooth", action="store_true", help="smooth the points in videos")
+    args = parser.parse_args(argv)
+    if args.threads < 1:
+        raise Problem(f"--threads {args.threads}: it must be at least 1")
+    if not (args.nets or args.pnet):
+        raise Problem("there are no nets: give --nets DIR or --pnet FILE")
+    files = listed(args.inputs)
+    options = {name: getattr(args, name) for name in (
+        "pnet", "rnet", "onet", "landmark", "min_face", "factor", "thresholds", "max_faces",
+        "threads", "backend") if getattr(args, name) is not None}
+    detector = (FaceDetector.open(args.nets, **options) if args.nets else FaceDetector(**options))
+    if args.smooth and detector.detect(np.zeros((1, 1, 3), np.uint8)).landmarks is None:
+        raise Problem("--smooth smooths points, and these nets give none: give --landmark")
+    run(detector, files, args.out, args.crops, args.smooth)
+
+
+if __name__ == "__main__":
+    program(main)

@@ -1,0 +1,232 @@
+"""Trained nets as files for other engines: ONNX, ncnn, ZQCNN.
+
+    python -m core.export RUN --out DIR
+    python -m core.export NET.params --out DIR --format onnx ncnn zqcnn
+    python -m core.export RUN --out DIR --int8 PICTURES
+
+Batch norms are merged (ZQCNN's classes do that themselves) and the scale of activations is evened
+out, so that half precision will do as well. Files are run in their engine and compared with the
+checkpoint, for several pictures at a time and, where a net takes pictures of any size, another size
+too; only then do they appear, all those of a net together.
+"""
+import argparse
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+
+from core import checkpoint as checkpoints
+from core import fuse, ncnn_file, numpy_net, onnx_file, quantize, zqcnn_file
+from core.checkpoint import Checkpoint
+from core.console import Problem, program
+from core.files import sha256, whole_file, write_json
+from symbols.graph import shapes
+
+TRIED, ANOTHER_SIZE = 3, (9, 23)  # pictures at a time; pixels added to height and width
+
+
+@dataclass
+class Source:
+    """A checkpoint, and what its exports are made of and held against."""
+    checkpoint: Checkpoint
+    name: str  # in errors
+
+    @property
+    def size(self):
+        return self.checkpoint.spec.size
+
+    @property
+    def any_size(self):
+        return self.checkpoint.spec.stride is not None
+
+    @cached_property
+    def original(self):
+        return self.checkpoint.graph()
+
+    @cached_property
+    def ready(self):
+        """Merged and rescaled."""
+        try:
+            return fuse.prepared(self.original, self.size)
+        except Problem as problem:
+            raise Problem(f"{self.name}: {problem}") from None
+
+    @cached_property
+    def fast(self):
+        return fuse.split_prelu(self.ready, self.size)
+
+    @cached_property
+    def tries(self):
+        """Inputs, each with the outputs by task that the checkpoint has for it."""
+        inputs = [numpy_net.seeded_input(self.size, TRIED)]
+        if self.any_size:
+            taller, wider = (self.size + more for more in ANOTHER_SIZE)
+            inputs.append(numpy_net.seeded_input(wider, 1)[:, :, :taller])
+        return [(data, numpy_net.run(self.original, data)) for data in inputs]
+
+    def difference(self, net, what, limit):
+        """How far a net, a function of an input giving outputs by task, is from the checkpoint, as
+        a part of the largest output. Raises Problem beyond the limit."""
+        found = np.max([numpy_net.difference(net(data), expected)
+                        for data, expected in self.tries])
+        if not found <= limit:
+            raise Problem(f"{self.name}: {what} differs from it by {found:.1e} of the largest "
+                          f"output, more than {limit:.0e}: nothing is written")
+        return found
+
+
+def onnx_bytes(source, graph):
+    """The ONNX model of a graph that was made from a source."""
+    return onnx_file.model(graph, source.checkpoint.facts(),
+                           shapes(graph, source.size, source.size)).SerializeToString()
+
+
+def onnx_net(model, name=None):
+    """The net in a model, a path or bytes, in onnxruntime."""
+    try:
+        from core.onnx_backend import OnnxNet
+    except ImportError:
+        raise Problem("the package onnxruntime is not installed here: pip install onnxruntime"
+                      ) from None
+    return OnnxNet(model, name=name)
+
+
+def _write_onnx(source, graph, stem):
+    with whole_file(f"{stem}.onnx") as part:
+        part.write_bytes(onnx_bytes(source, graph))
+
+
+def _run_ncnn(source, stem):
+    blobs = source.ready.outputs
+    return lambda data: dict(zip(blobs, ncnn_file.run(stem, data, blobs.values())))
+
+
+def _run_zqcnn(source, stem):
+    graph, _, _ = zqcnn_file.read(stem)
+    return lambda data: numpy_net.run(graph, data)
+
+
+@dataclass(frozen=True)
+class Format:
+    write: Callable     # of a Source, a graph for ONNX, and the stem of the files
+    run: Callable       # of a Source and the stem: the net, a function of an input
+    engine: str
+    limit: float        # of the difference from the checkpoint, as a part of the largest output
+    outputs: Callable = lambda source, stem: dict(source.ready.outputs)  # names of blobs by task
+
+
+FORMATS = {
+    "onnx": Format(_write_onnx, lambda source, stem: onnx_net(f"{stem}.onnx"), "onnxruntime", 1e-5),
+    "ncnn": Format(lambda source, graph, stem: ncnn_file.write(
+        source.ready, None if source.any_size else source.size, stem), _run_ncnn, "ncnn", 1e-3),
+    "zqcnn": Format(lambda source, graph, stem: zqcnn_file.write(
+        fuse.rescale(source.original), source.size, stem), _run_zqcnn, "NumPy, read back", 1e-5,
+        lambda source, stem: dict(zqcnn_file.read(stem)[0].outputs)),
+}
+
+
+def opened(path):
+    """The Source in a .params file or the newest of a run's folder, and its path."""
+    path = checkpoints.newest(path) if Path(path).is_dir() else Path(path)
+    return Source(checkpoints.load(path), str(path)), path
+
+
+@contextlib.contextmanager
+def _appearing(out, name):
+    """Give a folder whose files move to `out` when the block ends well."""
+    out.mkdir(parents=True, exist_ok=True)
+    part = out / f".{name}.part"  # the same each time: a rerun clears what a kill left
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        yield part
+        for file in sorted(part.iterdir()):
+            os.replace(file, out / file.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def export(path, out, formats=("onnx",), split_prelu=False, pictures=None):
+    """Write a checkpoint's net into the folder `out`, with NAME.json: what it takes to use it.
+
+    formats -- of FORMATS; split_prelu -- ONNX in the form that is fast in onnxruntime
+    pictures -- folder; with it there is NAME-int8.onnx as well (core.quantize)
+
+    Prints a line a file. Raises Problem; nothing is written then.
+    """
+    source, path = opened(path)
+    out, net = Path(out), source.checkpoint.net
+    before, after = (numpy_net.largest_activation(graph, source.tries[0][0])
+                     for graph in (source.original, source.ready))
+    lines = [f"{net} of {path}: largest activation {before:.3g}, in the files {after:.3g}"]
+    outputs = {}
+    with _appearing(out, net) as folder:
+        stem = folder / net
+        for name in formats:
+            kind, there = FORMATS[name], set(folder.iterdir())
+            kind.write(source, source.fast if split_prelu else source.ready, stem)
+            found = source.difference(kind.run(source, stem), f"what is written for {name}",
+                                      kind.limit)
+            outputs[name] = kind.outputs(source, stem)
+            for file in sorted(set(folder.iterdir()) - there):
+                lines.append(f"  {out / file.name}  {file.stat().st_size:,} bytes, differs from "
+                             f"the checkpoint by {found:.1e} ({kind.engine})")
+        if pictures:
+            lines += _int8(source, folder / f"{net}-int8.onnx", out, pictures)
+        write_json(folder / f"{net}.json", {
+            **source.checkpoint.facts(), "outputs": outputs,
+            "checkpoint": {"file": path.name, "sha256": sha256(path)}})
+        lines.append(f"  {out / net}.json")
+    print("\n".join(lines), flush=True)
+
+
+def _int8(source, path, out, pictures):
+    """Write a net in 8 bits; lines on what that costs."""
+    calibration, held_out = quantize.crops(pictures, source.size)
+    float_model = onnx_bytes(source, source.fast)
+    model = quantize.quantized(float_model, quantize.inner_layers(source.fast), calibration)
+    with whole_file(path) as part:
+        part.write_bytes(model)
+    nets = onnx_net(model, path.name), onnx_net(float_model, f"{source.name} in ONNX")
+    gaps = quantize.differences(*nets, held_out)
+    ratio = quantize.time_ratio(*nets, held_out, source.any_size)
+    yield (f"  {out / path.name}  {len(model):,} bytes, {len(model) / len(float_model):.2f} times "
+           f"those of the same net in float32; time {ratio:.2f} times (one thread)")
+    for task, (mean, largest) in gaps.items():
+        yield (f"    {task} differs from float32 by {mean:.4f} on average, {largest:.3f} at most, "
+               f"over {len(held_out)} crops of pictures not calibrated with")
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(
+        prog="python -m core.export",
+        description="Trained nets as ONNX models and as files for ncnn and ZQCNN.",
+        epilog="Each file is run in its engine and compared with the checkpoint before it appears.")
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT",
+                        help="a .params file or a run's folder")
+    parser.add_argument("--out", required=True, help="folder for the files")
+    parser.add_argument("--format", nargs="+", default=["onnx"], choices=FORMATS,
+                        help="default: onnx")
+    parser.add_argument("--split-prelu", action="store_true",
+                        help="ONNX without PReLUs on maps, which is faster in onnxruntime")
+    parser.add_argument("--int8", metavar="PICTURES",
+                        help="an ONNX model in 8-bit integers too, calibrated with a folder's "
+                             "pictures; says what that costs")
+    args = parser.parse_args(argv)
+    if args.split_prelu and "onnx" not in args.format:
+        raise Problem("--split-prelu is a form of the ONNX model: it goes with --format onnx")
+    nets = [opened(path)[0].checkpoint.net for path in args.checkpoints]
+    for net in nets:
+        if nets.count(net) > 1:
+            raise Problem(f"two of the checkpoints are {net}: export each into a folder of its own")
+    for path in args.checkpoints:
+        export(path, args.out, args.format, args.split_prelu, args.int8)
+
+
+if __name__ == "__main__":
+    program(main)
