@@ -1,8 +1,9 @@
 """The benchmark of detectors: core.bench detect.
 
 Everything runs on one thread, at the same smallest face, on the same pictures brought to the same
-size. The baseline runs the same nets the reference's way: in MXNet, one call per scale, a loop over
-the crops, whole-pixel boxes. Others are measured where they are installed (facenet-pytorch, with
+size. The baseline runs the same nets the reference's way, in MXNet: one call per scale, for which
+the Pnet is bound to its input anew; a loop over the crops, in batches of one size that repetitions
+fill; whole-pixel boxes. Others are measured where they are installed (facenet-pytorch, with
 the weights of its package) or given (YuNet models, which take a picture once, at its own size).
 """
 import json
@@ -28,6 +29,7 @@ TARGETS = {"baseline": {"640x480": 6, "short side 416": 6, "1920x1080": 3},
            "facenet": {"640x480": 5, "short side 416": 5}}
 PICTURES = 12    # measured on, at most
 SECONDS = 3      # of a slice
+BASELINE_BATCH = {1: 256, 2: 16}  # crops for the reference's Rnet, Onet
 PACKAGES = ("onnxruntime", "mxnet", "numpy", "opencv-python-headless", "facenet-pytorch", "torch")
 
 
@@ -91,10 +93,12 @@ def _whole_pixel_squares(boxes):
 
 def baseline(nets):
     """The reference's way, with its boxes from first to last pixel."""
-    from core.nets import open_net
-    stages = [open_net(nets[stage], backend="mxnet") for stage in ("pnet", "rnet", "onet")]
-    settings, cell = config.detect, stages[0].facts["cell"]
-    stride = stages[0].facts["stride"]
+    from core import checkpoint
+    from core.mxnet_backend import MxNet
+    stages = [checkpoint.load(nets[stage]) for stage in ("pnet", "rnet", "onet")]
+    settings, cell, stride = config.detect, stages[0].spec.cell, stages[0].spec.stride
+    proposing = MxNet(stages[0], kept=1)  # each scale has another shape: bound anew every time
+    refining = {number: MxNet(stages[number]) for number in BASELINE_BATCH}
 
     def made(picture):
         return ((picture.astype(np.float32) - config.input.mean) * config.input.scale).transpose(
@@ -105,7 +109,7 @@ def baseline(nets):
         found, scale = [], cell / settings.min_face
         while min(int(height * scale), int(width * scale)) > cell:
             scaled = cv2.resize(picture, (int(width * scale), int(height * scale)))
-            out = stages[0](made(scaled))
+            out = proposing(made(scaled))
             prob, offsets = out["cls"][0, 1], out["bbox"][0]
             rows, columns = np.where(prob > settings.thresholds[0])
             boxes = np.round(np.stack([stride * columns, stride * rows, stride * columns + cell,
@@ -129,11 +133,15 @@ def baseline(nets):
 
     def refined(picture, boxes, number):
         squares = _whole_pixel_squares(boxes)
-        size = stages[number].facts["input"]["size"]
-        out = stages[number](np.concatenate([crop(picture, box, size) for box in squares]))
-        scores = out["cls"][:, 1]
+        size, batch = stages[number].spec.size, BASELINE_BATCH[number]
+        crops = np.concatenate([crop(picture, box, size) for box in squares])
+        out = [refining[number](np.resize(crops[i:i + batch], (batch, *crops.shape[1:])))
+               for i in range(0, len(crops), batch)]
+        scores, offsets = (np.concatenate([part[task] for part in out])[:len(crops)]
+                           for task in ("cls", "bbox"))
+        scores = scores[:, 1]
         chosen = scores > settings.thresholds[number]
-        squares, scores, offsets = squares[chosen], scores[chosen], out["bbox"][chosen]
+        squares, scores, offsets = squares[chosen], scores[chosen], offsets[chosen]
         moved = squares + offsets * _whole_pixel_sides(squares)
         kept = (_whole_pixel_nms(squares, scores, settings.nms[1]) if number == 1 else
                 _whole_pixel_nms(moved, scores, settings.nms[2], smaller=True))

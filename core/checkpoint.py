@@ -156,8 +156,8 @@ def nets_that_fit(arguments, auxiliary):
 
 
 def plainest(fitting):
-    """Those of some (net, options) that go by the right name: Lnet_v2 with 106 points is Lnet106_v2,
-    which needs no option for them."""
+    """Those of some (net, options) that go by the right name: Lnet_v2 with 106 points is
+    Lnet106_v2, which needs no option for them."""
     fitting = list(fitting)
     return [fit for fit in fitting if "points" not in fit[1]] or fitting
 

@@ -39,7 +39,7 @@ from core.detector import FaceDetector, Faces
 from core.files import to_json, whole_file
 from core.nets import BACKENDS
 
-PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+PICTURES = pictures.SUFFIXES
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 USUAL_RATE = 25  # frames/s, of videos that don't say
 

@@ -22,6 +22,7 @@ from symbols import graph as graphs
 FLOAT16_MOST = 65504
 RESCALE = "python -m core.convert --rescale mends that; core.export does it by itself"
 EXPORT = "export it anew with core.export, which mends that"
+DETECTOR = "detector.json"  # core.nets.MANIFEST, without onnxruntime
 ANY_SIDE = 64  # of a picture for nets that take any, pixels
 SHOWN = 3      # names in a line
 
@@ -307,7 +308,20 @@ def _symbol(report, symbol):
                    "beside the .params file")
 
 
+def _detector(report):
+    from core import nets
+    paths, settings = nets.in_folder(report.path.parent)
+    report.title = f"{report.path}: the nets of a detector"
+    for stage, path in paths.items():
+        report.fact(stage, path.name)
+    for key, value in settings.items():
+        report.fact(key, str(value))
+
+
 def _json(report):
+    if report.path.name == DETECTOR:
+        _detector(report)
+        return
     value = read_json(report.path)
     if isinstance(value, dict) and "nodes" in value:
         _symbol(report, value)

@@ -28,6 +28,7 @@ from core.files import sha256, whole_file, write_json
 from symbols.graph import shapes
 
 TRIED, ANOTHER_SIZE = 3, (9, 23)  # pictures at a time; pixels added to height and width
+HALF_LARGEST = 65_504  # float16
 
 
 @dataclass
@@ -72,8 +73,11 @@ class Source:
     def difference(self, net, what, limit):
         """How far a net, a function of an input giving outputs by task, is from the checkpoint, as
         a part of the largest output. Raises Problem beyond the limit."""
-        found = np.max([numpy_net.difference(net(data), expected)
-                        for data, expected in self.tries])
+        try:
+            found = np.max([numpy_net.difference(net(data), expected)
+                            for data, expected in self.tries])
+        except Problem as problem:
+            raise Problem(f"{self.name}: {what}: {problem}; nothing is written") from None
         if not found <= limit:
             raise Problem(f"{self.name}: {what} differs from it by {found:.1e} of the largest "
                           f"output, more than {limit:.0e}: nothing is written")
@@ -117,7 +121,7 @@ class Format:
     run: Callable       # of a Source and the stem: the net, a function of an input
     engine: str
     limit: float        # of the difference from the checkpoint, as a part of the largest output
-    outputs: Callable = lambda source, stem: dict(source.ready.outputs)  # names of blobs by task
+    outputs: Callable = lambda source: source.ready.outputs  # names of blobs by task
 
 
 FORMATS = {
@@ -126,7 +130,7 @@ FORMATS = {
         source.ready, None if source.any_size else source.size, stem), _run_ncnn, "ncnn", 1e-3),
     "zqcnn": Format(lambda source, graph, stem: zqcnn_file.write(
         fuse.rescale(source.original), source.size, stem), _run_zqcnn, "NumPy, read back", 1e-5,
-        lambda source, stem: dict(zqcnn_file.read(stem)[0].outputs)),
+        lambda source: zqcnn_file.output_names(source.original, source.size)),
 }
 
 
@@ -163,7 +167,8 @@ def export(path, out, formats=("onnx",), split_prelu=False, pictures=None):
     out, net = Path(out), source.checkpoint.net
     before, after = (numpy_net.largest_activation(graph, source.tries[0][0])
                      for graph in (source.original, source.ready))
-    lines = [f"{net} of {path}: largest activation {before:.3g}, in the files {after:.3g}"]
+    lines = [f"{net} of {path}: largest activation {before:.3g}, in the files {after:.3g}"
+             + (", too large for half precision" if after > HALF_LARGEST else "")]
     outputs = {}
     with _appearing(out, net) as folder:
         stem = folder / net
@@ -172,7 +177,7 @@ def export(path, out, formats=("onnx",), split_prelu=False, pictures=None):
             kind.write(source, source.fast if split_prelu else source.ready, stem)
             found = source.difference(kind.run(source, stem), f"what is written for {name}",
                                       kind.limit)
-            outputs[name] = kind.outputs(source, stem)
+            outputs[name] = dict(kind.outputs(source))
             for file in sorted(set(folder.iterdir()) - there):
                 lines.append(f"  {out / file.name}  {file.stat().st_size:,} bytes, differs from "
                              f"the checkpoint by {found:.1e} ({kind.engine})")

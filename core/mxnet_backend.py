@@ -3,16 +3,17 @@ from collections import OrderedDict
 
 from core.mxnet_import import devices, mx, ndarrays
 
-BOUND_AT_MOST = 32  # input shapes kept ready
+KEPT = 32  # input shapes kept ready
 
 
 class MxNet:
     """A net of the zoo with its parameters, in test mode; called as core.onnx_backend.OnnxNet.
 
     checkpoint -- core.checkpoint.Checkpoint; gpus -- CUDA device numbers, the first is used
+    kept -- input shapes that the net stays bound to, the last ones
     """
 
-    def __init__(self, checkpoint, gpus=(), name=None):
+    def __init__(self, checkpoint, gpus=(), name=None, kept=KEPT):
         self.name = str(name or checkpoint.net)
         self.facts = checkpoint.facts()
         self.tasks = [head.task for head in checkpoint.spec.heads]
@@ -20,12 +21,12 @@ class MxNet:
         self.context = devices(gpus)[0]
         self.arguments = ndarrays(checkpoint.arguments, self.context)
         self.auxiliary = ndarrays(checkpoint.auxiliary, self.context)
-        self._bound = OrderedDict()
+        self._bound, self.kept = OrderedDict(), kept
 
     def __call__(self, data):
         """data (N, 3, H, W) float32 -> outputs by task, float32."""
         if data.shape not in self._bound:
-            if len(self._bound) >= BOUND_AT_MOST:
+            if len(self._bound) >= self.kept:
                 self._bound.popitem(last=False)
             inputs = {"data": mx.nd.zeros(data.shape, ctx=self.context), **self.arguments}
             self._bound[data.shape] = self.symbol.bind(self.context, inputs, grad_req="null",
@@ -35,10 +36,3 @@ class MxNet:
         outputs = [out.asnumpy() for out in self._bound[data.shape].forward(is_train=False,
                                                                             data=data)]
         return dict(zip(self.tasks, outputs))
-
-
-class Predictor(MxNet):
-    """TEMPORARY: outputs as a list."""
-
-    def __call__(self, data):
-        return list(super().__call__(data).values())

@@ -113,7 +113,11 @@ def seeded_input(side, count=2, seed=0):
 
 def difference(results, expected):
     """How far outputs are from the expected ones, both by task: the largest difference as a part
-    of the largest value expected of that task; NaN if any is."""
+    of the largest value expected of that task; NaN if any is. Raises Problem where their shapes
+    differ."""
+    for task, values in expected.items():
+        if np.shape(results[task]) != np.shape(values):
+            raise Problem(f"{task} has shape {np.shape(results[task])}, not {np.shape(values)}")
     parts = [np.abs(np.asarray(results[task], np.float64) - values).max()
              / max(np.abs(values).max(), 1e-30) for task, values in expected.items()]
     return float(np.max(parts))  # Python's max would lose a NaN

@@ -96,6 +96,13 @@ def model(graph, facts, shapes):
 def read(made, name):
     """(Graph, facts) of an onnx.ModelProto that model() has made: its inverse. Raises Problem for
     what it can't have made; `name` is for the error."""
+    try:
+        return _read(made, name)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise Problem(f"{name} is not as core.export writes its models: export it anew") from None
+
+
+def _read(made, name):
     from onnx import helper, numpy_helper
     facts = {prop.key: json.loads(prop.value) for prop in made.metadata_props}
     params = {value.name: numpy_helper.to_array(value) for value in made.graph.initializer}

@@ -73,12 +73,12 @@ def same(graph, original, size, what):
 
 # ---- writing -------------------------------------------------------------------------------
 
-def _blob_names(graph, size):
-    """The names that ZQCNN's classes look outputs up by: of Pnets conv4-2, Rnets conv5-2, Onets
-    and Lnets conv6-2 and conv6-3. Stages are told apart by their input."""
+def output_names(graph, size):
+    """Names of the output blobs by task, as ZQCNN's classes look them up: of Pnets conv4-2, Rnets
+    conv5-2, Onets and Lnets conv6-2 and conv6-3. Stages are told apart by their input."""
     stage = 4 if _any_picture(graph) else 5 if size <= 24 else 6
     known = {"cls": "prob1", "bbox": f"conv{stage}-2", "landmark": f"conv{stage}-3"}
-    return {blob: known[task] for task, blob in graph.outputs.items() if task in known}
+    return {task: known.get(task, blob) for task, blob in graph.outputs.items()}
 
 
 def _box_branch_last(graph):
@@ -140,7 +140,8 @@ def _tensors(graph, node, kind):
 
 def _lines_and_numbers(graph, size):
     lines, numbers = [f"Input name={DATA} C=3 H={size} W={size}"], []
-    named, known = _blob_names(graph, size), shapes(graph, size, size)
+    tops, known = output_names(graph, size), shapes(graph, size, size)
+    named = {blob: tops[task] for task, blob in graph.outputs.items()}
     for node in _box_branch_last(graph):
         _expressible(node, known[node.inputs[0]])
         kind, about = WRITTEN[node.op](node)

@@ -145,6 +145,7 @@ DEPTHWISE = dict(channels=4, kernel=3, depthwise=True)
      {"a": "d", "b": "e"}),
     ([Node("conv", "d", ("p",), **DEPTHWISE), Node("conv", "e", ("p",), channels=2)],
      {"a": "d", "b": "e"}),
+    ([Node("conv", "d", ("p",), **DEPTHWISE, pad=1), Node("add", "e", ("p", "d"))], None),
     ([Node("add", "d", ("p", "p"))], None), ([Node("add", "d", ("c", "p"))], None),
     ([Node("concat", "d", ("p", "c")), Node("conv", "e", ("d",), channels=2)], None),
     ([Node("pool", "d", ("p",), kernel=2, stride=2), Node("conv", "e", ("d",), channels=2)], None),

@@ -7,7 +7,7 @@ from trained import huge, trained
 
 from core import fuse, numpy_net
 from core.console import Problem
-from core.mxnet_backend import Predictor
+from core.mxnet_backend import MxNet
 from symbols.graph import DATA, Graph, Node
 
 FLOAT16_MOST = 65504
@@ -36,9 +36,9 @@ def test_merged_nets_give_what_mxnet_gives(name, options):
     assert {name for node in merged.nodes for name in node.parameters()} == set(merged.params)
     assert all(value.dtype == np.float32 for value in merged.params.values())
     data = numpy_net.seeded_input(checkpoint.spec.size)
-    theirs = Predictor(checkpoint)(data)
+    theirs = MxNet(checkpoint)(data)
     results = numpy_net.run(merged, data)
-    assert numpy_net.difference(results, dict(zip(results, theirs))) < 2e-5
+    assert numpy_net.difference(results, theirs) < 2e-5
 
 
 def layer(op="conv", bias=True, **about):
@@ -161,7 +161,7 @@ def test_huge_activations_become_ordinary(name):
     assert min(largest_weights(fuse.merge(graph))) < 1e-9  # engines would drop the heads
     assert min(largest_weights(ready)) > 1e-3
     results = numpy_net.run(ready, data)
-    theirs = dict(zip(results, Predictor(checkpoint)(data)))
+    theirs = MxNet(checkpoint)(data)
     assert numpy_net.difference(theirs, results) < 2e-5
 
 

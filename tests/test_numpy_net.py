@@ -6,7 +6,7 @@ from trained import trained
 import symbols
 from core import numpy_net
 from core.console import Problem
-from core.mxnet_backend import Predictor
+from core.mxnet_backend import MxNet
 from symbols.graph import DATA, Graph, Node
 
 # one of each body, every kind of layer: pools that hang over, dense and 1 x 1 heads, plain ReLU,
@@ -25,7 +25,7 @@ def test_whole_nets_against_mxnet(name, options):
         height, width = height + 13, width + 34
     data = np.random.default_rng(3).uniform(-1, 1, (2, 3, height, width)).astype(np.float32)
     ours = numpy_net.run(checkpoint.graph(), data)
-    theirs = dict(zip(ours, Predictor(checkpoint)(data)))
+    theirs = MxNet(checkpoint)(data)
     assert len(theirs) == len(checkpoint.graph().outputs)
     for task, values in ours.items():
         assert values.dtype == np.float64 and values.shape == theirs[task].shape

@@ -3,6 +3,7 @@ and no file makes the readers of checkpoints do anything but work or say what is
 import contextlib
 import json
 import struct
+import sys
 import time
 import tracemalloc
 import warnings
@@ -289,9 +290,10 @@ def test_manifests_of_anything(pnet, value):
 @pytest.mark.parametrize("text, says", [
     (b"", "not valid JSON"), (b"{", "not valid JSON"), (b"\0", "not valid JSON"),
     (b"[" * 200000, "not valid JSON"), (b'{"net": ' * 100000, "not valid JSON"),
-    (b"1" * 5000, "not valid JSON"), (b'{"epoch": ' + b"1" * 5000 + b"}", "not valid JSON"),
+    *([(b"1" * 5000, "not valid JSON"), (b'{"epoch": ' + b"1" * 5000 + b"}", "not valid JSON")]
+      if hasattr(sys, "get_int_max_str_digits") else []),  # since Python 3.9.14 or so
     (b"\xff\xfe{\0}\0", "not valid JSON"), (b"NaN", "holds float"),
-    (b'{"net": "\\ud800"}', r"'\\ud800'")], ids=range(10))
+    (b'{"net": "\\ud800"}', r"'\\ud800'")], ids=lambda value: "")
 def test_manifests_that_are_no_json(pnet, text, says):
     pnet.with_suffix(".json").write_bytes(text)
     with pytest.raises(Problem, match=says) as caught:

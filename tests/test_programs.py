@@ -15,7 +15,8 @@ from core.console import program
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("core.flops", "core.train", "core.detect", "core.evaluate", "core.pipeline",
-            "core.bench", "prepare_data.samples", "prepare_data.drawn")
+            "core.bench", "core.doctor", "core.export", "core.parity",
+            "prepare_data.samples", "prepare_data.drawn")
 
 
 def python(module, *arguments, **options):

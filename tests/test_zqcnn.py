@@ -13,7 +13,7 @@ from trained import huge, trained
 
 from core import convert, fuse, numpy_net, zqcnn_file
 from core.console import Problem
-from core.mxnet_backend import Predictor
+from core.mxnet_backend import MxNet
 from symbols import graph as graphs
 from symbols.graph import DATA, Graph, Node
 
@@ -54,7 +54,7 @@ def test_what_is_written_gives_what_mxnet_gives(net, options, stem):
     assert all(node.eps == 0 for node in graph.nodes if node.op == "bn")
     for side in (size, 3 * size + 2) if checkpoint.spec.stride else (size,):
         data = numpy_net.seeded_input(side)
-        expected = dict(zip(checkpoint.graph().outputs, Predictor(checkpoint)(data)))
+        expected = MxNet(checkpoint)(data)
         assert numpy_net.difference(numpy_net.run(graph, data), expected) < 1e-5
     assert {path.name for path in stem.parent.iterdir()} == {"net.v1.zqparams", "net.v1.nchwbin"}
 
