@@ -638,6 +638,36 @@ def test_a_hundred_megapixels(models):
     assert before > 300 and grown < 120  # MB
 
 
+MANY = """
+import sys
+import cv2
+import numpy as np
+from core.detector import FaceDetector
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 >> 20
+
+finder = FaceDetector(*sys.argv[1:4], min_face=40, thresholds=(0.8, 0.5, 0.5))
+rng = np.random.default_rng(0)
+picture = cv2.resize(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), (600, 450))
+for i in range(240):
+    width, height = rng.integers(30, (600, 450))
+    finder.detect(picture[:height, :width])
+    if i == 100:
+        before = resident()
+print(resident() - before)
+"""
+
+
+def test_many_pictures_of_mixed_sizes(models):
+    """Memory stays as it is after the first hundred, whatever sizes follow."""
+    result = subprocess.run([sys.executable, "-c", MANY, *(models[s] for s in CASCADE)], cwd=ROOT,
+                            capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) < 20  # MB
+
+
 # ---- imports -------------------------------------------------------------------------------
 
 WITHOUT_MXNET = """
