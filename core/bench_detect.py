@@ -150,6 +150,7 @@ def baseline(nets):
     def run(picture):
         boxes = proposals(picture)
         for number in (1, 2):
+            boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
             if len(boxes):
                 boxes = refined(picture, boxes, number)
         return len(boxes)

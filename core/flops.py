@@ -18,7 +18,7 @@ from math import prod
 
 from core.console import Problem, program
 from core.mxnet_import import mx
-from symbols import NETS, build, names, spec
+from symbols import build, names, spec, zoo
 from symbols.bodies import resolve
 
 M = 2 ** 20  # the tables' unit
@@ -211,14 +211,7 @@ def _record(net, size, budget, base=None, points=None, landmark=False, published
 
 def table():
     """Records of the whole zoo: every net at its published widths, else at its default one."""
-    rows = []
-    for name in names():
-        net = NETS[name]
-        for base in (sorted(net.published) if net.base else [None]):
-            rows.append(record(name, base))
-        if net.landmark:
-            rows.append(record(name, landmark=True))
-    return rows
+    return [record(name, **options) for name in names() for options in zoo.variants(name)]
 
 
 def _show_table(rows):

@@ -138,14 +138,6 @@ def seeded(net, options):
     return made
 
 
-def _variants(name):
-    """Options of a net of the zoo: published widths, a landmark head."""
-    net = zoo.spec(name)
-    yield from ({"base": base} for base in sorted(net.published)) if net.base else ({},)
-    if net.landmark:
-        yield {"landmark": True}
-
-
 def sources(what):
     """(label, function that makes its Source) of all that `what` names: nets of the zoo, patterns
     of their names, .params files, runs' folders. Raises Problem."""
@@ -156,7 +148,7 @@ def sources(what):
             yield path.name, lambda source=source: source
             continue
         for name in names or [zoo.spec(word).name]:
-            for options in _variants(name):
+            for options in zoo.variants(name):
                 yield checkpoints.describe(name, options), partial(_seeded_source, name, options)
 
 

@@ -21,6 +21,14 @@ def names(pattern="*"):
     return [name for name in NETS if fnmatch.fnmatchcase(name, pattern)]
 
 
+def variants(name):
+    """The options of each published form of a net: its widths, its landmark head."""
+    net = NETS[name]
+    yield from ({"base": base} for base in sorted(net.published)) if net.base else ({},)
+    if net.landmark:
+        yield {"landmark": True}
+
+
 def spec(name, landmark=False):
     """The `Net` of a name, with its landmark head if asked for.
 

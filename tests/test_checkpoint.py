@@ -107,8 +107,8 @@ def test_another_net_is_named(tmp_path):
     text = str(caught.value)
     assert str(path) in text and "does not fit Pnet20_v1" in text
     # six parameters that v0 has not, thirteen of another shape: the first three by name
-    assert "it lacks conv4_sep_weight; it lacks conv4_sep_bias; it lacks prelu4_gamma and 16 more" in (
-        text)
+    assert ("it lacks conv4_sep_weight; it lacks conv4_sep_bias; it lacks prelu4_gamma and 16 more"
+            in text)
     assert text.endswith("it fits Pnet20_v0")
     assert checkpoints.load(path).net == "Pnet20_v0"  # nothing said: what it fits is found
 

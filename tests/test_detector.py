@@ -10,10 +10,10 @@ import onnx
 import pytest
 from onnx import helper
 from test_boxes import slow_nms
-from trained import trained
+from trained import sensible, trained
 
 from config import config
-from core import cascade, checkpoint, fuse, numpy_net, onnx_file
+from core import cascade, checkpoint, fuse, onnx_file
 from core import picture as pictures
 from core.console import Problem
 from core.detector import FaceDetector, Faces, open_stage
@@ -26,29 +26,6 @@ NETS = {"pnet": ("Pnet20_v1", {}), "rnet": ("Rnet_v1", {}),
         "lnet": ("Lnet_v2", {"base": 8}), "lnet106": ("Lnet106_64_v3", {"base": 8})}
 CASCADE = dict(pnet="pnet", rnet="rnet", onet="onet")
 SETTINGS = dict(thresholds=(0.8, 0.5, 0.5), min_face=40)  # some dozens of boxes at each stage
-# spread and mean of a net's outputs, by task
-USUAL = {"cls": (1, 0), "bbox": (0.1, 0), "landmark": (0.1, 0.5)}
-
-
-def sensible(picture, net, options):
-    """A Checkpoint by chance whose outputs are of a trained net's size on crops of a picture."""
-    made = trained(net, **options)
-    rng = np.random.default_rng(0)
-    height, width = picture.shape[:2]
-    corner = rng.integers(0, (width - 100, height - 100), (24, 2))
-    squares = np.concatenate([corner, corner + rng.integers(20, 200, (24, 1))], axis=1)
-    crops = np.stack([pictures.crop(picture, square, made.spec.size) for square in squares])
-    blobs = {}
-    numpy_net.run(made.graph(), pictures.to_input(crops),
-                  lambda blob, values: blobs.update({blob: values}))
-    for head in made.spec.heads:
-        values = blobs[head.layer].reshape(len(crops), -1)
-        spread, mean = USUAL[head.task]
-        made.auxiliary[f"{head.bn}_moving_mean"][:] = values.mean(axis=0)
-        made.auxiliary[f"{head.bn}_moving_var"][:] = values.var(axis=0)
-        made.arguments[f"{head.bn}_gamma"][:] = spread
-        made.arguments[f"{head.bn}_beta"][:] = mean
-    return made
 
 
 @pytest.fixture(scope="module")

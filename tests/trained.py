@@ -2,6 +2,10 @@
 import numpy as np
 
 from core import checkpoint, numpy_net
+from core import picture as pictures
+
+# spread and mean of a net's outputs, by task
+USUAL = {"cls": (1, 0), "bbox": (0.1, 0), "landmark": (0.1, 0.5)}
 
 
 def trained(net, seed=1, **options):
@@ -23,6 +27,27 @@ def trained(net, seed=1, **options):
                 low, high = (0.3, 2) if kind == "var" else (-0.3, 0.3)
                 new = rng.uniform(low, high, value.shape)
             values[name] = new.astype(np.float32)
+    return made
+
+
+def sensible(picture, net, options):
+    """A Checkpoint by chance whose outputs are of a trained net's size on crops of a picture."""
+    made = trained(net, **options)
+    rng = np.random.default_rng(0)
+    height, width = picture.shape[:2]
+    corner = rng.integers(0, (width - 100, height - 100), (24, 2))
+    squares = np.concatenate([corner, corner + rng.integers(20, 200, (24, 1))], axis=1)
+    crops = np.stack([pictures.crop(picture, square, made.spec.size) for square in squares])
+    blobs = {}
+    numpy_net.run(made.graph(), pictures.to_input(crops),
+                  lambda blob, values: blobs.update({blob: values}))
+    for head in made.spec.heads:
+        values = blobs[head.layer].reshape(len(crops), -1)
+        spread, mean = USUAL[head.task]
+        made.auxiliary[f"{head.bn}_moving_mean"][:] = values.mean(axis=0)
+        made.auxiliary[f"{head.bn}_moving_var"][:] = values.var(axis=0)
+        made.arguments[f"{head.bn}_gamma"][:] = spread
+        made.arguments[f"{head.bn}_beta"][:] = mean
     return made
 
 
