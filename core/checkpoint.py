@@ -286,7 +286,8 @@ def newest(folder):
     """Path of the parameters of the last epoch in a run's folder. Raises Problem."""
     manifests = [p for p in Path(folder).glob("*.json") if re.search(r"-\d{4,}$", p.stem)]
     if not manifests:
-        raise Problem(f"{folder} holds no finished epoch of any net")
+        raise Problem(f"{folder} holds no finished epoch of any net: name a .params file (a "
+                      "detector's folder of nets goes with --nets, or FaceDetector.open)")
     last = max(manifests, key=lambda p: int(p.stem.rsplit("-", 1)[1]))
     return last.with_suffix(".params")
 

@@ -1,7 +1,7 @@
 """Published nets as checkpoints of the zoo.
 
     python -m core.convert pnet20_v1-0016.params det3-dw48-plus.zqparams --out DIR
-    python -m core.convert det2.zqparams --numbers det2_bgr.nchwbin --out DIR
+    python -m core.convert det2.zqparams --out DIR    # with its numbers, det2_bgr.nchwbin
 
 A FILE is an MXNet .params file, either file of a ZQCNN pair (NAME.zqparams, NAME.nchwbin), or the
 stem of a pair. Which net of the zoo it is, is found by the names and shapes of its parameters.
@@ -166,13 +166,14 @@ def convert(path, numbers=None, net=None, rescale=False):
     Problem.
     """
     pair = zqcnn_file.is_pair(path)
-    files = zqcnn_file.files(path, numbers) if pair else (Path(path),)
+    files = (Path(path),) if not pair else (
+        zqcnn_file.files(path, numbers) if numbers else zqcnn_file.pair(path))
     if not pair and not files[0].is_file():
-        raise Problem(f"{path} is not there: give a .params file, or a file or the stem of a ZQCNN "
-                      "pair")
+        raise Problem(f"{path} is {'a folder' if files[0].is_dir() else 'not there'}: give a "
+                      ".params file, or a file or the stem of a ZQCNN pair")
     net = zoo.spec(net).name if net else None
     with np.errstate(all="ignore"):  # values too large are found by running the nets
-        made, source, remarks = (from_pair(path, numbers, net) if pair else
+        made, source, remarks = (from_pair(*files, net) if pair else
                                  from_params(files[0], net))
         size = made.spec.size
         if rescale:
@@ -213,12 +214,12 @@ def main(argv):
                         help="a .params file, or a file or the stem of a ZQCNN pair")
     parser.add_argument("--out", required=True, help="folder for the checkpoints")
     parser.add_argument("--net", help="which net of the zoo it is, where several fit")
-    parser.add_argument("--numbers", help="the .nchwbin file, where its stem is not the text's")
+    parser.add_argument("--numbers", help="the .nchwbin file, where it can't be told from its name")
     parser.add_argument("--rescale", action="store_true",
                         help="bring activations to an ordinary size, without a change of results")
     args = parser.parse_args(argv)
     # Both files of a pair, as a shell's pattern gives them, are one net.
-    files = list({zqcnn_file.files(file)[0] if zqcnn_file.is_pair(file) else Path(file): file
+    files = list({zqcnn_file.pair(file)[0] if zqcnn_file.is_pair(file) else Path(file): file
                   for file in args.files}.values())
     if args.numbers and (len(files) > 1 or not zqcnn_file.is_pair(files[0])):
         raise Problem("--numbers goes with one FILE.zqparams")
@@ -228,7 +229,9 @@ def main(argv):
     names = [(checkpoint.net, epoch) for checkpoint, epoch, _, _ in made]
     for name in names:
         if names.count(name) > 1:
-            raise Problem(f"two of the files are {name[0]}: give each a folder of its own")
+            alike = [str(file) for file, other in zip(files, names) if other == name]
+            raise Problem(f"{' and '.join(alike)} are both {name[0]}: give each a folder of its "
+                          "own")
     for checkpoint, epoch, more, lines in made:
         first, *others = lines
         print(f"{first}\n  {checkpoints.save(args.out, checkpoint, epoch, more)}")

@@ -15,7 +15,8 @@ leaves in OUT, which must be new or empty:
                        shifted, turned and scaled to the usual place in 112 x 112 pixels, otherwise
                        it is the square around the box
 
-Folders are searched to the bottom, hidden files left out. A file that can't be read is passed over
+Folders are searched to the bottom, hidden files left out. A video that ends before its header says
+gets a line, but is no failure: headers are often wrong. A file that can't be read is passed over
 and named at the end. Ctrl-C ends a run after the picture at hand: detections.jsonl and a drawn
 video have what was found until then. Pressed again it ends at once, without that video.
 
@@ -31,10 +32,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from config import config
 from core import boxes as geometry
 from core import draw
 from core import picture as pictures
-from core.console import Problem, Progress, program
+from core.console import Problem, Progress, describe_os_error, program
 from core.detector import FaceDetector, Faces
 from core.files import to_json, whole_file
 from core.nets import BACKENDS
@@ -91,7 +93,13 @@ def _files(path):
         if not path.exists():
             raise Problem(f"{path} is not there")
         return [path]
-    files = [file for file in sorted(path.rglob("*"))
+    def unreadable(error):
+        raise Problem(f"{error.filename}: {error.strerror}")
+
+    # Path.rglob says nothing of folders that can't be read.
+    every = sorted(Path(folder, name) for folder, _, names in os.walk(path, unreadable)
+                   for name in names)
+    files = [file for file in every
              if file.suffix.lower() in (*PICTURES, *VIDEOS) and file.is_file()
              and not any(part.startswith(".") for part in file.relative_to(path).parts)]
     if not files:
@@ -309,6 +317,9 @@ def run(detector, files, out, crops=False, smooth=False):
                     broken.append(str(error))
         except KeyboardInterrupt:
             pass
+        except OSError as error:
+            raise Problem(f"{describe_os_error(error)}; {out} has what was found until then, and "
+                          "another run needs another --out") from None
         interrupted = stopped() and not camera
     if work.pictures:
         progress.close()
@@ -336,11 +347,15 @@ def main(argv):
     parser.add_argument("--out", required=True, help="folder for the results, new or empty")
     parser.add_argument("--nets", metavar="DIR", help="folder with the nets")
     for stage in ("pnet", "rnet", "onet", "landmark"):
-        parser.add_argument(f"--{stage}", metavar="FILE", help=f"the {stage}, before that of DIR")
-    parser.add_argument("--min-face", type=float, metavar="PX", help="smallest face looked for")
-    parser.add_argument("--factor", type=float, help="between the scales at which it is")
+        parser.add_argument(f"--{stage}", metavar="FILE", help=f"the {stage}, whatever DIR holds")
+    usual = config.detect  # where no detector.json says otherwise
+    parser.add_argument("--min-face", type=float, metavar="PX",
+                        help=f"smallest face looked for (default {usual.min_face})")
+    parser.add_argument("--factor", type=float, help="between the scales that a picture is looked "
+                                                     f"at in (default {usual.factor})")
     parser.add_argument("--thresholds", metavar="P,R,O", type=lambda text: text.split(","),
-                        help="scores from which each net keeps a box")
+                        help="scores from which each net keeps a box (default "
+                             f"{','.join(map(str, usual.thresholds))})")
     parser.add_argument("--max-faces", type=int, metavar="N", help="the best N of a picture")
     parser.add_argument("--threads", type=int, default=1, help="of the nets (default 1)")
     parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime")
@@ -358,6 +373,8 @@ def main(argv):
     detector = (FaceDetector.open(args.nets, **options) if args.nets else FaceDetector(**options))
     if args.smooth and detector.detect(np.zeros((1, 1, 3), np.uint8)).landmarks is None:
         raise Problem("--smooth smooths points, and these nets give none: give --landmark")
+    print(", ".join(f"{stage} {net.facts['net']} ({net.name})"
+                    for stage, net in detector.nets.items()))
     run(detector, files, args.out, args.crops, args.smooth)
 
 

@@ -10,6 +10,7 @@ Takes NumPy, OpenCV and onnxruntime, and the package onnx to make nets ready for
 second backend for checkpoints as they are, imported when it is asked for.
 """
 from dataclasses import dataclass
+from math import isfinite
 from numbers import Real
 from typing import Optional
 
@@ -21,9 +22,10 @@ from core import cascade, nets, schemes
 from core import picture as pictures
 from core.console import Problem
 
-# What a net must give to be a stage, and whether it slides over the picture.
-STAGES = {"pnet": ({"cls", "bbox"}, True), "rnet": ({"cls", "bbox"}, False),
-          "onet": ({"cls", "bbox"}, False), "landmark": ({"landmark"}, False)}
+# What a net must give to be a stage, whether it slides over the picture, and its family if only
+# one will do.
+STAGES = {"pnet": ({"cls", "bbox"}, True, "Pnet"), "rnet": ({"cls", "bbox"}, False, "Rnet"),
+          "onet": ({"cls", "bbox"}, False, "Onet"), "landmark": ({"landmark"}, False, None)}
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class FaceDetector:
         self.settings = _settings(min_face, factor, thresholds)
         if max_faces is not None and (not isinstance(max_faces, int) or max_faces < 1):
             raise Problem(f"max_faces is {max_faces}: it must be a whole number from 1, or None")
+        if not isinstance(threads, int) or threads < 1:
+            raise Problem(f"threads is {threads}: it must be a whole number from 1")
         if onet is not None and rnet is None:
             raise Problem("an onet needs an rnet before it")
         self.max_faces = max_faces
@@ -82,8 +86,9 @@ class FaceDetector:
     def open(cls, folder, **options):
         """The detector whose nets are in a folder, see core.nets.in_folder. `options` are those of
         the class; they go before what the folder says. Raises Problem."""
-        paths, settings = nets.in_folder(folder, options, options.get("backend", "onnxruntime"))
-        return cls(**{**paths, **settings, **options})
+        given = [stage for stage in STAGES if options.get(stage) is not None]
+        paths, settings = nets.in_folder(folder, given, options.get("backend", "onnxruntime"))
+        return cls(**{**settings, **options, **paths})
 
     def detect(self, picture, order="BGR"):
         """The Faces in a picture, or a list of them for a list of pictures of any sizes.
@@ -144,7 +149,7 @@ def _settings(min_face, factor, thresholds):
     """config.detect with other values. Raises Problem where one is out of range (or NaN)."""
     from config import check
     for name, value in (("min_face", min_face), ("factor", factor)):
-        if not isinstance(value, Real):
+        if not isinstance(value, Real) or not isfinite(value):
             raise Problem(f"{name} is {value!r}: it must be a number")
     try:
         thresholds = [float(value) for value in thresholds]
@@ -160,8 +165,9 @@ def _settings(min_face, factor, thresholds):
 def open_stage(stage, path, backend="onnxruntime", threads=1):
     """The net in a file (core.nets.open_net) if it can be the stage "pnet", "rnet", "onet" or
     "landmark". Raises Problem."""
-    net, (tasks, slides) = nets.open_net(path, backend, threads), STAGES[stage]
-    if not tasks <= set(net.tasks) or bool(net.facts["stride"]) != slides:
+    net, (tasks, slides, family) = nets.open_net(path, backend, threads), STAGES[stage]
+    if (not tasks <= set(net.tasks) or bool(net.facts["stride"]) != slides
+            or family not in (None, net.facts["family"])):
         kind = "slides over pictures" if net.facts["stride"] else "takes crops"
         raise Problem(f"{net.name} can't be the {stage}: it holds {net.facts['net']}, which "
                       f"{kind} and gives {', '.join(net.tasks)}")

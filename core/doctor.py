@@ -134,10 +134,10 @@ def _look_at_values(report, arrays):
               if values.min() < 0 or values.max() > 1}
     if slopes:
         least, most = (pick(pick(values) for values in slopes.values()) for pick in (min, max))
-        follows = ("an engine that takes PReLU for max(x, slope x) gets it wrong" if most > 1 else
-                   "nothing need be done")
-        report.odd(f"PReLU slopes from {least:.3g} to {most:.3g}, outside 0 to 1, in "
-                   f"{_some(slopes)}: the net works as it is; {follows}")
+        follows = (": an engine that takes PReLU for max(x, slope x) gets it wrong" if most > 1
+                   else "")
+        report.fact("slopes", f"of PReLUs from {least:.3g} to {most:.3g}, outside 0 to 1, in "
+                              f"{_some(slopes)}{follows}")
 
 
 def _look_at_net(report, graph, size, remedy=RESCALE):
@@ -333,22 +333,9 @@ def _json(report):
 
 # ---- other formats -------------------------------------------------------------------------
 
-def _pair_of(path):
-    """(text, numbers) of a ZQCNN pair. Of the author's classic nets NAME.zqparams goes with
-    NAME_bgr.nchwbin: where a file has no partner of its own stem, one like that will do."""
-    text, numbers = zqcnn_file.files(path)
-    texts, others = (sorted(path.parent.glob(f"*{file.suffix}")) for file in (text, numbers))
-    if not numbers.exists():
-        numbers = next((other for other in others if other.stem.startswith(f"{text.stem}_")),
-                       numbers)
-    if not text.exists():
-        text = next((other for other in texts if numbers.stem.startswith(f"{other.stem}_")), text)
-    return text, numbers
-
-
 def _zqcnn(report):
     from core import convert
-    text, numbers = _pair_of(report.path)
+    text, numbers = zqcnn_file.pair(report.path)
     graph, side, remarks = zqcnn_file.read(text, numbers)
     report.title = (f"{report.path}: of the ZQCNN pair {text.name} and {numbers.name}, "
                     f"{len(graph.nodes)} layers, "
@@ -500,7 +487,7 @@ def main(argv):
                              "either file of a ZQCNN pair")
     args = parser.parse_args(argv)
     # Both files of a pair, as a shell's pattern gives them, are one net.
-    files = list({_pair_of(path) if zqcnn_file.is_pair(path) else path: path
+    files = list({zqcnn_file.pair(path) if zqcnn_file.is_pair(path) else path: path
                   for path in map(Path, args.files)}.values())
     wrong = []
     for path in files:

@@ -3,10 +3,8 @@ import cv2
 import numpy as np
 
 GREEN, YELLOW, RED = (60, 220, 60), (40, 220, 250), (60, 60, 255)
-
-
 ROOM_FOR_SCORE = 28  # width in pixels from which a box has its score above it
-POINTS_PER_SPREAD = 25  # how many radii of a point make the spread of all
+POINTS_PER_SPREAD = 25  # how many radii of a point make the spread of five points
 
 
 def boxes(picture, found, color, thickness=1, scores=None):
@@ -22,9 +20,10 @@ def boxes(picture, found, color, thickness=1, scores=None):
 
 def points(picture, found, color):
     """Draw points (N, P, 2), (0, 0) being the centre of the first pixel, on a picture in place, as
-    dots that grow with how far the P points spread."""
+    dots that grow with how far the P points spread, and are smaller where there are many."""
     for one in found:
-        radius = max(1, round(float(np.ptp(one, axis=0).max()) / POINTS_PER_SPREAD))
+        radius = max(1, round(float(np.ptp(one, axis=0).max())
+                              / (POINTS_PER_SPREAD * max(1, len(one) / 5) ** 0.5)))
         for x, y in np.round(one).astype(int).tolist():
             cv2.circle(picture, (x, y), radius, color, cv2.FILLED, cv2.LINE_AA)
 

@@ -24,7 +24,7 @@ from core import checkpoint as checkpoints
 from core import fuse, ncnn_file, numpy_net, onnx_file, quantize, zqcnn_file
 from core.checkpoint import Checkpoint
 from core.console import Problem, program
-from core.files import sha256, whole_file, write_json
+from core.files import read_json, sha256, whole_file, write_json
 from symbols.graph import shapes
 
 TRIED, ANOTHER_SIZE = 3, (9, 23)  # pictures at a time; pixels added to height and width
@@ -143,6 +143,7 @@ def opened(path):
 @contextlib.contextmanager
 def _appearing(out, name):
     """Give a folder whose files move to `out` when the block ends well."""
+    there = out.exists()
     out.mkdir(parents=True, exist_ok=True)
     part = out / f".{name}.part"  # the same each time: a rerun clears what a kill left
     shutil.rmtree(part, ignore_errors=True)
@@ -153,6 +154,9 @@ def _appearing(out, name):
             os.replace(file, out / file.name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        if not there:
+            with contextlib.suppress(OSError):  # not empty, as it should be
+                out.rmdir()
 
 
 def export(path, out, formats=("onnx",), split_prelu=False, pictures=None):
@@ -169,7 +173,7 @@ def export(path, out, formats=("onnx",), split_prelu=False, pictures=None):
                      for graph in (source.original, source.ready))
     lines = [f"{net} of {path}: largest activation {before:.3g}, in the files {after:.3g}"
              + (", too large for half precision" if after > HALF_LARGEST else "")]
-    outputs = {}
+    beside, outputs = _beside(out / f"{net}.json", path, formats), {}
     with _appearing(out, net) as folder:
         stem = folder / net
         for name in formats:
@@ -184,10 +188,26 @@ def export(path, out, formats=("onnx",), split_prelu=False, pictures=None):
         if pictures:
             lines += _int8(source, folder / f"{net}-int8.onnx", out, pictures)
         write_json(folder / f"{net}.json", {
-            **source.checkpoint.facts(), "outputs": outputs,
+            **source.checkpoint.facts(), "outputs": {**beside, **outputs},
             "checkpoint": {"file": path.name, "sha256": sha256(path)}})
         lines.append(f"  {out / net}.json")
     print("\n".join(lines), flush=True)
+
+
+def _beside(facts, path, formats):
+    """Outputs by format of files that an earlier export has left, as its NAME.json says, and that
+    stay. Raises Problem where they come from another checkpoint than that at `path`."""
+    if not facts.exists():
+        return {}
+    before = read_json(facts)
+    if not isinstance(before, dict) or not {"outputs", "checkpoint"} <= set(before):
+        raise Problem(f"{facts} is no file of core.export's: choose another folder")
+    staying = {name: blobs for name, blobs in before["outputs"].items() if name not in formats}
+    if staying and before["checkpoint"].get("sha256") != sha256(path):
+        raise Problem(f"{facts.parent} holds {', '.join(staying)} files of {facts.stem} from "
+                      f"another checkpoint, {before['checkpoint'].get('file')}: choose another "
+                      "folder, or export those formats too")
+    return staying
 
 
 def _int8(source, path, out, pictures):

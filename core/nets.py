@@ -27,6 +27,8 @@ def open_net(path, backend="onnxruntime", threads=1):
         if backend == "mxnet":
             raise Problem(f"{path} is an ONNX model: MXNet runs .params files")
         return _fast_onnx(path, threads)
+    if path.suffix in (".zqparams", ".nchwbin"):
+        raise Problem(f"{path} is a file of ZQCNN's: convert it first, with python -m core.convert")
     from core import checkpoint
     loaded = checkpoint.load(path)
     if backend == "mxnet":
@@ -42,13 +44,13 @@ def _fast_onnx(path, threads):
         import onnx
     except ImportError:  # it runs without, only slower
         return net
-    made = onnx.load(path)
-    on_maps = {value.name for value in made.graph.initializer if len(value.dims) == 3}
+    model = onnx.load(path)
+    on_maps = {value.name for value in model.graph.initializer if len(value.dims) == 3}
     if not any(layer.op_type == "PRelu" and layer.input[1] in on_maps
-               for layer in made.graph.node):
+               for layer in model.graph.node):
         return net  # exported in the fast form, or quantised
     from core import onnx_file
-    return _fast(*onnx_file.read(made, path), threads, path)
+    return _fast(*onnx_file.read(model, path), threads, path)
 
 
 def _fast(graph, facts, threads, path):

@@ -43,7 +43,7 @@ class OnnxNet:
         except Exception as error:  # onnxruntime raises several classes, most of them its own
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
             raise Problem(f"{self.name} is no ONNX model that onnxruntime can run, or a damaged "
-                          f"one ({reason})") from None
+                          f"one ({reason}): export it anew") from None
         self.facts = _facts(metadata, {out.name for out in self._session.get_outputs()}, self.name)
         self.tasks = list(self.facts["outputs"])
 

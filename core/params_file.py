@@ -93,8 +93,8 @@ def read(path):
         if file.at != len(file.data):
             raise _Damaged(f"{len(file.data) - file.at:,} bytes follow after its end")
     except (_Damaged, UnicodeDecodeError) as reason:
-        raise Problem(f"{path} is no MXNet .params file, or a damaged one ({reason}): copy or "
-                      "download it anew") from None
+        raise Problem(f"{path} is no MXNet .params file, or a damaged one ({reason}): "
+                      f"`python -m core.doctor {path}` says what it is") from None
     with np.errstate(over="ignore", invalid="ignore"):  # doubles may be too large: infinite then
         return {name: array.astype(np.float32) if array.dtype.kind == "f" else array.copy()
                 for name, array in zip(names, arrays)}

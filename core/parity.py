@@ -27,7 +27,6 @@ from core import numpy_net
 from core.console import Problem, program
 from core.export import FORMATS, Source, onnx_bytes, opened
 from core.files import to_json
-from core.mxnet_backend import MxNet
 from symbols import zoo
 
 LIMIT = 1e-5
@@ -158,6 +157,7 @@ def _seeded_source(name, options):
 
 def compare(source, engines):
     """The difference from MXNet by engine, NaN and a reason by engine where one did not run."""
+    from core.mxnet_backend import MxNet  # here, so that MXNet missing is one line
     data = numpy_net.seeded_input(source.size)
     expected, found, reasons = MxNet(source.checkpoint)(data), {}, {}
     for name in engines:

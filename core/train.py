@@ -8,7 +8,6 @@ same parameters.
 import argparse
 
 from config import config, override
-from core import trainer
 from core.console import program
 from prepare_data.store import Store
 from symbols import spec
@@ -27,6 +26,7 @@ def main(argv):
                         help="folder for checkpoints, log and curves")
     parser.add_argument("settings", nargs="*", metavar="section.key=value")
     args = parser.parse_args(argv)
+    from core import trainer  # here, so that MXNet missing is one line
     settings = override(config, args.settings)
     net = spec(args.net)
     params = trainer.train(net.name, {}, Store(args.data, net.size), args.out, settings)

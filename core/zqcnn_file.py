@@ -47,6 +47,19 @@ def files(path, numbers=None):
     return Path(stem + TEXT), Path(numbers or stem + NUMBERS)
 
 
+def pair(path):
+    """As files(). Of the author's classic nets NAME.zqparams goes with NAME_bgr.nchwbin: where a
+    file has no partner of its own stem, one like that will do."""
+    text, numbers = files(path)
+    texts, others = (sorted(path.parent.glob(f"*{path.suffix}")) for path in (text, numbers))
+    if not numbers.exists():
+        numbers = next((other for other in others if other.stem.startswith(f"{text.stem}_")),
+                       numbers)
+    if not text.exists():
+        text = next((other for other in texts if numbers.stem.startswith(f"{other.stem}_")), text)
+    return text, numbers
+
+
 def is_pair(path):
     """Whether a path is a file of ZQCNN's or the stem of a pair."""
     return Path(path).suffix in (TEXT, NUMBERS) or files(path)[0].is_file()

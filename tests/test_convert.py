@@ -226,10 +226,11 @@ def test_bad_input_is_one_line(tmp_path, fails):
     pnet = published(tmp_path / "pnet20_v1-0016.params", trained("Pnet20_v0"))
     rnet = pair(tmp_path / "rnet", trained("Rnet_v1"))
     fails(pnet, "--net", "Pnet20_v1", says=["does not fit Pnet20_v1", "it fits Pnet20_v0"], out=out)
-    fails(rnet, "--net", "Rnet_v2", says=["rnet does not fit Rnet_v2", "it fits Rnet_v1"], out=out)
+    fails(rnet, "--net", "Rnet_v2", says=["rnet.zqparams does not fit Rnet_v2", "fits Rnet_v1"],
+          out=out)
     fails(rnet, "--net", "Rnet_v9", says=["no net is called 'Rnet_v9'", "near"], out=out)
     fails(tmp_path / "none", says=["none is not there", ".params", "ZQCNN"], out=out)
-    fails(tmp_path, says=["is not there"], out=out)
+    fails(tmp_path, says=["is a folder"], out=out)
     fails(tmp_path / "none.nchwbin", says=["none.zqparams is not there"], out=out)
     fails(pnet, "--numbers", f"{rnet}.nchwbin", says=["--numbers goes with one"], out=out)
     fails(rnet, pnet, "--numbers", f"{rnet}.nchwbin", says=["--numbers goes with one"], out=out)

@@ -147,7 +147,7 @@ def test_what_differs_does_not_appear(tmp_path, monkeypatch, what):
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before  # not one of them
     with pytest.raises(Problem):
         export.export(path, tmp_path / "new", [kind])
-    assert names(tmp_path / "new") == []
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_difference_is_measured(tmp_path, capsys):
@@ -194,13 +194,33 @@ def test_bad_input(tmp_path, arguments, says):
     assert not (tmp_path / "out").exists() or names(tmp_path / "out") == []
 
 
+def test_what_stays_of_an_earlier_export(tmp_path):
+    """NAME.json goes on telling of formats that were not written again, unless they come from
+    another checkpoint: then nothing is."""
+    _, path = saved(tmp_path, "Pnet16_v0")
+    out = tmp_path / "out"
+    export.export(path, out, ["onnx", "zqcnn"])
+    export.export(path, out, ["onnx"])
+    assert set(json.loads((out / "Pnet16_v0.json").read_text())["outputs"]) == {"onnx", "zqcnn"}
+    other = checkpoints.save(tmp_path / "other", parity.seeded("Pnet16_v1", {}), 1, {})
+    export.export(other, out, ["onnx"])
+    again = parity.seeded("Pnet16_v0", {})
+    again.arguments["conv1_bias"] += 1
+    changed = checkpoints.save(tmp_path / "changed", again, 1, {})
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    with pytest.raises(Problem, match="holds zqcnn files of Pnet16_v0 from another checkpoint"):
+        export.export(changed, out, ["onnx"])
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    export.export(changed, out, ["onnx", "zqcnn"])
+
+
 @pytest.mark.parametrize("package, formats", [("ncnn", ["onnx", "ncnn"]), ("onnx", ["onnx"])])
 def test_a_missing_engine_is_named(tmp_path, monkeypatch, package, formats):
     _, path = saved(tmp_path, "Pnet16_v0")
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(Problem, match=f"{package} is not installed here: pip install {package}"):
         export.export(path, tmp_path / "out", formats)
-    assert names(tmp_path / "out") == []
+    assert not (tmp_path / "out").exists()
 
 
 # ---- half precision ------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 from core import checkpoint as checkpoints
 from core import parity
 from core.console import Problem, program
+from core.mxnet_backend import MxNet
 
 # Pools that hang over and fully connected layers, plain ReLU and branches, landmarks, additions,
 # joins and dilated convolutions.
@@ -68,7 +69,7 @@ def test_a_broken_engine_is_noticed(monkeypatch, capsys, wrong, shown):
 def test_limits_are_each_engine_s_own(monkeypatch, engine, failing):
     monkeypatch.setitem(parity.ENGINES, engine, replace(
         parity.ENGINES[engine], run=lambda source, stem, data: {
-            task: values * 1.0001 for task, values in parity.MxNet(source.checkpoint)(
+            task: values * 1.0001 for task, values in MxNet(source.checkpoint)(
                 data).items()}))
     _, missed = parity.table(["Pnet16_v0"], [engine], io.StringIO())
     assert missed == failing
