@@ -239,7 +239,7 @@ def test_bad_input_is_one_line(tmp_path, fails):
     other = pnet.with_name("other.params")
     shutil.copy(pnet, other)
     shutil.copy(pnet, pnet.with_name("again-0016.params"))
-    fails(pnet, other.with_name("again-0016.params"), says=["two of the files are Pnet20_v0"],
+    fails(pnet, other.with_name("again-0016.params"), says=["again-0016.params are both Pnet20_v0"],
           out=out)
     other.write_bytes(pnet.read_bytes()[:-9])
     fails(other, says=["other.params", "damaged"], out=out)
