@@ -11,7 +11,7 @@ second backend for checkpoints as they are, imported when it is asked for.
 """
 from dataclasses import dataclass
 from math import isfinite
-from numbers import Real
+from numbers import Integral, Real
 from typing import Optional
 
 import numpy as np
@@ -71,9 +71,9 @@ class FaceDetector:
                  thresholds=tuple(config.detect.thresholds), max_faces=None, threads=1,
                  backend="onnxruntime"):
         self.settings = _settings(min_face, factor, thresholds)
-        if max_faces is not None and (not isinstance(max_faces, int) or max_faces < 1):
+        if max_faces is not None and (not isinstance(max_faces, Integral) or max_faces < 1):
             raise Problem(f"max_faces is {max_faces}: it must be a whole number from 1, or None")
-        if not isinstance(threads, int) or threads < 1:
+        if not isinstance(threads, Integral) or threads < 1:
             raise Problem(f"threads is {threads}: it must be a whole number from 1")
         if onet is not None and rnet is None:
             raise Problem("an onet needs an rnet before it")

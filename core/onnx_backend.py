@@ -34,7 +34,7 @@ class OnnxNet:
             except OSError as error:
                 raise Problem(f"{self.name}: {error.strerror}") from None
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.intra_op_num_threads, options.inter_op_num_threads = int(threads), 1
         options.log_severity_level = 4  # what goes wrong is raised
         try:
             self._session = onnxruntime.InferenceSession(
