@@ -73,6 +73,17 @@ def with_identities(net, options, arguments, auxiliary):
     return arguments, auxiliary, added
 
 
+def with_still_boxes(net, options, arguments):
+    """Arguments with a box head of zeros for a Pnet that has none, as ZQCNN's det1: its offsets are
+    0, so windows stay where they are."""
+    spec = zoo.spec(net, options.get("landmark", False))
+    layers = [head.layer for head in spec.heads if head.task == "bbox" and spec.stride]
+    zeros = {name: np.zeros(shape, np.float32)
+             for name, shape in checkpoints.expected_shapes(net, options)[0].items()
+             if name.rpartition("_")[0] in layers}
+    return {**zeros, **arguments}
+
+
 def _only(path, fitting):
     """The one net that fits, (net, options), or None. Raises Problem where there are several."""
     if len(fitting) > 1:
@@ -101,9 +112,10 @@ def _best(matches):
 def from_pair(path, numbers=None, net=None):
     """The Checkpoint of a ZQCNN pair, its Graph, and remarks. Raises Problem."""
     graph, _, remarks = zqcnn_file.read(path, numbers)
-    given, matches = parameters(graph), []
-    for fit in checkpoints.candidates(given[0]):
-        *made, merged = with_identities(*fit, *given)
+    (arguments, auxiliary), matches = parameters(graph), []
+    for fit in checkpoints.candidates(arguments):
+        filled = arguments if "bbox" in graph.outputs else with_still_boxes(*fit, arguments)
+        *made, merged = with_identities(*fit, filled, auxiliary)
         matches.append(_Match(checkpoints.differences(*fit, *made), merged, fit, made))
     meant = [match for match in matches if net in (None, match.fit[0])]
     best = _best(meant)
@@ -117,6 +129,8 @@ def from_pair(path, numbers=None, net=None):
         raise checkpoints.misfit(path, *nearest.fit, nearest.wrong,
                                  [match.fit for match in _best(matches)])
     _, merged, (net, options), made = best[0]
+    if set(graphs.describe(net, **options).outputs) - set(graph.outputs):
+        remarks.append("it has no box branch: that of the checkpoint gives offsets of 0")
     if merged:
         remarks.append(f"batch norms merged away in it, which do nothing now: {len(merged)} ("
                        + ", ".join(merged[:4]) + (" ...)" if len(merged) > 4 else ")"))
@@ -181,7 +195,10 @@ def convert(path, numbers=None, net=None, rescale=False):
             before, made = numpy_net.largest_activation(made.graph(), picture), rescaled(made)
             after = numpy_net.largest_activation(made.graph(), picture)
             remarks.append(f"largest activation {before:.3g}, now {after:.3g}")
-        difference = zqcnn_file.same(source, made.graph(), size, str(files[0]))
+        made_graph = made.graph()
+        made_graph = replace(made_graph, outputs={
+            task: blob for task, blob in made_graph.outputs.items() if task in source.outputs})
+        difference = zqcnn_file.same(source, made_graph, size, str(files[0]))
     more = {key: value for key, value in made.manifest.items()
             if key not in ("epoch", "params", "sha256", *made.facts())}
     more["source"] = [{"file": file.name, "sha256": sha256(file)} for file in files]

@@ -247,15 +247,36 @@ def test_bad_input_is_one_line(tmp_path, fails):
     fails(other, says=["other.params fits no net of the zoo"], out=out)
 
 
-def test_a_missing_box_head_is_said(tmp_path, fails):
-    """As in ZQCNN's det1."""
-    stem = pair(tmp_path / "det1", trained("Pnet12"))
+@pytest.mark.parametrize("net", ["Pnet12", "Pnet20_v0"])
+def test_a_pnet_without_boxes(tmp_path, capsys, net):
+    """As ZQCNN's det1: its windows stay where they are."""
+    checkpoint = trained(net)
+    stem = pair(tmp_path / "det1", checkpoint)
     lines = Path(f"{stem}.zqparams").read_text().splitlines()
-    assert "conv4-2" in lines[-1]
+    kept = [line for line in lines if not re.search("name=(conv4_2|bn4_2)", line)]
+    assert len(lines) - len(kept) == (1 if net == "Pnet12" else 2)
+    Path(f"{stem}.zqparams").write_text("\n".join(kept))
+    numbers = np.fromfile(f"{stem}.nchwbin", "<f4")
+    boxes = sum(values.size for part in (checkpoint.arguments, checkpoint.auxiliary)
+                for name, values in part.items() if re.match("(conv4_2|bn4_2)_", name))
+    numbers[:-boxes].tofile(f"{stem}.nchwbin")
+    run(stem, "--out", tmp_path / "out")
+    assert "no box branch: that of the checkpoint gives offsets of 0" in capsys.readouterr().out
+    made = checkpoints.load(tmp_path / "out" / f"{net}-0000.params")
+    data = numpy_net.seeded_input(40)
+    results, expected = MxNet(made)(data), MxNet(checkpoint)(data)
+    assert np.abs(results["cls"] - expected["cls"]).max() < 1e-5
+    assert results["bbox"].shape == expected["bbox"].shape and not results["bbox"].any()
+
+
+def test_an_rnet_without_boxes_is_none(tmp_path, fails):
+    stem = pair(tmp_path / "det2", trained("Rnet24"))
+    lines = Path(f"{stem}.zqparams").read_text().splitlines()
+    assert "conv5-2" in lines[-1]
     Path(f"{stem}.zqparams").write_text("\n".join(lines[:-1]))
     numbers = np.fromfile(f"{stem}.nchwbin", "<f4")
-    numbers[:-4 * 32 - 4].tofile(f"{stem}.nchwbin")
-    fails(stem, says=["has no output for bbox", "Pnet12"], out=tmp_path / "out")
+    numbers[:-4 * 128 - 4].tofile(f"{stem}.nchwbin")
+    fails(stem, says=["has no output for bbox", "Rnet24"], out=tmp_path / "out")
 
 
 def test_values_out_of_all_bounds_are_refused(tmp_path, fails):
