@@ -214,8 +214,7 @@ def _pictures(folder, drawn_into):
         from prepare_data import drawn
         drawn.draw_sample_set(drawn_into / "drawn", count=PICTURES, val_fraction=0)
         folder = drawn_into / "drawn"
-    paths = sorted(path for path in Path(folder).rglob("*")
-                   if path.suffix.lower() in pictures.SUFFIXES)
+    paths = pictures.in_folder(folder)
     if not paths:
         raise Problem(f"{folder} holds no pictures")
     return [pictures.read(path) for path in paths[::max(1, len(paths) // PICTURES)][:PICTURES]]

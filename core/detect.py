@@ -41,7 +41,6 @@ from core.detector import FaceDetector, Faces
 from core.files import to_json, whole_file
 from core.nets import BACKENDS
 
-PICTURES = pictures.SUFFIXES
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 USUAL_RATE = 25  # frames/s, of videos that don't say
 
@@ -79,7 +78,7 @@ def listed(inputs):
     for absolute, file in files.items():
         suffix = ".mp4" if _is_video(file) else ".png"
         name = Path(os.path.relpath(absolute, common))
-        if name.suffix.lower() not in ((suffix,) if _is_video(file) else PICTURES):
+        if name.suffix.lower() not in ((suffix,) if _is_video(file) else pictures.SUFFIXES):
             name = name.with_name(name.name + suffix)
         while name in names:  # of a.avi and a.avi.mp4
             name = name.with_name(f"{name.stem}_{name.suffix}")
@@ -93,18 +92,11 @@ def _files(path):
         if not path.exists():
             raise Problem(f"{path} is not there")
         return [path]
-    def unreadable(error):
-        raise Problem(f"{error.filename}: {error.strerror}")
-
-    # Path.rglob says nothing of folders that can't be read.
-    every = sorted(Path(folder, name) for folder, _, names in os.walk(path, unreadable)
-                   for name in names)
-    files = [file for file in every
-             if file.suffix.lower() in (*PICTURES, *VIDEOS) and file.is_file()
-             and not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    suffixes = (*pictures.SUFFIXES, *VIDEOS)
+    files = pictures.in_folder(path, suffixes)
     if not files:
         raise Problem(f"{path} holds no picture or video: no file there ends in "
-                      + " ".join((*PICTURES, *VIDEOS)))
+                      + " ".join(suffixes))
     return files
 
 

@@ -19,7 +19,6 @@ from core.console import Problem, describe_os_error, program
 from core.files import read_json, sha256
 from symbols import graph as graphs
 
-FLOAT16_MOST = 65504
 RESCALE = "python -m core.convert --rescale mends that; core.export does it by itself"
 EXPORT = "export it anew with core.export, which mends that"
 DETECTOR = "detector.json"  # core.nets.MANIFEST, without onnxruntime
@@ -152,9 +151,9 @@ def _look_at_net(report, graph, size, remedy=RESCALE):
             report.damage(f"on a picture of noise, {problem}")
             return
     report.fact("activations", f"up to {most:.3g} on a picture of noise")
-    if most > FLOAT16_MOST:
-        report.odd(f"activations over {FLOAT16_MOST:,}: infinite in float16, as phones and GPUs "
-                   f"run nets; {remedy}")
+    if most > fuse.HALF_LARGEST:
+        report.odd(f"activations over {fuse.HALF_LARGEST:,}: infinite in float16, as phones and "
+                   f"GPUs run nets; {remedy}")
     lost, layers = 0, []
     for name, values in merged.params.items():
         sizes = np.abs(values)

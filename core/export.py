@@ -28,7 +28,6 @@ from core.files import read_json, sha256, whole_file, write_json
 from symbols.graph import shapes
 
 TRIED, ANOTHER_SIZE = 3, (9, 23)  # pictures at a time; pixels added to height and width
-HALF_LARGEST = 65_504  # float16
 
 
 @dataclass
@@ -172,7 +171,7 @@ def export(path, out, formats=("onnx",), split_prelu=False, pictures=None):
     before, after = (numpy_net.largest_activation(graph, source.tries[0][0])
                      for graph in (source.original, source.ready))
     lines = [f"{net} of {path}: largest activation {before:.3g}, in the files {after:.3g}"
-             + (", too large for half precision" if after > HALF_LARGEST else "")]
+             + (", too large for half precision" if after > fuse.HALF_LARGEST else "")]
     beside, outputs = _beside(out / f"{net}.json", path, formats), {}
     with _appearing(out, net) as folder:
         stem = folder / net

@@ -12,6 +12,7 @@ from symbols.graph import Node
 from symbols.graph import shapes as blob_shapes
 
 TOLERANCE = 1e-5  # of the largest output
+HALF_LARGEST = 65_504  # float16
 HOMOGENEOUS = ("prelu", "relu", "pool", "flatten", "add", "concat")  # f(k x) = k f(x) for k > 0
 
 

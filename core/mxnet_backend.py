@@ -1,7 +1,7 @@
 """Runs a checkpoint with MXNet, on inputs of any size that the net can take."""
 from collections import OrderedDict
 
-from core.mxnet_import import devices, mx, ndarrays
+from core.mxnet_import import mx, ndarrays
 
 KEPT = 32  # input shapes kept ready
 
@@ -9,18 +9,17 @@ KEPT = 32  # input shapes kept ready
 class MxNet:
     """A net of the zoo with its parameters, in test mode; called as core.onnx_backend.OnnxNet.
 
-    checkpoint -- core.checkpoint.Checkpoint; gpus -- CUDA device numbers, the first is used
+    checkpoint -- core.checkpoint.Checkpoint; it runs on the CPU
     kept -- input shapes that the net stays bound to, the last ones
     """
 
-    def __init__(self, checkpoint, gpus=(), name=None, kept=KEPT):
+    def __init__(self, checkpoint, name=None, kept=KEPT):
         self.name = str(name or checkpoint.net)
         self.facts = checkpoint.facts()
         self.tasks = [head.task for head in checkpoint.spec.heads]
         self.symbol = checkpoint.symbol()
-        self.context = devices(gpus)[0]
-        self.arguments = ndarrays(checkpoint.arguments, self.context)
-        self.auxiliary = ndarrays(checkpoint.auxiliary, self.context)
+        self.arguments = ndarrays(checkpoint.arguments)
+        self.auxiliary = ndarrays(checkpoint.auxiliary)
         self._bound, self.kept = OrderedDict(), kept
 
     def __call__(self, data):
@@ -28,8 +27,8 @@ class MxNet:
         if data.shape not in self._bound:
             if len(self._bound) >= self.kept:
                 self._bound.popitem(last=False)
-            inputs = {"data": mx.nd.zeros(data.shape, ctx=self.context), **self.arguments}
-            self._bound[data.shape] = self.symbol.bind(self.context, inputs, grad_req="null",
+            inputs = {"data": mx.nd.zeros(data.shape), **self.arguments}
+            self._bound[data.shape] = self.symbol.bind(mx.cpu(), inputs, grad_req="null",
                                                        aux_states=self.auxiliary)
         self._bound.move_to_end(data.shape)
         # Copied out at once: MXNet may refuse to slice an output that oneDNN has laid out.

@@ -101,10 +101,9 @@ def _import():
 mx = _import()
 
 
-def ndarrays(arrays, context=None):
+def ndarrays(arrays):
     """NumPy arrays by name as NDArrays by name."""
-    return {name: mx.nd.array(array, ctx=context, dtype="float32")
-            for name, array in arrays.items()}
+    return {name: mx.nd.array(array, dtype="float32") for name, array in arrays.items()}
 
 
 def devices(gpus):

@@ -1,5 +1,6 @@
 """From a picture file to what a net takes in. Everything that reads pictures goes through here:
 sampling, training, mining, evaluation and export share the constants in config.input."""
+import os
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,19 @@ from core.files import whole_file
 
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # taken for pictures
+
+
+def in_folder(folder, suffixes=SUFFIXES):
+    """Files with one of the suffixes in a folder and below, sorted, hidden ones left out. Raises
+    Problem where it, or a folder in it, can't be read."""
+    def unreadable(error):
+        raise Problem(f"{error.filename}: {error.strerror}")
+
+    # Path.rglob says nothing of folders that can't be read.
+    every = sorted(Path(where, name) for where, _, names in os.walk(folder, unreadable)
+                   for name in names)
+    return [file for file in every if file.suffix.lower() in suffixes and file.is_file()
+            and not any(part.startswith(".") for part in file.relative_to(folder).parts)]
 
 
 class BrokenPicture(Problem):

@@ -34,8 +34,7 @@ def crops(folder, size, seed=0):
     rng = np.random.default_rng(seed)
     if not Path(folder).is_dir():
         raise Problem(f"{folder} is no folder: give one that holds pictures")
-    paths = sorted(path for path in Path(folder).rglob("*")
-                   if path.suffix.lower() in pictures.SUFFIXES)
+    paths = pictures.in_folder(folder)
     paths = [paths[i] for i in rng.permutation(len(paths))[:PICTURES]]
     halves, reason = ([], []), ""
     for path in paths:
