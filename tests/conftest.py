@@ -3,10 +3,15 @@
 OMP_WAIT_POLICY is set before MXNet is imported, so that its threads wait asleep, not spinning:
 the nets of these tests take microseconds, and spinning threads make them fifty times slower on a
 machine that is busy.
+
+A shell starts a job in the background with ctrl-C ignored, and whatever the job starts inherits
+that; the tests that press ctrl-C need it as it is in the foreground.
 """
 import os
+import signal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 
