@@ -33,6 +33,40 @@ config.samples.min_positive_iou = 0.65   # from it on: positive
 config.samples.keep_part = 0.41      # probability of keeping a part: there are more than wanted
 config.samples.seed = 0
 
+# --- samples with landmarks (prepare_data.landmark_samples) ---------------------------------
+config.landmark_samples = EasyDict()
+config.landmark_samples.base_num = 5        # samples of each face
+config.landmark_samples.box = "points"      # what they are cut around: points, the square that a
+                                            # detector would give a face with these; list, its box
+config.landmark_samples.scale = [0.8, 1.25]  # side, in sides of that box
+config.landmark_samples.shift = 0.15        # of the centre, in x and in y, at most; in sides
+config.landmark_samples.angle = 15.0        # turned by as much at most, degrees
+config.landmark_samples.margin = 0.0        # of the side, that points keep clear of its edges
+config.landmark_samples.padding = 0.1       # of a crop's area that may lie out of the picture
+config.landmark_samples.min_face = 20       # faces whose box is smaller give none, px
+config.landmark_samples.seed = 0
+
+# --- another detector's opinion of the labels (prepare_data.second_opinion) -------------------
+config.second = EasyDict()
+config.second.floor = 0.1            # boxes with smaller scores aren't written down
+config.second.iou = 0.3              # a box and a labelled face with this IoU are of one face
+config.second.score = 0.5            # from it on a box of no labelled face is taken for a face
+config.second.hopeless = 0.15        # labelled faces whose best box is below it are no use
+config.second.min_face = 20          # ... except smaller ones, which detectors miss anyway, px
+
+# --- hard examples (prepare_data.mine) -------------------------------------------------------
+config.mine = EasyDict()
+config.mine.pnet = [0.5]             # thresholds of the nets that find examples for a Pnet, ...
+config.mine.rnet = [0.5]             # ... for an Rnet ...
+config.mine.onet = [0.6, 0.5]        # ... and for an Onet
+config.mine.max_negative_iou = 0.1   # below it, with every face: negative
+config.mine.positives = False        # positives and parts of the boxes near faces as well, by the
+config.mine.parts = False            # IoUs of samples
+config.mine.min_side = 20            # smaller squares are left out, px
+config.mine.per_picture = 100        # samples of a kind at most, drawn at random, of a picture ...
+config.mine.total = 300_000          # ... and in all
+config.mine.seed = 0
+
 # --- losses: symbols.losses has the rule ----------------------------------------------------
 config.loss = EasyDict()
 config.loss.cls = EasyDict(weight=1.0, ohem=0.7)
@@ -52,7 +86,9 @@ config.augment.noise = [1, 10]       # its variance is a whole number drawn betw
 # --- training (core.train) ------------------------------------------------------------------
 config.train = EasyDict()
 config.train.batch = 256
-config.train.mix = [1, 1, 3]         # positives : parts : negatives in a batch
+config.train.mix = []                # positives : parts : negatives : mined negatives : landmarks
+                                     # in a batch; empty: 1,1,3 or, with mined ones, 1,1,2,1, and
+                                     # 2 of landmarks where a net learns them
 config.train.epochs = 16
 config.train.lr = 0.3                # for gradients averaged over the samples kept
 config.train.warmup = 300            # updates over which the rate rises to lr
@@ -79,28 +115,57 @@ config.detect.nms = [0.7, 0.7, 0.7]  # greatest overlap of two boxes after Pnet,
 config.evaluate = EasyDict()
 config.evaluate.iou = 0.5            # a face is found when a box has this IoU with it
 config.evaluate.min_face = 20        # faces counted: larger side of the labelled box, px
+config.evaluate.ious = [0.4, 0.5, 0.65]  # of the table of stages
+config.evaluate.sizes = [20, 40]     # average precision is over faces from each of these sizes, px
+config.evaluate.floor = 0.02         # ... and over boxes with scores over it, from the last net
+
+# --- the whole course (core.pipeline) --------------------------------------------------------
+config.pipeline = EasyDict()
+config.pipeline.floors = [0.9, 0.85, 0.8]  # recall on held-out pictures that Pnet, Rnet, Onet must
+                                           # reach for the course to go on
 
 
 # What a value must be, beside its type: (keys, test, in words).
 LIMITS = (
-    (("samples.base_num", "samples.min_face", "train.batch", "train.epochs", "train.prefetch",
-      "detect.min_face", "evaluate.min_face"), lambda v: v >= 1, "at least 1"),
+    (("samples.base_num", "samples.min_face", "landmark_samples.base_num",
+      "landmark_samples.min_face", "train.batch", "train.epochs", "train.prefetch",
+      "detect.min_face", "evaluate.min_face", "mine.min_side", "mine.per_picture", "mine.total",
+      "second.min_face"), lambda v: v >= 1, "at least 1"),
+    (("mine.pnet", "mine.rnet"), lambda v: len(v) == 1 and 0 <= v[0] <= 1,
+     "one number from 0 to 1"),
+    (("mine.onet",), lambda v: len(v) == 2 and all(0 <= x <= 1 for x in v),
+     "two numbers from 0 to 1, for Pnet,Rnet"),
+    (("mine.max_negative_iou", "second.iou"), lambda v: 0 < v <= 1, "in (0, 1]"),
     (("samples.negatives", "samples.near_negatives", "samples.positives", "samples.seed",
-      "train.seed", "train.warmup", "train.momentum", "train.weight_decay", "augment.color",
-      "loss.cls.weight", "loss.bbox.weight", "loss.landmark.weight"),
+      "landmark_samples.seed", "mine.seed", "train.seed", "train.warmup", "train.momentum",
+      "train.weight_decay", "augment.color", "loss.cls.weight", "loss.bbox.weight",
+      "loss.landmark.weight"),
      lambda v: v >= 0, "0 or more"),
+    (("landmark_samples.box",), lambda v: v in ("points", "list"), "points or list"),
+    (("landmark_samples.scale",), lambda v: len(v) == 2 and 0 < v[0] <= v[1],
+     "two factors over 0, low,high"),
+    (("landmark_samples.shift", "landmark_samples.padding"), lambda v: 0 <= v <= 1,
+     "from 0 to 1"),
+    (("landmark_samples.angle",), lambda v: 0 <= v <= 180, "from 0 to 180 degrees"),
+    (("landmark_samples.margin",), lambda v: -0.5 < v < 0.5, "between -0.5 and 0.5"),
     (("train.lr",), lambda v: v > 0, "more than 0"),
     (("loss.cls.ohem", "loss.bbox.ohem", "loss.landmark.ohem"), lambda v: 0 < v <= 1,
      "in (0, 1]"),
     (("train.val_fraction",), lambda v: 0 < v < 1, "between 0 and 1"),
     (("detect.factor",), lambda v: 0.1 <= v <= 0.95, "from 0.1 to 0.95"),
-    (("detect.nms_scale",), lambda v: 0 <= v <= 1, "from 0 to 1"),
-    (("detect.thresholds", "detect.nms"), lambda v: len(v) == 3 and all(0 <= x <= 1 for x in v),
+    (("detect.nms_scale", "second.floor", "second.score", "second.hopeless"),
+     lambda v: 0 <= v <= 1, "from 0 to 1"),
+    (("detect.thresholds", "detect.nms", "pipeline.floors"),
+     lambda v: len(v) == 3 and all(0 <= x <= 1 for x in v),
      "three numbers from 0 to 1, for Pnet,Rnet,Onet"),
     (("augment.noise",), lambda v: len(v) == 2 and 0 <= v[0] <= v[1], "two numbers, low,high"),
     (("augment.brightness",), lambda v: len(v) >= 1 and min(v) > 0, "factors over 0"),
-    (("train.mix",), lambda v: len(v) == 3 and min(v) >= 0 and sum(v) > 0,
-     "three shares, positive,part,negative"),
+    (("evaluate.iou",), lambda v: 0 < v <= 1, "in (0, 1]"),
+    (("evaluate.ious",), lambda v: len(v) and all(0 < x <= 1 for x in v), "numbers in (0, 1]"),
+    (("evaluate.sizes",), lambda v: len(v) and min(v) >= 1, "sizes from 1 px"),
+    (("evaluate.floor",), lambda v: 0 <= v <= 1, "from 0 to 1"),
+    (("train.mix",), lambda v: not v or (len(v) <= 5 and min(v) >= 0 and sum(v) > 0),
+     "up to five shares, positive,part,negative,mined negative,landmark"),
 )
 
 
@@ -125,6 +190,11 @@ def _keys(tree, prefix=""):
             yield from _keys(value, f"{prefix}{key}.")
         else:
             yield prefix + key
+
+
+def values(tree):
+    """All values of a configuration by dotted key."""
+    return {key: _value(tree, key) for key in _keys(tree)}
 
 
 def _typed(key, old, text):

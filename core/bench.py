@@ -3,6 +3,8 @@
     python -m core.bench train [--net NAME ...] [--rounds N] [--torch] [--json]
     python -m core.bench load [--size 20 48] [--rounds N] [--json]
     python -m core.bench detect --nets DIR [--pictures DIR] [--yunet FILE] [--rounds N] [--json]
+    python -m core.bench mine --nets DIR [--data SET] [--count N] [--for NET ...] [--rounds N]
+                              [--json]
 
 train: images/s of whole training steps, from arrays to the outputs as arrays (core.bench_train).
 --torch adds the same net in PyTorch (channels last, cross entropy and L2 without mining).
@@ -10,6 +12,8 @@ train: images/s of whole training steps, from arrays to the outputs as arrays (c
 load: samples/s of training batches, and the share of training that is spent waiting for ours.
 
 detect: pictures/s of detectors on one thread, ours by stage (core.bench_detect).
+
+mine: pictures/s of mining hard examples (core.bench_mine).
 """
 import argparse
 import json
@@ -99,7 +103,14 @@ def main(argv):
     detect.add_argument("--pictures", help="folder of pictures (default: drawn ones)")
     detect.add_argument("--yunet", nargs="+", default=[], metavar="FILE",
                         help="YuNet models that OpenCV reads, to be measured too")
-    for command in (train, load, detect):
+    mine = commands.add_parser("mine", help="mining of hard examples, pictures/s")
+    mine.add_argument("--nets", required=True, help="folder with the .params files so far")
+    mine.add_argument("--data", help="a set laid out like WIDER FACE (default: a drawn one)")
+    mine.add_argument("--split", default="train", choices=("train", "val"))
+    mine.add_argument("--count", type=int, default=200, help="pictures (default %(default)s)")
+    mine.add_argument("--for", dest="targets", nargs="+", default=["rnet", "onet"],
+                      choices=("pnet", "rnet", "onet"), help="the nets that are to learn from them")
+    for command in (train, load, detect, mine):
         command.add_argument("--rounds", type=int, default=5, help="slices of each competitor")
         command.add_argument("--json", action="store_true", help="print a list of objects")
     args = parser.parse_args(argv)
@@ -108,6 +119,10 @@ def main(argv):
     if args.command == "detect":
         from core import bench_detect
         bench_detect.run(args.nets, args.pictures, args.yunet, args.rounds, args.json)
+    elif args.command == "mine":
+        from core import bench_mine
+        bench_mine.run(args.nets, args.data, args.split, args.count, args.targets, args.rounds,
+                       args.json)
     else:
         _table(*(_train if args.command == "train" else _load)(args), args.json)
 

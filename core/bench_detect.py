@@ -84,21 +84,22 @@ def _whole_pixel_sides(boxes):
     return np.stack([boxes[:, 2] - boxes[:, 0] + 1, boxes[:, 3] - boxes[:, 1] + 1] * 2, axis=1)
 
 
-def _whole_pixel_squares(boxes):
+def whole_pixel_squares(boxes):
     sides = _whole_pixel_sides(boxes)
     side = sides.max(axis=1)
     corner = boxes[:, :2] + (sides[:, :2] - side[:, None]) / 2
     return np.round(np.concatenate([corner, corner + side[:, None] - 1], axis=1))
 
 
-def baseline(nets):
-    """The reference's way, with its boxes from first to last pixel."""
+def reference(nets, thresholds):
+    """A function of a picture that gives boxes (N, 4) the reference's way, from first to last
+    pixel; `nets` are paths of a Pnet, or a Pnet and an Rnet, or all three, by stage."""
     from core import checkpoint
     from core.mxnet_backend import MxNet
-    stages = [checkpoint.load(nets[stage]) for stage in ("pnet", "rnet", "onet")]
+    stages = [checkpoint.load(nets[stage]) for stage in ("pnet", "rnet", "onet") if stage in nets]
     settings, cell, stride = config.detect, stages[0].spec.cell, stages[0].spec.stride
     proposing = MxNet(stages[0], kept=1)  # each scale has another shape: bound anew every time
-    refining = {number: MxNet(stages[number]) for number in BASELINE_BATCH}
+    refining = {number: MxNet(stages[number]) for number in range(1, len(stages))}
 
     def made(picture):
         return ((picture.astype(np.float32) - config.input.mean) * config.input.scale).transpose(
@@ -106,12 +107,12 @@ def baseline(nets):
 
     def proposals(picture):
         height, width = picture.shape[:2]
-        found, scale = [], cell / settings.min_face
+        found, scale = [(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 4)))], cell / settings.min_face
         while min(int(height * scale), int(width * scale)) > cell:
             scaled = cv2.resize(picture, (int(width * scale), int(height * scale)))
             out = proposing(made(scaled))
             prob, offsets = out["cls"][0, 1], out["bbox"][0]
-            rows, columns = np.where(prob > settings.thresholds[0])
+            rows, columns = np.where(prob > thresholds[0])
             boxes = np.round(np.stack([stride * columns, stride * rows, stride * columns + cell,
                                        stride * rows + cell], axis=1) / scale)
             kept = _whole_pixel_nms(boxes, prob[rows, columns], settings.nms_scale)
@@ -132,7 +133,7 @@ def baseline(nets):
         return made(cv2.resize(whole, (size, size)))
 
     def refined(picture, boxes, number):
-        squares = _whole_pixel_squares(boxes)
+        squares = whole_pixel_squares(boxes)
         size, batch = stages[number].spec.size, BASELINE_BATCH[number]
         crops = np.concatenate([crop(picture, box, size) for box in squares])
         out = [refining[number](np.resize(crops[i:i + batch], (batch, *crops.shape[1:])))
@@ -140,7 +141,7 @@ def baseline(nets):
         scores, offsets = (np.concatenate([part[task] for part in out])[:len(crops)]
                            for task in ("cls", "bbox"))
         scores = scores[:, 1]
-        chosen = scores > settings.thresholds[number]
+        chosen = scores > thresholds[number]
         squares, scores, offsets = squares[chosen], scores[chosen], offsets[chosen]
         moved = squares + offsets * _whole_pixel_sides(squares)
         kept = (_whole_pixel_nms(squares, scores, settings.nms[1]) if number == 1 else
@@ -149,12 +150,17 @@ def baseline(nets):
 
     def run(picture):
         boxes = proposals(picture)
-        for number in (1, 2):
+        for number in refining:
             boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
             if len(boxes):
                 boxes = refined(picture, boxes, number)
-        return len(boxes)
-    return run, {}
+        return boxes
+    return run
+
+
+def baseline(nets):
+    detect = reference(nets, config.detect.thresholds)
+    return lambda picture: len(detect(picture)), {}
 
 
 def facenet(nets):
@@ -170,16 +176,9 @@ def facenet(nets):
 
 
 def yunet(nets):
-    try:
-        detector = cv2.FaceDetectorYN.create(nets["model"], "", (320, 320))
-    except cv2.error:
-        raise Problem(f"{nets['model']} is no YuNet model that OpenCV reads") from None
-
-    def run(picture):
-        detector.setInputSize(picture.shape[1::-1])
-        _, faces = detector.detect(picture)
-        return 0 if faces is None else len(faces)
-    return run, {}
+    from core.yunet import YuNet
+    detector = YuNet(nets["model"])
+    return lambda picture: len(detector.detect(picture)[0]), {}
 
 
 def detecting(make, nets, files):

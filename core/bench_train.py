@@ -21,7 +21,7 @@ from config import config, override
 from core import checkpoint
 from core.bench import FED_NETS, LOAD_TARGETS, TRAIN_TARGETS, WAITING_TARGET
 from core.console import Problem
-from core.loader import Batches, prefetched
+from core.loader import MIXES, Batches, Samples, prefetched
 from core.mxnet_import import mx, ndarrays
 from core.parallel import cores
 from core.turns import compare, rate, take_turns
@@ -123,7 +123,7 @@ def baseline_graph(net):
 def random_batch(net, size, seed=0):
     """Random input, and truths in the mix of a training batch, as arrays by name."""
     rng, spec = np.random.default_rng(seed), symbols.spec(net)
-    mix = np.array(config.train.mix) / sum(config.train.mix)
+    mix = np.array(MIXES[False][:3]) / sum(MIXES[False])
     truths = {"cls": rng.choice([1, -1, 0], size, p=mix), "bbox": rng.normal(0, 0.1, (size, 4)),
               "landmark": rng.uniform(0, 1, (size, 2 * (spec.points or 0)))}
     batch = {"data": rng.uniform(-1, 1, (size, 3, spec.size, spec.size)),
@@ -247,9 +247,9 @@ def make_crops(folder, size, number):
 
 
 def _batches(folder, size):
-    store = Store(folder / "store")
-    return Batches(store, np.arange(len(store)), override(config, [f"train.batch={size}"]).train,
-                   config.augment)
+    samples = Samples([Store(folder / "store")])
+    settings = override(config, [f"train.batch={size}"]).train
+    return Batches(samples, np.arange(len(samples)), settings, config.augment)
 
 
 def read_one(path):
@@ -271,7 +271,7 @@ def read_one(path):
 def loading(folder, size, kind):
     """Slices of batch making, in samples/s; both kinds make batches of the same samples."""
     batches, numbers, pool = _batches(folder, size), count(), ThreadPoolExecutor(READERS)
-    store = batches.store
+    samples = batches.samples
 
     def from_files(number):
         chosen = np.concatenate([stream.take(number * batches.shares[sort], batches.shares[sort])
@@ -279,8 +279,8 @@ def loading(folder, size, kind):
         parts = pool.map(lambda part: [read_one(folder / f"{i}.jpg") for i in part],
                          np.array_split(chosen, READERS))
         return {"data": np.array([x for part in parts for x in part], np.float32),
-                "label": store.labels[chosen].astype(np.float32),
-                "bbox_target": store.offsets[chosen]}
+                "label": samples.labels[chosen].astype(np.float32),
+                "bbox_target": samples.offsets[chosen]}
 
     make = batches.make if kind == "ours" else from_files
     return lambda seconds: rate(lambda: make(next(numbers)), size, seconds)

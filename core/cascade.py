@@ -110,11 +110,12 @@ def propose(picture, net, cell, stride, settings):
 
     picture -- uint8 (H, W, 3) BGR; net, cell, stride -- see maps(); settings -- as config.detect
 
-    Returns boxes (N, 4) float32 and scores (N,) float32, best first; (0, 4) and (0,) when there
-    is nothing. Boxes may reach over the border of the picture.
+    Returns boxes (N, 4) float32, scores (N,) float32 and the windows (N, 4) float32 that they
+    come from, best first; nothing in each when there is nothing. Boxes may reach over the border
+    of the picture.
     """
     height, width = picture.shape[:2]
-    all_boxes, all_scores = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)]
+    found = [(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 4), np.float32))]
     for scale in scales(width, height, cell, settings.min_face, settings.factor):
         scaled_width, scaled_height = int(width * scale), int(height * scale)
         scaled = pictures.resize(picture, scaled_width, scaled_height)
@@ -125,13 +126,13 @@ def propose(picture, net, cell, stride, settings):
                                          settings.nms_scale)
         windows = window_boxes(rows, columns, cell, stride, scaled_width / width,
                                scaled_height / height)
-        all_boxes.append(geometry.apply_offsets(windows, offsets[:, rows, columns].T))
-        all_scores.append(prob[rows, columns])
-    boxes, scores = np.concatenate(all_boxes), np.concatenate(all_scores)
+        found.append((geometry.apply_offsets(windows, offsets[:, rows, columns].T),
+                      prob[rows, columns], windows))
+    boxes, scores, windows = map(np.concatenate, zip(*found))
     whole = geometry.whole(boxes)
-    boxes, scores = boxes[whole], scores[whole]
+    boxes, scores, windows = boxes[whole], scores[whole], windows[whole]
     kept = geometry.nms(boxes, scores, settings.nms[0])
-    return boxes[kept], scores[kept]
+    return boxes[kept], scores[kept], windows[kept]
 
 
 def look(picture, squares, net, size):

@@ -1,9 +1,9 @@
 """Faces in pictures, folders, videos and from a camera.
 
-    python -m core.detect PICTURE|FOLDER|VIDEO ... --nets DIR --out OUT
-    python -m core.detect 0 --nets DIR --out OUT        # the first camera, until ctrl-C
+    python -m core.detect PICTURE|FOLDER|VIDEO ... [--nets DIR] [--out OUT]
+    python -m core.detect 0                             # the first camera, until ctrl-C
 
-leaves in OUT, which must be new or empty:
+leaves in OUT, which must be new or empty (without --out a new folder "found", "found-2", ...):
 
     drawn/             each picture or video with its boxes and points, at the path that it has
                        below the folder common to all; videos as MPEG-4 (.mp4), without sound
@@ -24,9 +24,11 @@ The camera is written, never tried, for want of one.
 """
 import argparse
 import contextlib
+import itertools
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -37,9 +39,9 @@ from core import boxes as geometry
 from core import draw
 from core import picture as pictures
 from core.console import Problem, Progress, describe_os_error, program
-from core.detector import FaceDetector, Faces
+from core.detector import FaceDetector
 from core.files import to_json, whole_file
-from core.nets import BACKENDS
+from core.nets import BACKENDS, MODELS
 
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 USUAL_RATE = 25  # frames/s, of videos that don't say
@@ -171,7 +173,7 @@ class Smoother:
             points = faces.landmarks.copy()
             points[same] = (NEW_POINTS * points[same]
                             + (1 - NEW_POINTS) * self.last.landmarks[nearest[same]])
-            faces = Faces(faces.boxes, faces.scores, points)
+            faces = replace(faces, landmarks=points)
         self.last = faces
         return faces
 
@@ -328,6 +330,12 @@ def run(detector, files, out, crops=False, smooth=False):
                       f"can't be read; the first: {broken[0]}")
 
 
+def _new_folder(name):
+    """The first of NAME, NAME-2, NAME-3, ... that is not there."""
+    return next(path for number in itertools.count(1)
+                if not (path := Path(name if number == 1 else f"{name}-{number}")).exists())
+
+
 def main(argv):
     parser = argparse.ArgumentParser(
         prog="python -m core.detect",
@@ -336,8 +344,10 @@ def main(argv):
                "detector.json that names them; core/nets.py has the rules.")
     parser.add_argument("inputs", nargs="+", metavar="PICTURE|FOLDER|VIDEO|CAMERA",
                         help="a camera is a number")
-    parser.add_argument("--out", required=True, help="folder for the results, new or empty")
-    parser.add_argument("--nets", metavar="DIR", help="folder with the nets")
+    parser.add_argument("--out", help="folder for the results, new or empty (default: found, "
+                                      "found-2, ...)")
+    parser.add_argument("--nets", metavar="DIR", help="folder with the nets (default: those that "
+                                                      "come with the toolkit)")
     for stage in ("pnet", "rnet", "onet", "landmark"):
         parser.add_argument(f"--{stage}", metavar="FILE", help=f"the {stage}, whatever DIR holds")
     usual = config.detect  # where no detector.json says otherwise
@@ -356,18 +366,17 @@ def main(argv):
     args = parser.parse_args(argv)
     if args.threads < 1:
         raise Problem(f"--threads {args.threads}: it must be at least 1")
-    if not (args.nets or args.pnet):
-        raise Problem("there are no nets: give --nets DIR or --pnet FILE")
     files = listed(args.inputs)
     options = {name: getattr(args, name) for name in (
         "pnet", "rnet", "onet", "landmark", "min_face", "factor", "thresholds", "max_faces",
         "threads", "backend") if getattr(args, name) is not None}
-    detector = (FaceDetector.open(args.nets, **options) if args.nets else FaceDetector(**options))
+    detector = (FaceDetector(**options) if args.pnet and not args.nets else
+                FaceDetector.open(args.nets or MODELS, **options))
     if args.smooth and detector.detect(np.zeros((1, 1, 3), np.uint8)).landmarks is None:
         raise Problem("--smooth smooths points, and these nets give none: give --landmark")
     print(", ".join(f"{stage} {net.facts['net']} ({net.name})"
                     for stage, net in detector.nets.items()))
-    run(detector, files, args.out, args.crops, args.smooth)
+    run(detector, files, args.out or _new_folder("found"), args.crops, args.smooth)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,14 @@
 
     from core.detector import FaceDetector
     detector = FaceDetector("Pnet20_v1.onnx", "Rnet_v1.onnx", "Onet_v1.onnx")  # or
-    detector = FaceDetector.open("folder/of/nets")
+    detector = FaceDetector.open("folder/of/nets")  # or, those that come along, open()
     faces = detector.detect("picture.jpg")
     faces.boxes, faces.scores, faces.landmarks
 
 Takes NumPy, OpenCV and onnxruntime, and the package onnx to make nets ready for them; MXNet is a
 second backend for checkpoints as they are, imported when it is asked for.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from numbers import Integral, Real
 from typing import Optional
@@ -36,18 +36,21 @@ class Faces:
     scores -- (N,) float32, probability of a face
     landmarks -- (N, P, 2) float32, x and y with (0, 0) the centre of the first pixel; None
         without a net that gives points
+    windows -- (N, 4) float32, what the net that found each looked at: windows of a Pnet, squares
+        around the boxes of the net before; None where that isn't known
     """
     boxes: np.ndarray
     scores: np.ndarray
     landmarks: Optional[np.ndarray] = None
+    windows: Optional[np.ndarray] = None
 
     def __len__(self):
         return len(self.boxes)
 
     def chosen(self, index):
         """Those of an index array."""
-        return Faces(self.boxes[index], self.scores[index],
-                     None if self.landmarks is None else self.landmarks[index])
+        return Faces(*(None if values is None else values[index] for values in (
+            self.boxes, self.scores, self.landmarks, self.windows)))
 
 
 class FaceDetector:
@@ -83,9 +86,10 @@ class FaceDetector:
                      for stage, path in given.items() if path is not None}
 
     @classmethod
-    def open(cls, folder, **options):
-        """The detector whose nets are in a folder, see core.nets.in_folder. `options` are those of
-        the class; they go before what the folder says. Raises Problem."""
+    def open(cls, folder=nets.MODELS, **options):
+        """The detector whose nets are in a folder, see core.nets.in_folder; without one, the
+        trained one that comes with the toolkit. `options` are those of the class; they go before
+        what the folder says. Raises Problem."""
         given = [stage for stage in STAGES if options.get(stage) is not None]
         paths, settings = nets.in_folder(folder, given, options.get("backend", "onnxruntime"))
         return cls(**{**settings, **options, **paths})
@@ -113,13 +117,13 @@ class FaceDetector:
                 faces = self._refined(picture, faces, self.nets[stage], number)
                 yield stage, faces
         if "landmark" in self.nets:
-            faces = self._with_landmarks(picture, faces, self.nets["landmark"])
-            yield "landmark", faces
+            yield "landmark", self.with_landmarks(picture, faces)
 
     def _proposals(self, picture):
         net = self.nets["pnet"]
-        return Faces(*cascade.propose(picture, net, net.facts["cell"], net.facts["stride"],
-                                      self.settings))
+        boxes, scores, windows = cascade.propose(picture, net, net.facts["cell"],
+                                                 net.facts["stride"], self.settings)
+        return Faces(boxes, scores, windows=windows)
 
     def _refined(self, picture, faces, net, number):
         """What an Rnet (number 1) or Onet (2) makes of boxes."""
@@ -135,14 +139,14 @@ class FaceDetector:
         # two are the same. After an Onet, a box within another is a part of its face.
         kept = (geometry.nms(squares, scores, self.settings.nms[1]) if number == 1 else
                 geometry.nms(moved, scores, self.settings.nms[2], "minimum"))
-        return Faces(moved, scores, points).chosen(kept)
+        return Faces(moved, scores, points, squares).chosen(kept)
 
-    @staticmethod
-    def _with_landmarks(picture, faces, net):
-        squares = geometry.squares(faces.boxes)
+    def with_landmarks(self, picture, faces):
+        """Faces with the points that the net "landmark" finds in a picture as stages() takes it."""
+        net, squares = self.nets["landmark"], geometry.squares(faces.boxes)
         out = cascade.look(picture, squares, net, net.facts["input"]["size"])
         points = _none(net).landmarks if out is None else _points(squares, out["landmark"])
-        return Faces(faces.boxes, faces.scores, points)
+        return replace(faces, landmarks=points)
 
 
 def _settings(min_face, factor, thresholds):
@@ -184,4 +188,5 @@ def _points(squares, values):
 def _none(net):
     landmarks = (np.zeros((0, net.facts["points"], 2), np.float32)
                  if "landmark" in net.tasks else None)
-    return Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), landmarks)
+    return Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), landmarks,
+                 np.zeros((0, 4), np.float32))

@@ -2,7 +2,8 @@
 import cv2
 import numpy as np
 
-GREEN, YELLOW, RED = (60, 220, 60), (40, 220, 250), (60, 60, 255)
+GREEN, YELLOW, RED, GRAY = (60, 220, 60), (40, 220, 250), (60, 60, 255), (170, 170, 170)
+BACKGROUND, LINE = (40, 40, 40), 22  # of what surrounds pictures; height of a line of words, px
 ROOM_FOR_SCORE = 28  # width in pixels from which a box has its score above it
 POINTS_PER_SPREAD = 25  # how many radii of a point make the spread of five points
 
@@ -18,6 +19,21 @@ def boxes(picture, found, color, thickness=1, scores=None):
                         cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1, cv2.LINE_AA)
 
 
+def text(picture, words, x, y, color=(255, 255, 255), scale=0.45):
+    """Write words on a picture in place, in letters with a dark edge, from (x, y) to the right."""
+    for ink, thickness in ((BACKGROUND, 3), (color, 1)):
+        cv2.putText(picture, words, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness,
+                    cv2.LINE_AA)
+
+
+def headed(lines, picture):
+    """A picture with lines of words above it."""
+    strip = np.full((LINE * len(lines) + 8, picture.shape[1], 3), BACKGROUND, np.uint8)
+    for i, line in enumerate(lines):
+        text(strip, line, 8, LINE * (i + 1) - 4)
+    return np.vstack([strip, picture])
+
+
 def points(picture, found, color):
     """Draw points (N, P, 2), (0, 0) being the centre of the first pixel, on a picture in place, as
     dots that grow with how far the P points spread, and are smaller where there are many."""
@@ -28,7 +44,7 @@ def points(picture, found, color):
             cv2.circle(picture, (x, y), radius, color, cv2.FILLED, cv2.LINE_AA)
 
 
-def grid(pictures, columns, cell, background=(40, 40, 40)):
+def grid(pictures, columns, cell, background=BACKGROUND):
     """Pictures of any sizes, each fitted into a cell x cell square, as one picture."""
     tiles = []
     for picture in pictures:

@@ -1,4 +1,6 @@
 """Figures of merit: pure functions on arrays."""
+from dataclasses import dataclass
+
 import numpy as np
 
 from core import boxes as geometry
@@ -31,6 +33,11 @@ def box_error(offsets, target, label):
     return {"box_error": _mean(np.abs(offsets[known] - target[known]))}
 
 
+def point_error(points, truth):
+    """Mean distance of landmark points (N, P, 2) from the true ones, in crop sides."""
+    return _mean(np.linalg.norm(points - truth, axis=2))
+
+
 def _mean(values):
     return float(np.mean(values)) if len(values) else float("nan")
 
@@ -40,3 +47,94 @@ def found(boxes, faces, iou):
     if not len(boxes) or not len(faces):
         return np.zeros(len(faces), bool)
     return geometry.iou(faces, boxes).max(axis=1) >= iou
+
+
+# ---- average precision ---------------------------------------------------------------------
+
+HIT, FALSE, NEITHER = 1, 0, -1  # what a detection is
+IOUS = np.arange(50, 100, 5) / 100  # 0.5:0.95
+
+
+def matches(boxes, scores, faces, ignored, ious, min_face=0):
+    """What each detection in a picture is, at each IoU that a match needs at least.
+
+    boxes -- (N, 4), scores -- (N,): the detections; faces -- (M, 4) labelled, ignored -- (K, 4);
+    ious -- (T,); min_face -- smallest larger side of a face that counts, px
+    Returns int8 (T, N) of HIT, FALSE and NEITHER, and bool (M,): which faces count.
+
+    The rule is COCO's, with the larger side of a box for its area and ignored boxes for crowds.
+    Detections have their turn best score first, equal ones in their order. Each takes the face
+    that counts, is still free, and has the greatest IoU with it, if that is enough: a HIT. One
+    that gets none is NEITHER if there is a face under min_face, still free, with enough IoU, which
+    it takes, or an ignored box on which as great a part of it lies, which any number may share; or
+    if it is itself smaller than min_face. The rest are FALSE alarms.
+    """
+    boxes, faces, ignored = (np.asarray(b, np.float64).reshape(-1, 4)
+                             for b in (boxes, faces, ignored))
+    counted = _larger_side(faces) >= min_face
+    overlap = np.concatenate([geometry.iou(boxes, faces), geometry.covered(boxes, ignored)], axis=1)
+    needed = np.asarray(ious, np.float64)[:, None]
+    # A face that counts goes before all else, however small its overlap.
+    rank = overlap + 2 * np.append(counted, np.zeros(len(ignored)))
+    outcome = np.where(_larger_side(boxes) < min_face, NEITHER, FALSE)
+    outcome = np.tile(outcome.astype(np.int8), (len(needed), 1))
+    free = np.ones((len(needed), overlap.shape[1]), bool)
+    near = overlap.max(axis=1, initial=0) >= needed.min()
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    for i in order[near[order]]:
+        fits = free & (overlap[i] >= needed)
+        rows = np.flatnonzero(fits.any(axis=1))
+        best = np.where(fits[rows], rank[i], -1).argmax(axis=1)
+        outcome[rows, i] = np.where(rank[i, best] >= 2, HIT, NEITHER)
+        free[rows, best] = best >= len(faces)
+    return outcome, counted
+
+
+def _larger_side(boxes):
+    return np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Precision and recall of the detections with a score of at least scores[k], for each score
+    that there is, falling: (K,) each. faces -- how many there are to find; NaN recall if none."""
+    scores: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    faces: int
+
+
+def precision_recall(detections, truth, ious=(0.5,), min_face=0):
+    """A Curve for each of `ious` over all pictures, detections being what matches() says.
+
+    detections -- picture: (boxes (N, 4), scores (N,)); pictures it lacks have none
+    truth -- picture: (faces (M, 4), ignored (K, 4))
+    """
+    parts, scores, faces = [], [], 0
+    nothing = np.zeros((0, 4)), np.zeros(0)
+    for picture, (labelled, ignored) in truth.items():
+        found = detections.get(picture, nothing)
+        outcome, counted = matches(*found, labelled, ignored, ious, min_face)
+        parts.append(outcome)
+        scores.append(found[1])
+        faces += int(counted.sum())
+    outcome = np.concatenate([np.zeros((len(ious), 0), np.int8), *parts], axis=1)
+    return [_curve(np.concatenate([np.zeros(0), *scores]), row, faces) for row in outcome]
+
+
+def _curve(scores, outcome, faces):
+    order = np.argsort(-scores, kind="stable")
+    order = order[outcome[order] != NEITHER]
+    scores, hits = scores[order], np.cumsum(outcome[order] == HIT)
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[:len(scores)])
+    with np.errstate(invalid="ignore"):
+        return Curve(scores[last], hits[last] / (last + 1), hits[last] / np.float64(faces), faces)
+
+
+def average_precision(curve):
+    """The area under a Curve made to fall: at each recall the best precision that there is at it
+    or beyond, summed over all steps of recall (not at 11 or 101 points). NaN without faces."""
+    if not curve.faces:
+        return float("nan")
+    envelope = np.maximum.accumulate(curve.precision[::-1])[::-1]
+    return float(np.sum(np.diff(curve.recall, prepend=0) * envelope))

@@ -8,6 +8,7 @@ from core.files import read_json
 from core.onnx_backend import AnotherModel, OnnxNet
 
 BACKENDS = ("onnxruntime", "mxnet")
+MODELS = Path(__file__).resolve().parents[1] / "models"  # the detector that comes with the toolkit
 MANIFEST = "detector.json"
 STAGES = {"Pnet": "pnet", "Rnet": "rnet", "Onet": "onet", "Lnet": "landmark"}  # by family
 SETTINGS = ("thresholds", "min_face", "factor")
@@ -36,6 +37,13 @@ def open_net(path, backend="onnxruntime", threads=1):
         return MxNet(loaded, name=str(path))
     from core import fuse
     return _fast(fuse.prepared(loaded.graph(), loaded.spec.size), loaded.facts(), threads, path)
+
+
+def file_of(path):
+    """The file that open_net opens: `path`, or the newest checkpoint of a run's folder. Raises
+    Problem."""
+    from core import checkpoint
+    return checkpoint.newest(path) if Path(path).is_dir() else Path(path)
 
 
 def _fast_onnx(path, threads):

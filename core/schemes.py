@@ -49,6 +49,21 @@ def unpack(values):
     return values.reshape(len(values), values.shape[1] // 2, 2)
 
 
+def pack(points):
+    """The inverse of unpack(): points (N, P, 2) as a net's numbers (N, 2 P), in a new array."""
+    if points.shape[1] == 5:
+        return np.concatenate([points[:, :, 0], points[:, :, 1]], axis=1)
+    return points.reshape(len(points), 2 * points.shape[1]).copy()
+
+
+def flip(points, scheme):
+    """Points (N, P, 2) in units of the crop's side as they are in the mirrored crop, in a new
+    array."""
+    flipped = points[:, PARTNERS[scheme]]
+    flipped[:, :, 0] = 1 - flipped[:, :, 0]
+    return flipped
+
+
 def asymmetry(points, scheme):
     """How far points (P, 2) are from being their own mirror image under a scheme, as a part of
     their spread: near 0 for a face seen from the front in the right order."""

@@ -1,4 +1,4 @@
-"""Training of a net on a packed store: one loop, resumable at every epoch."""
+"""Training of a net on packed stores: one loop, resumable at every epoch."""
 import json
 import math
 import time
@@ -8,14 +8,15 @@ import numpy as np
 
 import symbols
 from config import config as defaults
-from core import checkpoint, metrics, plots
+from core import checkpoint, metrics, plots, schemes
 from core.console import Problem, clock
 from core.files import read_json, sha256, to_json, whole_file, write_json, write_text
-from core.loader import Batches, plain_batches, prefetched, split_by_picture
+from core.loader import MIXED, Batches, Samples, plain_batches, prefetched, split_by_picture
 from core.mxnet_import import devices, mx, ndarrays
+from prepare_data.store import KINDS
 from symbols import zoo
 
-TASKS = {"cls", "bbox"}  # what a store of samples teaches
+LABELS = {"cls": "label", "bbox": "bbox_target", "landmark": "landmark_target"}  # by task
 
 
 class Schedule(mx.lr_scheduler.LRScheduler):
@@ -108,11 +109,14 @@ class Trainer:
         self.start = start
         size, batch = start.spec.size, settings.batch
         graph = symbols.build(start.net, "train", loss=loss, **start.options)
-        self.labels = ["label", "bbox_target"]
+        self.tasks = [head.task for head in start.spec.heads]
+        self.labels = [LABELS[task] for task in self.tasks]
+        shapes = {"label": (batch,), "bbox_target": (batch, 4),
+                  "landmark_target": (batch, 2 * (start.facts()["points"] or 0))}
         contexts = devices(settings.gpus)
         self.module = mx.mod.Module(graph, ["data"], self.labels, context=contexts)
         self.module.bind([("data", (batch, 3, size, size))],
-                         [("label", (batch,)), ("bbox_target", (batch, 4))])
+                         [(name, shapes[name]) for name in self.labels])
         self.module.init_params(arg_params=ndarrays(start.arguments),
                                 aux_params=ndarrays(start.auxiliary), initializer=None)
         # Losses are averaged on each device, their gradients added up over the devices.
@@ -158,28 +162,42 @@ class Trainer:
             self.module.save_optimizer_states(str(part))
 
 
-def validate(trainer, store, indices, batch):
-    """Figures over the samples `indices` of a store, without augmentation."""
-    prob, offsets = [], []
-    for filled, real in plain_batches(store, indices, batch):
+def validate(trainer, samples, indices, batch, mean_face=None):
+    """Figures over Samples `indices`, without augmentation.
+
+    mean_face -- (P, 2) in crop sides, for nets that learn landmarks: what one that knew nothing
+        would say, whose error stands beside theirs
+    """
+    outputs = {"cls": "cls_prob", "bbox": "bbox_pred", "landmark": "landmark_pred"}
+    found = {task: [] for task in trainer.tasks}
+    for filled, real in plain_batches(samples, indices, batch, "landmark" in trainer.tasks):
         results = trainer.predict(filled)
-        prob.append(results["cls_prob"][:real, 1])
-        offsets.append(results["bbox_pred"][:real])
-    labels = store.labels[indices]
-    return {**metrics.classification(np.concatenate(prob), labels),
-            **metrics.box_error(np.concatenate(offsets), store.offsets[indices], labels)}
+        for task in found:
+            found[task].append(results[outputs[task]][:real])
+    found = {task: np.concatenate(parts) for task, parts in found.items()}
+    labels = samples.labels[indices]
+    figures = {**metrics.classification(found["cls"][:, 1], labels),
+               **metrics.box_error(found["bbox"], samples.offsets[indices], labels)}
+    if "landmark" in found:
+        chosen = labels == KINDS["landmark"]
+        truth = samples.landmarks(indices[chosen])
+        figures["landmark_error"] = metrics.point_error(
+            schemes.unpack(found["landmark"][chosen]), truth)
+        figures["mean_face_error"] = metrics.point_error(
+            np.broadcast_to(mean_face, truth.shape), truth)
+    return figures
 
 
 def _train_epoch(trainer, batches, epoch, settings, loss_weights):
     """One epoch of updates; returns its figures. Raises Problem for a loss that isn't finite."""
-    sums, right, kept, waited = dict.fromkeys(TASKS, 0.0), 0, 0, 0.0
+    sums, right, kept, waited = dict.fromkeys(trainer.tasks, 0.0), 0, 0, 0.0
     first = (epoch - 1) * batches.steps
     start = time.perf_counter()
     for number, (batch, wait) in enumerate(
             prefetched(batches.make, range(first, first + batches.steps), settings.prefetch)):
         results = trainer.step(batch)
         waited += wait
-        for task in TASKS:
+        for task in sums:
             value = float(results[f"{task}_loss"][0])
             if not math.isfinite(value):
                 raise Problem(
@@ -193,8 +211,8 @@ def _train_epoch(trainer, batches, epoch, settings, loss_weights):
         kept += int(keep.sum())
     seconds = time.perf_counter() - start
     # Losses are shown without their weights, so that runs can be compared.
-    return {**{f"{task}_loss": sums[task] / batches.steps / (loss_weights[task].weight or 1)
-               for task in sorted(TASKS)},
+    return {**{f"{task}_loss": value / batches.steps / (loss_weights[task].weight or 1)
+               for task, value in sums.items()},
             "accuracy_hard": right / max(kept, 1),
             "samples_per_second": batches.steps * settings.batch / seconds,
             "waiting": waited / seconds}
@@ -212,10 +230,12 @@ def losses_of_epoch(loss, train, epoch):
 def describe(row, epochs):
     """A log row as one line."""
     train, val = row["train"], row["val"]
+    points = (f" points {val['landmark_error']:.4f} (mean face {val['mean_face_error']:.4f})"
+              if "landmark_error" in val else "")
     return (f"epoch {row['epoch']}/{epochs}  loss cls {train['cls_loss']:.4f} box "
             f"{train['bbox_loss']:.4f}  held out: accuracy {val['accuracy']:.4f} (hardest 70 %: "
             f"{val['accuracy_hard']:.4f}) precision {val['precision']:.4f} recall "
-            f"{val['recall']:.4f} box error {val['box_error']:.4f}  "
+            f"{val['recall']:.4f} box error {val['box_error']:.4f}{points}  "
             f"{train['samples_per_second']:,.0f}/s, {train['waiting']:.0%} waiting")
 
 
@@ -228,34 +248,63 @@ def _tensorboard(folder):
     return SummaryWriter(str(folder / "tensorboard"))
 
 
-def train(net, options, store, out, settings=defaults):
-    """Train a net of the zoo on a Store, into the folder `out`; goes on where a run with the
-    same settings was stopped. Returns the path of the last parameters.
+def _checked(spec, options, stores):
+    """The Samples of stores for a net. Raises Problem where they can't teach it."""
+    tasks = {head.task for head in spec.heads}
+    if not {"cls", "bbox"} <= tasks:
+        raise Problem(f"{spec.name} learns {', '.join(sorted(tasks))}; stores of samples teach "
+                      "faces and boxes, and landmarks beside them")
+    for store in stores:
+        if store.size != spec.size:
+            raise Problem(f"{store.path} holds samples of {store.size} pixels, {spec.name} takes "
+                          f"{spec.size}: make a store with --size {spec.size}")
+    samples = Samples(stores)
+    points = options.get("points", spec.points)
+    if "landmark" in tasks and samples.points != points:
+        raise Problem(f"{spec.name} learns {points} landmark points, {samples} "
+                      + (f"has {samples.points}" if samples.points else "has none: give a store of "
+                         "landmark samples as well, made by python -m "
+                         "prepare_data.landmark_samples"))
+    return samples
 
+
+def _mean_face(samples, indices):
+    """Mean of the landmarks of samples, each as it is and mirrored: (P, 2) in crop sides; None
+    without any."""
+    chosen = indices[samples.labels[indices] == KINDS["landmark"]]
+    if not len(chosen):
+        return None
+    points = samples.landmarks(chosen)
+    return np.concatenate([points, schemes.flip(points, samples.scheme)]).mean(axis=0)
+
+
+def train(net, options, stores, out, settings=defaults):
+    """Train a net of the zoo on stores of samples, into the folder `out`; goes on where a run with
+    the same settings was stopped. Returns the path of the last parameters.
+
+    options -- {"landmark": True} for a net with a landmark head
+    stores -- list of prepare_data.store.Store: samples, mined ones, landmark samples
     settings -- the whole configuration (config.config or an override of it)
 
-    Raises Problem: a net the store can't teach, other settings than the run in `out` has,
+    Raises Problem: a net that the stores can't teach, other settings than the run in `out` has,
     missing kinds of samples, a loss that is not finite.
     """
     spec = zoo.spec(net, options.get("landmark", False))
-    tasks = {head.task for head in spec.heads}
-    if tasks != TASKS:
-        raise Problem(f"{spec.name} learns {', '.join(sorted(tasks))}; a store of samples teaches "
-                      "faces and boxes only")
-    if store.size != spec.size:
-        raise Problem(f"{store.path} holds samples of {store.size} pixels, {spec.name} takes "
-                      f"{spec.size}: make a store with --size {spec.size}")
+    samples = _checked(spec, options, stores)
     # What can be wrong with the settings shows before the run's folder is there.
     devices(settings.train.gpus)
-    training, held_out = split_by_picture(store, settings.train.val_fraction, settings.train.seed)
-    batches = Batches(store, training, settings.train, settings.augment)
+    training, held_out = split_by_picture(samples, settings.train.val_fraction,
+                                          settings.train.seed)
+    landmarks = any(head.task == "landmark" for head in spec.heads)
+    batches = Batches(samples, training, settings.train, settings.augment, landmarks)
+    mean_face = _mean_face(samples, training) if landmarks else None
     Schedule(settings.train, batches.steps)
     symbols.build(net, "train", loss=settings.loss, **options)
-    data = {"counts": store.facts["counts"], "source": store.facts["source"],
-            "store_sha256": sha256(store.path / "store.json")}
+    data = [{"what": store.what, "counts": store.facts["counts"], "source": store.facts["source"],
+             "sha256": sha256(store.path / "store.json")} for store in stores]
     relevant = {section: settings[section] for section in ("input", "loss", "augment", "train")}
     run = Run(out, spec.name, {"net": spec.name, "options": options, "config": relevant,
-                               "data": data})
+                               "mix": dict(zip(MIXED, batches.mix)), "data": data})
     epochs = settings.train.epochs
 
     def trainer_after(epoch):
@@ -273,7 +322,9 @@ def train(net, options, store, out, settings=defaults):
         print(f"{out}: " + (f"going on after epoch {run.epoch}" if run.epoch < epochs else
                             f"finished already, after epoch {run.epoch}"))
     trainer = trainer_after(run.epoch)
-    print(f"{spec.name}: {len(training):,} samples, {len(held_out):,} held out (whole pictures), "
+    mix = ", ".join(f"{n} {kind}" for kind, n in batches.shares.items() if n)
+    print(f"{spec.name}: {len(training):,} samples, {len(held_out):,} held out (whole pictures), a "
+          f"batch of {mix}; "
           f"{batches.steps} steps of {settings.train.batch} an epoch, {epochs} epochs")
     board = _tensorboard(run.folder)
     started = time.perf_counter()
@@ -283,13 +334,14 @@ def train(net, options, store, out, settings=defaults):
             trainer = trainer_after(epoch - 1)
         figures = _train_epoch(trainer, batches, epoch, settings.train, settings.loss)
         row = {"epoch": epoch, "train": figures,
-               "val": validate(trainer, store, held_out, settings.train.batch)}
+               "val": validate(trainer, samples, held_out, settings.train.batch, mean_face)}
         # The manifest comes last: an epoch counts when it is there, and a kill in between only
         # leaves files that the next run writes anew.
         trainer.save_states(run.states_path(epoch))
         run.record(row)
         params = checkpoint.save(run.folder, trainer.checkpoint(), epoch,
-                                 {"figures": row, "config": run.identity["config"], "data": data})
+                                 {"figures": row, "config": run.identity["config"],
+                                  "mix": run.identity["mix"], "data": data})
         run.states_path(epoch - 1).unlink(missing_ok=True)
         if board:
             for part in ("train", "val"):

@@ -5,13 +5,15 @@
 The rules are the original's: random negatives all over the picture, negatives near each face,
 positives and parts around it, told apart by their IoU with it. Where it differs: it ends on every
 picture; crops that reach over the border are padded with black, as the detector pads them, so
-faces there are kept; offsets keep their precision; negatives keep clear of boxes marked invalid;
-and what is drawn for a picture depends on the seed and the picture's path alone.
+faces there are kept; offsets keep their precision; negatives keep clear of boxes marked invalid,
+and of what another detector holds for a face (prepare_data.second_opinion); and what is drawn for
+a picture depends on the seed and the picture's path alone.
 """
 import argparse
 import shutil
 import time
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from core import parallel
 from core import picture as pictures
 from core.console import Problem, Progress, clock, program
 from core.files import sha256
-from prepare_data import mosaic, store, wider
+from prepare_data import mosaic, second_opinion, store, wider
 
 SIZES = (12, 16, 20, 24, 48)
 TRIES = 20          # draws per negative wanted, then a picture makes do with what was found
@@ -46,8 +48,9 @@ def _negatives(candidates, annotation, settings):
     if len(annotation.boxes):
         overlap = geometry.iou(candidates, annotation.boxes).max(axis=1)
         clear &= overlap < settings.max_negative_iou
-    if len(annotation.ignored):
-        overlap = geometry.covered(candidates, annotation.ignored).max(axis=1)
+    neither = np.concatenate([annotation.ignored, annotation.unsure])
+    if len(neither):
+        overlap = geometry.covered(candidates, neither).max(axis=1)
         clear &= overlap < settings.max_negative_iou
     return clear
 
@@ -130,17 +133,18 @@ def cut(images, annotation, index, size, settings):
     try:
         picture = pictures.read(images / annotation.path)
     except pictures.BrokenPicture as error:
-        return _chunk(size, index), str(error)
+        return chunk(size, index), str(error)
     height, width = picture.shape[:2]
     if min(width, height) < size:
-        return (_chunk(size, index),
+        return (chunk(size, index),
                 f"{images / annotation.path}: {width}x{height} is smaller than the net's {size}")
     squares, labels, offsets = squares_of(annotation, width, height, size, settings)
     crops = [pictures.crop(picture, square, size) for square in squares]
-    return _chunk(size, index, crops, labels, offsets, squares), None
+    return chunk(size, index, crops, labels, offsets, squares), None
 
 
-def _chunk(size, index, crops=(), labels=(), offsets=(), squares=()):
+def chunk(size, index, crops=(), labels=(), offsets=(), squares=()):
+    """Samples of picture `index` as arrays by field of the store."""
     n = len(crops)
     sources = np.empty((n, 5), np.int32)
     sources[:, 0] = index
@@ -151,37 +155,23 @@ def _chunk(size, index, crops=(), labels=(), offsets=(), squares=()):
 
 
 def _job(arguments):
-    images, jobs, size, settings = arguments
-    return [cut(images, annotation, index, size, settings) for index, annotation in jobs]
+    cut_picture, items = arguments
+    return [cut_picture(item) for item in items]
 
 
-def _estimate(face_set, size, settings, workers):
-    """Samples, bytes and seconds to expect, from a few pictures spread over the set."""
-    annotations = face_set.annotations
-    step = max(1, len(annotations) // ESTIMATE_FROM)
-    chosen = annotations[::step][:ESTIMATE_FROM]
+def _estimate(items, cut_picture, bytes_each, workers):
+    """Samples, bytes and seconds to expect, from a few pictures spread over all."""
+    chosen = items[::max(1, len(items) // ESTIMATE_FROM)][:ESTIMATE_FROM]
     start = time.perf_counter()
-    found = sum(len(cut(face_set.images, a, 0, size, settings)[0]["labels"]) for a in chosen)
+    found = sum(len(cut_picture(item)[0]["labels"]) for item in chosen)
     seconds = time.perf_counter() - start
-    scale = len(annotations) / len(chosen)
+    scale = len(items) / len(chosen)
     samples = int(found * scale)
-    return samples, samples * store.sample_bytes(size), seconds * scale / workers
+    return samples, samples * bytes_each, seconds * scale / workers
 
 
-def make_store(face_set, size, out, settings, workers=None):
-    """Cut the samples of a FaceSet into a store at `out`; prints an estimate, progress and what
-    it made, and draws `out`/mosaic.png. Returns counts by kind.
-
-    settings -- as config.samples. Raises Problem: disk too small, nothing to cut.
-    """
-    if size not in SIZES:
-        raise Problem(f"--size {size}: it must be one of {', '.join(map(str, SIZES))}")
-    out = Path(out)
-    if out.exists():
-        raise Problem(f"{out} is there already: remove it or choose another folder")
-    workers = workers or parallel.cores()
-    print(face_set.describe())
-    samples, size_bytes, seconds = _estimate(face_set, size, settings, workers)
+def expect(out, size, samples, size_bytes, seconds, workers):
+    """Print what is to be expected of a store. Raises Problem where the disk is too small."""
     print(f"expected: {samples:,} samples of {size} px, {size_bytes / 1e6:,.0f} MB, "
           f"{clock(seconds)} on {workers} processes")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -190,56 +180,111 @@ def make_store(face_set, size, out, settings, workers=None):
         raise Problem(f"{out.parent} has {free / 1e6:,.0f} MB free, the store needs about "
                       f"{size_bytes / 1e6:,.0f} MB: free some space or choose another --out")
 
-    numbered = list(enumerate(face_set.annotations))
-    jobs = [(face_set.images, numbered[i:i + PICTURES_PER_JOB], size, settings)
-            for i in range(0, len(numbered), PICTURES_PER_JOB)]
-    skipped, progress = [], Progress(len(numbered), "pictures")
-    used = [0]
+
+def check_new(out):
+    """Raise Problem if a store's folder is there already."""
+    if Path(out).exists():
+        raise Problem(f"{out} is there already: remove it or choose another folder")
+
+
+def cut_store(out, size, items, cut_picture, paths, facts, workers=None, **kinds):
+    """Cut samples out of many pictures into a store at `out`: prints an estimate, progress and
+    what it made, and draws `out`/mosaic.png. Returns counts by kind.
+
+    items -- what `cut_picture` takes for each picture; it returns a chunk of a store (maybe
+        empty) and a list of reasons why the picture, or a face in it, could not be used. It runs
+        in other processes
+    paths -- of the pictures, what the chunks' sources count in
+    facts -- to keep in store.json, beside the reasons as "skipped"
+    kinds -- `what` and `points` of store.write_store
+
+    Raises Problem: disk too small, nothing to cut.
+    """
+    out = Path(out)
+    check_new(out)
+    workers = workers or parallel.cores()
+    bytes_each = store.sample_bytes(size, kinds.get("points"))
+    expect(out, size, *_estimate(items, cut_picture, bytes_each, workers), workers)
+
+    jobs = [(cut_picture, items[i:i + PICTURES_PER_JOB])
+            for i in range(0, len(items), PICTURES_PER_JOB)]
+    skipped, progress = [], Progress(len(items), "pictures")
 
     def chunks():
+        made = 0
         for results in parallel.in_order(_job, jobs, workers):
-            for chunk, reason in results:
-                used[0] += reason is None
-                if reason:
-                    skipped.append(reason)
-                yield chunk
+            for found, reasons in results:
+                made += len(found["labels"])
+                skipped.extend(reasons)
+                yield found
             progress.step(len(results))
         progress.close()
-        if not used[0]:
-            raise Problem(f"not one picture could be used; the first: {skipped[0]}")
+        if not made:
+            raise Problem("not one picture could be used"
+                          + (f"; the first: {skipped[0]}" if skipped else ": they give no samples"))
 
-    def facts():
-        return {"pictures": len(numbered), "skipped": skipped, "settings": dict(settings),
-                "source": {"file": face_set.truth.name, "sha256": sha256(face_set.truth),
-                           **face_set.counts}}
-
-    counts = store.write_store(out, size, chunks(), [a.path for a in face_set.annotations], facts)
-    for reason in skipped[:10]:
-        print(f"skipped {reason}")
-    if len(skipped) > 10:
-        print(f"... and {len(skipped) - 10:,} more, all named in {out / 'store.json'}")
+    counts = store.write_store(out, size, chunks(), paths,
+                               lambda: {"pictures": len(items), "skipped": skipped, **facts},
+                               **kinds)
+    print_some("skipped", skipped, f"all named in {out / 'store.json'}")
     print(f"{out}: " + ", ".join(f"{n:,} {kind}" for kind, n in counts.items()))
     mosaic.draw(store.Store(out), out / "mosaic.png")
-    print(f"{out / 'mosaic.png'}: samples by kind with their boxes")
+    print(f"{out / 'mosaic.png'}: samples by kind with their boxes or points")
     return counts
+
+
+def print_some(word, reasons, where):
+    """Print the first of some reasons, one a line, and how many more there are."""
+    for reason in reasons[:10]:
+        print(f"{word} {reason}")
+    if len(reasons) > 10:
+        print(f"... and {len(reasons) - 10:,} more, {where}")
+
+
+def _cut_numbered(numbered, images, size, settings):
+    index, annotation = numbered
+    found, reason = cut(images, annotation, index, size, settings)
+    return found, [reason] if reason else []
+
+
+def make_store(face_set, size, out, settings, workers=None):
+    """Cut the samples of a FaceSet into a store at `out`, as cut_store() does. Returns counts by
+    kind.
+
+    settings -- as config.samples. Raises Problem: disk too small, nothing to cut.
+    """
+    if size not in SIZES:
+        raise Problem(f"--size {size}: it must be one of {', '.join(map(str, SIZES))}")
+    check_new(out)
+    print(face_set.describe())
+    cut_picture = partial(_cut_numbered, images=face_set.images, size=size, settings=settings)
+    return cut_store(out, size, list(enumerate(face_set.annotations)), cut_picture,
+                     [a.path for a in face_set.annotations],
+                     {"settings": dict(settings),
+                      "source": {"file": face_set.truth.name, "sha256": sha256(face_set.truth),
+                                 **face_set.counts, **face_set.opinion}}, workers)
 
 
 def main(argv):
     parser = argparse.ArgumentParser(
         prog="python -m prepare_data.samples",
         description="Cut positives, parts and negatives out of photographs into a packed store.",
-        epilog="Settings are overridden as samples.key=value, e.g. samples.min_face=40; "
-               "config.py explains each. `python -m prepare_data.drawn` draws a set to try.")
+        epilog="Settings of the sections samples and second are overridden as section.key=value, "
+               "e.g. samples.min_face=40; config.py explains each. "
+               "`python -m prepare_data.drawn` draws a set to try.")
     parser.add_argument("--data", required=True, help="a set laid out like WIDER FACE")
     parser.add_argument("--split", default="train", choices=("train", "val"))
     parser.add_argument("--size", type=int, required=True,
                         help="side of the samples in pixels: " + ", ".join(map(str, SIZES)))
     parser.add_argument("--out", required=True, help="folder to make the store in")
+    second_opinion.arguments(parser)
     parser.add_argument("--workers", type=int, help="processes (default: all cores)")
-    parser.add_argument("settings", nargs="*", metavar="samples.key=value")
+    parser.add_argument("settings", nargs="*", metavar="section.key=value")
     args = parser.parse_args(argv)
-    settings = override(config, args.settings).samples
-    make_store(wider.open_set(args.data, args.split), args.size, args.out, settings, args.workers)
+    settings = override(config, args.settings)
+    face_set = second_opinion.apply(wider.open_set(args.data, args.split), settings.second,
+                                    args.second, args.scores)
+    make_store(face_set, args.size, args.out, settings.samples, args.workers)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 JPEGs.
 
     crops.npy    uint8 (N, S, S, 3)   BGR
-    labels.npy   int8 (N,)            1 positive, 0 negative, -1 part
-    offsets.npy  float32 (N, 4)       box targets, zeros for negatives (core.boxes.offsets)
+    labels.npy   int8 (N,)            1 positive, 0 negative, -1 part, -2 landmark
+    offsets.npy  float32 (N, 4)       box targets (core.boxes.offsets), zeros where there are none
     sources.npy  int32 (N, 5)         index of the picture, x1 y1 x2 y2 of the crop in it
+    landmarks.npy  float32 (N, P, 2)  points, (point + 0.5 - corner) / side of the crop; only in
+                                      stores of landmark samples
     pictures.txt                      path of each picture, relative to the set's images
-    store.json                        size, counts, settings, what it was made from
+    store.json                        what it holds, size, counts, settings, what it was made from;
+                                      of landmark samples "points", P, and "scheme", their order
 
 Any program can read the .npy files with numpy.load(..., mmap_mode="r").
 """
@@ -19,20 +22,27 @@ from core.console import Problem
 from core.files import read_json, whole_folder, write_json
 
 VERSION = 1
-KINDS = {"positive": 1, "part": -1, "negative": 0}
+KINDS = {"positive": 1, "part": -1, "negative": 0, "landmark": -2}
+FACES = ("positive", "part", "negative")
+# What a store can be of, and the kinds of samples it may hold then: cut by rule around faces and
+# beside them, mined with a detector, or cut around landmarks.
+WHAT = {"samples": FACES, "hard": FACES, "landmark": ("landmark",)}
 
 
-def fields(size):
-    """File, type and shape of one sample, by field."""
-    return {"crops": ("crops.npy", np.uint8, (size, size, 3)),
-            "labels": ("labels.npy", np.int8, ()),
-            "offsets": ("offsets.npy", np.float32, (4,)),
-            "sources": ("sources.npy", np.int32, (5,))}
+def fields(size, points=None):
+    """File, type and shape of one sample, by field; with landmarks if there are `points`."""
+    found = {"crops": ("crops.npy", np.uint8, (size, size, 3)),
+             "labels": ("labels.npy", np.int8, ()),
+             "offsets": ("offsets.npy", np.float32, (4,)),
+             "sources": ("sources.npy", np.int32, (5,))}
+    if points:
+        found["landmarks"] = ("landmarks.npy", np.float32, (points, 2))
+    return found
 
 
-def sample_bytes(size):
+def sample_bytes(size, points=None):
     return sum(np.dtype(kind).itemsize * int(np.prod(shape))
-               for _, kind, shape in fields(size).values())
+               for _, kind, shape in fields(size, points).values())
 
 
 class _GrowingArray:
@@ -62,35 +72,41 @@ class _GrowingArray:
         self.file.close()
 
 
-def write_store(path, size, chunks, pictures, facts):
+def write_store(path, size, chunks, pictures, facts, what="samples", points=None):
     """Write a store at `path`, whole or not at all; returns its counts by kind.
 
     chunks -- iterable of dicts of arrays, one per field, in the order they are to have
     pictures -- paths, what sources[:, 0] counts in
     facts -- a dict of JSON values to keep in store.json, or a function giving it at the end
+    what -- key of WHAT; points -- how many landmarks a sample has, None where it has none
     """
+    begin = {"version": VERSION, "what": what, "size": size}
+    if points:
+        begin["points"] = points
     with whole_folder(path) as part:
         arrays = {name: _GrowingArray(part / file, kind, shape)
-                  for name, (file, kind, shape) in fields(size).items()}
-        counts = dict.fromkeys(KINDS, 0)
+                  for name, (file, kind, shape) in fields(size, points).items()}
+        counts = dict.fromkeys(WHAT[what], 0)
         try:
             for chunk in chunks:
                 for name, array in arrays.items():
                     array.append(chunk[name])
-                for kind, label in KINDS.items():
-                    counts[kind] += int((chunk["labels"] == label).sum())
+                for kind in counts:
+                    counts[kind] += int((chunk["labels"] == KINDS[kind]).sum())
         finally:
             for array in arrays.values():
                 array.close()
         (part / "pictures.txt").write_text("".join(f"{p}\n" for p in pictures))
-        write_json(part / "store.json", {"version": VERSION, "size": size, "counts": counts,
+        write_json(part / "store.json", {**begin, "counts": counts,
                                          **(facts() if callable(facts) else facts)})
     return counts
 
 
 class Store:
-    """A store opened for reading; `crops`, `labels`, `offsets` and `sources` are arrays, memory
-    mapped. Raises Problem when it is missing, damaged, or not of `size`."""
+    """A store opened for reading; `crops`, `labels`, `offsets`, `sources` and, where there are
+    any, `landmarks` (else None) are arrays, memory mapped. `what` is a key of WHAT; `points` and
+    `scheme` are None without landmarks. Raises Problem when it is missing, damaged, or not of
+    `size`."""
 
     def __init__(self, path, size=None):
         self.path = Path(path)
@@ -105,8 +121,11 @@ class Store:
         if size is not None and size != self.size:
             raise Problem(f"{path} holds samples of {self.size} pixels, the net takes {size}: "
                           f"make a store with --size {size}")
+        self.what = self.facts.get("what", "samples")  # stores made before there were others
+        self.points, self.scheme = self.facts.get("points"), self.facts.get("scheme")
+        self.landmarks = None
         total = sum(self.facts["counts"].values())
-        for name, (file, kind, shape) in fields(self.size).items():
+        for name, (file, kind, shape) in fields(self.size, self.points).items():
             try:
                 array = np.load(self.path / file, mmap_mode="r")
             except (OSError, ValueError) as error:

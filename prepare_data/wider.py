@@ -5,6 +5,7 @@
 """
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
@@ -21,10 +22,19 @@ class Annotation:
     path -- of the picture, relative to the set's folder of images
     boxes -- (N, 4) float32, x1 y1 x2 y2: faces to learn
     ignored -- (M, 4) float32: marked invalid, neither face nor background
+    unsure -- (K, 4) float32: what a second detector holds for a face and no label has
+        (prepare_data.second_opinion); neither face nor background
+    rows -- (R,) bool: which rows of the ground truth `boxes` are; all if not given
     """
     path: str
     boxes: np.ndarray
     ignored: np.ndarray
+    unsure: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    rows: Optional[np.ndarray] = None
+
+    def __post_init__(self):
+        if self.rows is None:
+            self.rows = np.ones(len(self.boxes), bool)
 
 
 @dataclass
@@ -33,12 +43,16 @@ class FaceSet:
     images: Path
     truth: Path
     annotations: list
-    counts: dict = field(default_factory=dict)  # pictures, faces, invalid, zero_sized
+    # pictures, faces, invalid, zero_sized; unsure and hopeless where somebody was asked
+    counts: dict = field(default_factory=dict)
+    opinion: dict = field(default_factory=dict)  # who was (prepare_data.second_opinion.apply)
 
     def describe(self):
+        left_out = [(self.counts["invalid"], "invalid"), (self.counts["zero_sized"], "zero-sized"),
+                    *((self.counts[kind], kind) for kind in ("hopeless", "unsure")
+                      if kind in self.counts)]
         return (f"{self.truth}: {self.counts['pictures']:,} pictures, {self.counts['faces']:,} "
-                f"faces; left out {self.counts['invalid']:,} invalid and "
-                f"{self.counts['zero_sized']:,} zero-sized boxes")
+                "faces; left out " + ", ".join(f"{n:,} {kind}" for n, kind in left_out))
 
 
 def _annotation(path, xywh, invalid, counts):
@@ -57,7 +71,8 @@ def _annotation(path, xywh, invalid, counts):
     counts["zero_sized"] += int((~real).sum())
     counts["invalid"] += int((real & invalid).sum())
     counts["faces"] += int((real & ~invalid).sum())
-    return Annotation(path, boxes[real & ~invalid], boxes[real & invalid])
+    faces = real & ~invalid
+    return Annotation(path, boxes[faces], boxes[real & invalid], rows=faces)
 
 
 def _no_counts():

@@ -17,6 +17,7 @@ import pytest
 
 from config import config
 from prepare_data import drawn, samples, wider
+import tiny
 
 
 @pytest.fixture(scope="session")
@@ -32,4 +33,13 @@ def store20(drawn_set, tmp_path_factory):
     """Path of a store of 20 pixel samples cut out of drawn_set."""
     out = tmp_path_factory.mktemp("stores") / "20"
     samples.make_store(wider.open_set(drawn_set, "train"), 20, out, config.samples, workers=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """Folder of a run of the whole pipeline, see tests.tiny."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.run(patch, out)
     return out

@@ -181,10 +181,10 @@ def whole(monkeypatch):
 
 def propose(at, width=160, height=120, cell=20, stride=4, **settings):
     net = Firing(cell, stride, at)
-    boxes, scores = cascade.propose(uneven(height, width), net, cell, stride,
-                                    EasyDict({**SETTINGS, **settings}))
+    boxes, scores, net.windows = cascade.propose(uneven(height, width), net, cell, stride,
+                                                 EasyDict({**SETTINGS, **settings}))
     assert boxes.dtype == np.float32 and scores.dtype == np.float32
-    assert boxes.shape == (len(scores), 4)
+    assert boxes.shape == net.windows.shape == (len(scores), 4)
     return boxes, scores, net
 
 
@@ -205,6 +205,7 @@ def test_a_box_comes_back_where_it_was(cell, stride, scale, width, height):
     assert np.allclose(boxes, [[x1 + 0.1 * (x2 - x1), y1 - 0.2 * (y2 - y1),
                                 x2 + 0.3 * (x2 - x1), y2 + 0.05 * (y2 - y1)]], atol=1e-3)
     assert np.allclose(scores, [0.8])
+    assert np.allclose(net.windows, [[x1, y1, x2, y2]], atol=1e-3)
 
 
 def test_what_a_net_sees():
@@ -224,7 +225,7 @@ def test_what_a_net_sees():
         sums.append(prob.sum())
         return {"cls": prob[None, None], "bbox": np.zeros((1, 4, rows, columns), np.float32)}
 
-    boxes, scores = cascade.propose(picture, net, 20, 4, SETTINGS)
+    boxes, scores, _ = cascade.propose(picture, net, 20, 4, SETTINGS)
     assert sums == [0, 1, 0]
     assert boxes.tolist() == [seen(64, 48, 104, 88)] and scores.tolist() == [1]
 
@@ -247,7 +248,7 @@ def test_tiles_lie_where_they_were_cut_out(monkeypatch):
         return {"cls": prob.astype(np.float32),
                 "bbox": np.zeros((1, 4, rows, columns), np.float32)}
 
-    boxes, _ = cascade.propose(picture, net, 20, 4, EasyDict(
+    boxes, *_ = cascade.propose(picture, net, 20, 4, EasyDict(
         SETTINGS, factor=0.1, nms_scale=1.0, nms=[1.0, 1.0, 1.0]))
     assert sorted(boxes.tolist()) == sorted(seen(x, y, x + 20, y + 20) for y, x in cells)
 

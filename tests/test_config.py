@@ -86,7 +86,7 @@ def test_all_else_is_kept():
     ("train.epochs=0", "at least 1"), ("samples.seed=-1", "0 or more"), ("train.lr=0", "more than"),
     ("loss.cls.ohem=2", r"in \(0, 1\]"), ("detect.factor=1.5", "from 0.1 to 0.95"),
     ("detect.thresholds=0.5,0.5", "three numbers"), ("train.val_fraction=1.5", "between 0 and 1"),
-    ("augment.noise=5", "two numbers"), ("train.mix=1,1", "three shares")])
+    ("augment.noise=5", "two numbers"), ("train.mix=1,1,1,1,1,1", "five shares")])
 def test_values_out_of_range(assignment, says):
     with pytest.raises(Problem, match=says):
         override(config, [assignment])

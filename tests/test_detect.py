@@ -10,11 +10,13 @@ import zlib
 from pathlib import Path
 
 import cv2
+import matplotlib
 import numpy as np
 import onnx
 import pytest
 
 from core import checkpoint, detect, draw, fuse, nets, onnx_file, params_file
+from core import boxes as geometry
 from core import picture as pictures
 from core.console import Problem, program
 from core.detector import FaceDetector, Faces
@@ -491,8 +493,25 @@ def test_smoothing_needs_points(tmp_path, onnx_folder):
     with pytest.raises(Problem, match="--smooth smooths points"):
         detect.main([str(tmp_path / "one.png"), "--pnet", pnet, "--out", str(tmp_path / "out"),
                      "--smooth"])
-    with pytest.raises(Problem, match="no nets: give --nets"):
-        detect.main([str(tmp_path / "one.png"), "--out", str(tmp_path / "out")])
+
+
+HOPPER = (172, 155, 357, 337)  # the face, eyebrows to chin, in matplotlib's grace_hopper.jpg
+
+
+def test_the_nets_that_come_along_find_a_face(tmp_path, monkeypatch):
+    """A photograph that came with matplotlib, with no argument but the picture, twice."""
+    monkeypatch.chdir(tmp_path)
+    picture = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    detect.main([str(picture)])
+    detect.main([str(picture), "--max-faces", "1"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["found", "found-2"]
+    for out in ("found", "found-2"):
+        found = json.loads((tmp_path / out / "detections.jsonl").read_text())
+        boxes = np.array(found["boxes"])
+        assert len(boxes) == 1 and found["scores"][0] > 0.9
+        assert geometry.iou(boxes, np.array([HOPPER]))[0, 0] > 0.6
+        (left, right, nose, *mouth), (x1, y1, x2, y2) = np.array(found["points"])[0], boxes[0]
+        assert x1 < left[0] < nose[0] < right[0] < x2 and y1 < left[1] < nose[1] < mouth[0][1] < y2
 
 
 def test_detection_imports_no_mxnet(album, nets_folder, tmp_path):

@@ -5,9 +5,10 @@ import pytest
 from config import config, override
 from core.augment import GRAY, Augment
 from core.console import Problem
-from core.loader import Batches, plain_batches, prefetched
+from core.loader import (Batches, Samples, held_out_pictures, plain_batches, prefetched,
+                         split_by_picture)
 from core.picture import to_input
-from prepare_data.store import Store
+from prepare_data.store import Store, write_store
 
 OFF = ["augment.flip=False", "augment.brightness=1.0", "augment.gray=0.0", "augment.color=0.0",
        "augment.noise=0,0"]
@@ -16,7 +17,7 @@ OFF = ["augment.flip=False", "augment.brightness=1.0", "augment.gray=0.0", "augm
 def batches(store20, *settings):
     chosen = override(config, settings)
     made = Store(store20)
-    return made, Batches(made, np.arange(len(made)), chosen.train, chosen.augment)
+    return made, Batches(Samples([made]), np.arange(len(made)), chosen.train, chosen.augment)
 
 
 def test_mix_and_targets(store20):
@@ -82,9 +83,117 @@ def test_missing_kind_is_said(store20):
     made = Store(store20)
     only = np.flatnonzero(made.labels == 0)
     with pytest.raises(Problem, match="no positive samples"):
-        Batches(made, only, config.train, config.augment)
+        Batches(Samples([made]), only, config.train, config.augment)
     with pytest.raises(Problem, match="train.mix"):
-        batches(store20, "train.mix=1,1")
+        batches(store20, "train.mix=1,1,1,1,1,1")
+
+
+# ---- several stores --------------------------------------------------------------------------
+
+SIDE = 4
+
+
+@pytest.fixture
+def stores(tmp_path):
+    """Stores of three kinds, each crop of one grey that tells it apart from all others: samples and
+    hard ones of the same pictures, landmarks of some of these in folders of another name."""
+    rng = np.random.default_rng(0)
+
+    def made(name, what, labels, pictures, begin, points=None, facts=None):
+        n = len(labels)
+        grey = np.arange(begin, begin + n, dtype=np.uint8)
+        chunk = {"crops": np.broadcast_to(grey[:, None, None, None], (n, SIDE, SIDE, 3)),
+                 "labels": np.array(labels), "offsets": rng.normal(0, 0.1, (n, 4)),
+                 "sources": np.stack([np.arange(n) % len(pictures)] * 5, axis=1)}
+        chunk["offsets"][np.array(labels) == 0] = 0
+        if points:
+            chunk["landmarks"] = rng.uniform(0, 1, (n, points, 2))
+        write_store(tmp_path / name, SIDE, [chunk], pictures, facts or {}, what, points)
+        return Store(tmp_path / name)
+
+    names = [f"event/{i}.jpg" for i in range(10)]
+    return [made("samples", "samples", [1, -1, 0, 0, 0] * 8, names, 0),
+            made("hard", "hard", [0, 0, 0, 1, -1] * 8, names, 60),
+            made("landmark", "landmark", [-2] * 30, [f"other/folder/{i}.jpg" for i in range(10)],
+                 120, 5, {"scheme": "5"})]
+
+
+def mixed(stores, *settings, landmarks=True):
+    chosen = override(config, ["train.batch=20", *OFF, *settings])
+    row = Samples(stores)
+    return row, Batches(row, np.arange(len(row)), chosen.train, chosen.augment, landmarks)
+
+
+@pytest.mark.parametrize("which, landmarks, given, mix", [
+    ([0], False, "", [1, 1, 3, 0, 0]), ([0, 1], False, "", [1, 1, 2, 1, 0]),
+    ([0, 2], True, "", [1, 1, 3, 0, 2]), ([0, 1, 2], True, "", [1, 1, 2, 1, 2]),
+    ([0, 1, 2], False, "", [1, 1, 2, 1, 0]), ([0, 1, 2], True, "1,0,1,1,1", [1, 0, 1, 1, 1]),
+    ([0, 1], False, "1,1,3", [1, 1, 3, 0, 0])])
+def test_mix_goes_by_what_is_there(stores, which, landmarks, given, mix):
+    row, loader = mixed([stores[i] for i in which], *([f"train.mix={given}"] if given else []),
+                        landmarks=landmarks)
+    assert loader.mix == mix
+    batch = loader.make(0)
+    grey = np.round(batch["data"][:, 0, 0, 0] * 128 + 127.5).astype(int)
+    kinds = {"hard": ((grey >= 60) & (grey < 120) & (batch["label"] == 0)).sum(),
+             "negative": ((grey < 60) & (batch["label"] == 0)).sum(),
+             "landmark": (grey >= 120).sum()}
+    assert {kind: loader.shares[kind] for kind in kinds} == kinds
+    assert sum(loader.shares.values()) == 20
+
+
+def test_mined_positives_and_parts_join_the_others(stores):
+    _, loader = mixed(stores)
+    taken = loader.streams["positive"].take(0, 16)
+    assert sorted(taken) == [*range(0, 40, 5), *range(43, 80, 5)]
+
+
+def test_each_sample_has_its_own_targets(stores):
+    """Crops, offsets and points of one batch come from one sample, whichever store holds it."""
+    row, loader = mixed(stores)
+    for number in range(6):
+        batch = loader.make(number)
+        for i, data in enumerate(batch["data"]):
+            grey = round(float(data[0, 0, 0]) * 128 + 127.5)
+            store, at = [(s, grey - b) for s, b in zip(stores, (0, 60, 120)) if grey >= b][-1]
+            assert batch["label"][i] == store.labels[at]
+            np.testing.assert_array_equal(batch["bbox_target"][i], store.offsets[at])
+            points = np.zeros((5, 2)) if store.landmarks is None else store.landmarks[at]
+            np.testing.assert_allclose(batch["landmark_target"][i], [*points[:, 0], *points[:, 1]])
+
+
+def test_flip_mirrors_points(stores):
+    _, plain = mixed(stores)
+    _, flipping = mixed(stores, "augment.flip=True")
+    before, after = (loader.make(1)["landmark_target"] for loader in (plain, flipping))
+    changed = np.flatnonzero((before != after).any(axis=1))
+    assert 0 < len(changed) < (before != 0).any(axis=1).sum()
+    for old, new in zip(before[changed], after[changed]):
+        x, y = old[:5], old[5:]
+        np.testing.assert_allclose(new, [1 - x[1], 1 - x[0], 1 - x[2], 1 - x[4], 1 - x[3],
+                                         y[1], y[0], y[2], y[4], y[3]], rtol=1e-6)
+
+
+def test_a_picture_is_held_out_of_all_stores(stores):
+    row = Samples(stores)
+    training, held_out = split_by_picture(row, 0.3, seed=0)
+    names = np.concatenate([np.array([path.rsplit("/", 1)[-1] for path in store.pictures()])[
+        store.sources[:, 0]] for store in stores])
+    assert len(set(names[held_out])) == 3 and len(set(names[training])) == 7
+    assert not set(names[held_out]) & set(names[training])
+    assert {stores[0].pictures()[i] for i in held_out_pictures(stores[0], 0.3, seed=0)} == {
+        f"event/{name}" for name in names[held_out]}
+    other = split_by_picture(row, 0.3, seed=1)[1]
+    assert set(names[other]) != set(names[held_out])
+
+
+def test_stores_that_do_not_go_together(stores, store20):
+    with pytest.raises(Problem, match="of 20 pixels.*all must be of one size"):
+        Samples([stores[0], Store(store20)])
+    with pytest.raises(Problem, match="has no landmark samples"):
+        mixed(stores[:2])
+    with pytest.raises(Problem, match="landmarks, which this net does not learn"):
+        mixed(stores, "train.mix=1,1,1,1,1", landmarks=False)
 
 
 def crops(n=200, size=20, seed=0):
@@ -164,7 +273,7 @@ def test_plain_batches_cover_all_once(store20):
     made = Store(store20)
     indices = np.arange(0, len(made), 3)
     seen = []
-    for batch, real in plain_batches(made, indices, 64):
+    for batch, real in plain_batches(Samples([made]), indices, 64):
         assert len(batch["data"]) == 64
         seen.append(batch["data"][:real])
     np.testing.assert_array_equal(np.concatenate(seen), to_input(made.crops[indices]))

@@ -112,3 +112,195 @@ def test_found_by_loop():
     assert metrics.found(np.zeros((0, 4)), some[1], 0.4).tolist() == [False] * 25
     assert metrics.found(some[0], np.zeros((0, 4)), 0.4).shape == (0,)
     assert metrics.found(some[0], some[0], 1.0).all()  # equal to the threshold is enough
+
+
+# ---- average precision ---------------------------------------------------------------------
+
+def overlap(a, b):
+    width = max(min(a[2], b[2]) - max(a[0], b[0]), 0)
+    height = max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    return width * height
+
+
+def area(a):
+    return (a[2] - a[0]) * (a[3] - a[1])
+
+
+def larger(a):
+    return max(a[2] - a[0], a[3] - a[1])
+
+
+def matches_by_loop(boxes, scores, faces, ignored, iou, min_face):
+    """Outcomes, one detection after the other, in words of the rule."""
+    taken, outcome = set(), [None] * len(boxes)
+    for i in sorted(range(len(boxes)), key=lambda i: (-scores[i], i)):
+        def fits(small):
+            pairs = [(overlap(boxes[i], f) / (area(boxes[i]) + area(f) - overlap(boxes[i], f)), j)
+                     for j, f in enumerate(faces)
+                     if j not in taken and (larger(f) < min_face) == small]
+            return [pair for pair in pairs if pair[0] >= iou]
+        counted, neither = fits(False), fits(True)
+        neither += [(overlap(boxes[i], r) / area(boxes[i]), None) for r in ignored
+                    if overlap(boxes[i], r) / area(boxes[i]) >= iou]
+        if counted:
+            taken.add(max(counted)[1])
+            outcome[i] = metrics.HIT
+        elif neither:
+            taken.add(max(neither, key=lambda pair: pair[0])[1])
+            outcome[i] = metrics.NEITHER
+        else:
+            outcome[i] = metrics.NEITHER if larger(boxes[i]) < min_face else metrics.FALSE
+        taken.discard(None)
+    return outcome
+
+
+def crowded(seed):
+    """A picture where everything overlaps: boxes, scores, faces, ignored."""
+    rng = np.random.default_rng(seed)
+
+    def some(count):
+        corner = rng.uniform(0, 60, (count, 2))
+        return np.concatenate([corner, corner + rng.uniform(8, 40, (count, 2))], axis=1)
+
+    faces, ignored = some(rng.integers(0, 9)), some(rng.integers(0, 3))
+    near = np.concatenate([faces, faces, ignored])
+    boxes = np.concatenate([near + rng.normal(0, 3, near.shape), some(rng.integers(0, 8))])
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+    return boxes, rng.permutation(len(boxes)) / 50 + rng.uniform(0, 0.01), faces, ignored
+
+
+IOUS = np.array([0.3, 0.5, 0.7, 0.9])
+
+
+def test_matches_by_loop():
+    seen = []
+    for seed in range(80):
+        boxes, scores, faces, ignored = crowded(seed)
+        for min_face in (0, 20, 30):
+            outcome, counted = metrics.matches(boxes, scores, faces, ignored, IOUS, min_face)
+            assert outcome.dtype == np.int8 and outcome.shape == (4, len(boxes))
+            assert counted.tolist() == [larger(face) >= min_face for face in faces]
+            expected = [matches_by_loop(boxes, scores, faces, ignored, iou, min_face)
+                        for iou in IOUS]
+            assert outcome.tolist() == expected, seed
+            seen += [value for row in expected for value in row]
+    assert min(map(seen.count, (metrics.HIT, metrics.NEITHER, metrics.FALSE))) > 500
+
+
+def test_each_rule_by_hand():
+    """A face of 30 px, one of 10, an ignored box; seven boxes with what each is."""
+    faces = [[0, 0, 30, 30], [50, 0, 60, 10]]
+    ignored = [[100, 0, 140, 40]]
+    boxes, outcomes = zip(
+        ([0, 0, 30, 29], metrics.FALSE),       # the face, but a better one has it
+        ([1, 0, 30, 30], metrics.HIT),
+        ([48, 0, 62, 20], metrics.FALSE),      # IoU with the small face is 100 / 280
+        ([49, 0, 60, 21], metrics.FALSE),      # 100 / 231
+        ([50, 0, 60, 16], metrics.NEITHER),    # smaller than min_face itself
+        ([90, 0, 120, 40], metrics.NEITHER),   # two thirds on the ignored box
+        ([80, 0, 119, 40], metrics.FALSE))     # 19 / 39 of it
+    outcome, _ = metrics.matches(boxes, np.arange(7) / 7, faces, ignored, [0.5], 20)
+    assert outcome[0].tolist() == list(outcomes)
+    # A face under min_face is taken once: the worse one of two is false.
+    small = [[50, 0, 65, 15]]
+    twice, counted = metrics.matches([[50, 0, 70, 15], [50, 0, 71, 15]], [0.2, 0.8], small,
+                                     np.zeros((0, 4)), [0.5], 20)
+    assert twice[0].tolist() == [metrics.FALSE, metrics.NEITHER] and not counted.any()
+
+
+def pictures_of(count):
+    detections, truth = {}, {}
+    rng = np.random.default_rng(1)
+    for seed in range(count):
+        boxes, scores, faces, ignored = crowded(seed)
+        truth[seed] = faces, ignored
+        if seed % 7:  # some pictures have none
+            detections[seed] = boxes, rng.uniform(0, 1, len(boxes))
+    return detections, truth
+
+
+@pytest.mark.parametrize("min_face", [0, 20, 30])
+def test_precision_and_recall_are_those_of_pycocotools(min_face, capsys):
+    """Precision at its 101 recalls, and the greatest recall, at each of its ten IoUs."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+    detections, truth = pictures_of(80)
+    labels, found = [], []
+    for picture, (faces, ignored) in truth.items():
+        for crowd, boxes in enumerate((faces, ignored)):
+            labels += [{"id": len(labels) + i + 1, "image_id": picture, "category_id": 1,
+                        "iscrowd": crowd, "area": larger(b),
+                        "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]]}
+                       for i, b in enumerate(boxes)]
+    for picture, (boxes, scores) in detections.items():
+        found += [{"image_id": picture, "category_id": 1, "score": score,
+                   "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]]}
+                  for b, score in zip(boxes, scores)]
+    ground = COCO()
+    ground.dataset = {"images": [{"id": picture} for picture in truth], "annotations": labels,
+                      "categories": [{"id": 1}]}
+    ground.createIndex()
+    results = ground.loadRes(found)
+    for row in results.dataset["annotations"]:  # it compares areas: here, larger sides
+        row["area"] = max(row["bbox"][2:])
+    judge = COCOeval(ground, results, "bbox")
+    judge.params.areaRng, judge.params.areaRngLbl = [[min_face, 1e9]], ["all"]
+    judge.params.maxDets = [1000]
+    judge.evaluate()
+    judge.accumulate()
+    capsys.readouterr()
+    curves = metrics.precision_recall(detections, truth, metrics.IOUS, min_face)
+    assert len(curves) == 10
+    for i, curve in enumerate(curves):
+        envelope = np.append(np.maximum.accumulate(curve.precision[::-1])[::-1], 0)
+        ours = envelope[np.searchsorted(curve.recall, judge.params.recThrs)]
+        np.testing.assert_allclose(ours, judge.eval["precision"][i, :, 0, 0, 0], atol=1e-9)
+        assert curve.recall[-1] == pytest.approx(judge.eval["recall"][i, 0, 0, 0])
+    assert 0.2 < metrics.average_precision(curves[0]) < 0.95
+
+
+def test_curve_and_area_by_loop():
+    """Counted anew at every score there is, ties among them."""
+    detections, truth = pictures_of(40)
+    detections = {p: (boxes, np.round(scores, 1)) for p, (boxes, scores) in detections.items()}
+    curve = metrics.precision_recall(detections, truth, [0.4], 20)[0]
+    every = sorted({s for _, scores in detections.values() for s in scores}, reverse=True)
+    faces = sum(larger(face) >= 20 for labelled, _ in truth.values() for face in labelled)
+    assert curve.faces == faces and curve.scores.tolist() == every
+    outcomes = {p: metrics.matches(boxes, scores, *truth[p], [0.4], 20)[0][0]
+                for p, (boxes, scores) in detections.items()}
+    precision, recall = [], []
+    for score in every:
+        kept = [o for p, (_, scores) in detections.items() for o, s in zip(outcomes[p], scores)
+                if s >= score]
+        hits = kept.count(metrics.HIT)
+        precision.append(hits / (hits + kept.count(metrics.FALSE)))
+        recall.append(hits / faces)
+    np.testing.assert_allclose(curve.precision, precision)
+    np.testing.assert_allclose(curve.recall, recall)
+    steps = [recall[0], *(b - a for a, b in zip(recall, recall[1:]))]
+    assert metrics.average_precision(curve) == pytest.approx(
+        sum(step * max(precision[i:]) for i, step in enumerate(steps)))
+
+
+def test_equal_scores_have_no_order():
+    """A hit and a false alarm with one score: the same, whichever picture comes first."""
+    face, away = [[0, 0, 30, 30]], [[100, 100, 130, 130]]
+    nothing = np.zeros((0, 4))
+    for order in ("ab", "ba"):
+        truth = {name: (face, nothing) for name in order}
+        curve = metrics.precision_recall({"a": (face, np.array([0.5])),
+                                          "b": (away, np.array([0.5]))}, truth)[0]
+        assert curve.precision.tolist() == [0.5] and curve.recall.tolist() == [0.5]
+        assert metrics.average_precision(curve) == 0.25
+
+
+def test_precision_of_nothing():
+    face, nothing = np.array([[0, 0, 30, 30]]), np.zeros((0, 4))
+    missed = metrics.precision_recall({}, {"a": (face, nothing)})[0]
+    assert len(missed.scores) == 0 and metrics.average_precision(missed) == 0
+    for detections in ({}, {"a": (face, np.array([0.5]))}):
+        nobody = metrics.precision_recall(detections, {"a": (nothing, nothing)})[0]
+        assert nobody.faces == 0 and math.isnan(metrics.average_precision(nobody))
+    perfect = metrics.precision_recall({"a": (face, np.array([0.5]))}, {"a": (face, nothing)})[0]
+    assert metrics.average_precision(perfect) == 1

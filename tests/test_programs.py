@@ -16,7 +16,7 @@ from core.console import program
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("core.flops", "core.train", "core.detect", "core.evaluate", "core.pipeline",
             "core.bench", "core.doctor", "core.export", "core.parity",
-            "prepare_data.samples", "prepare_data.drawn")
+            "prepare_data.samples", "prepare_data.drawn", "prepare_data.second_opinion")
 
 
 def python(module, *arguments, **options):
@@ -106,7 +106,7 @@ def test_other_settings_in_the_same_folder(main_job, fails):
     ("core.train", ["--net", "Pnet20_v1", "--data", "nowhere", "--out", "x"],
      ["nowhere is no store"]),
     ("core.train", ["--net", "Pnet21", "--data", "nowhere", "--out", "x"], ["Pnet21", "near"]),
-    ("core.evaluate", ["--pnet", "nowhere.params", "--data", "tests", "--out", "x"],
+    ("core.evaluate", ["stages", "--pnet", "nowhere.params", "--data", "tests", "--out", "x"],
      ["no pictures for val"]),
     ("core.flops", ["--net", "nothing"], ["no net is called 'nothing'"]),
 ])
@@ -130,7 +130,7 @@ def test_checkpoint_of_crops_makes_no_proposals(main_job, tmp_path, fails):
     from core import checkpoint
     rnet = checkpoint.initial("Rnet_v1", {}, 0, 0.25)
     checkpoint.save(tmp_path, rnet, 1, {})
-    fails("core.evaluate", "--pnet", tmp_path, "--data", main_job[0] / "drawn", "--out",
+    fails("core.evaluate", "stages", "--pnet", tmp_path, "--data", main_job[0] / "drawn", "--out",
           tmp_path / "e", says=["Rnet_v1, which takes crops"])
 
 

@@ -9,7 +9,7 @@ import pytest
 from config import config, override
 from core import picture as pictures
 from core.console import Problem
-from core.loader import split_by_picture
+from core.loader import Samples, split_by_picture
 from prepare_data import mosaic, samples, store, wider
 
 FIELDS = ("crops", "labels", "offsets", "sources")
@@ -110,9 +110,11 @@ def test_face_larger_than_its_picture_still_teaches():
     assert (labels == 1).sum() > 0
 
 
-def test_negatives_keep_clear_of_invalid_boxes():
-    invalid = np.array([[50, 50, 350, 250]])
-    squares, labels, _ = samples.squares_of(annotation([], invalid), 400, 300, 20, config.samples)
+@pytest.mark.parametrize("kind", ["ignored", "unsure"])
+def test_negatives_keep_clear_of_what_may_be_a_face(kind):
+    annotated = annotation()
+    setattr(annotated, kind, np.array([[50, 50, 350, 250]], np.float32))
+    squares, labels, _ = samples.squares_of(annotated, 400, 300, 20, config.samples)
     assert (labels == 0).all() and len(labels) > 10
     for square in squares.tolist():
         shared = max(0, min(square[2], 350) - max(square[0], 50)) * max(
@@ -232,13 +234,13 @@ def test_store_says_what_it_was_made_from(store20):
 
 def test_held_out_by_picture(store20):
     made = store.Store(store20)
-    training, held_out = split_by_picture(made, 0.25, seed=0)
+    training, held_out = split_by_picture(Samples([made]), 0.25, seed=0)
     assert len(training) + len(held_out) == len(made)
     sources = made.sources[:, 0]
     assert not set(sources[training]) & set(sources[held_out])
     assert len(set(sources[held_out])) == round(0.25 * len(set(sources)))
     with pytest.raises(Problem, match="leaves none to hold out"):
-        split_by_picture(made, 0.0, seed=0)
+        split_by_picture(Samples([made]), 0.0, seed=0)
 
 
 def test_mosaic_draws_the_box_around_the_face(store20, tmp_path):
@@ -255,3 +257,48 @@ def test_mosaic_draws_the_box_around_the_face(store20, tmp_path):
     rows, columns = np.nonzero((tile == mosaic.GREEN).all(axis=2))
     assert (rows.min(), rows.max()) == (mosaic.MARGIN, mosaic.MARGIN + mosaic.TILE - 1)
     assert (columns.min(), columns.max()) == (mosaic.MARGIN, mosaic.MARGIN + mosaic.TILE - 1)
+
+
+def test_what_a_store_is_of(store20, tmp_path):
+    """Kinds are counted by what a store is of; stores from before there were others are read."""
+    made = store.Store(store20)
+    assert made.what == "samples" and list(made.facts["counts"]) == ["positive", "part", "negative"]
+    assert made.landmarks is None and made.points is None and made.scheme is None
+    copy = tmp_path / "old"
+    shutil.copytree(store20, copy)
+    facts = json.loads((copy / "store.json").read_text())
+    assert facts.pop("what") == "samples"
+    (copy / "store.json").write_text(json.dumps(facts))
+    old = store.Store(copy, 20)
+    assert old.what == "samples" and old.landmarks is None and len(old) == len(made)
+
+
+def test_landmarks_in_a_store(tmp_path):
+    """Written by hand, in two parts."""
+    rng = np.random.default_rng(0)
+    chunks = [{"crops": rng.integers(0, 255, (n, 12, 12, 3), np.uint8),
+               "labels": np.full(n, -2, np.int8), "offsets": np.zeros((n, 4), np.float32),
+               "sources": np.tile(np.array([0, 1, 2, 13, 14], np.int32), (n, 1)),
+               "landmarks": rng.uniform(size=(n, 68, 2)).astype(np.float32)} for n in (3, 0, 4)]
+    counts = store.write_store(tmp_path / "made", 12, iter(chunks), ["a.jpg"], {"scheme": "of 68"},
+                               what="landmark", points=68)
+    assert counts == {"landmark": 7}
+    made = store.Store(tmp_path / "made", 12)
+    assert (made.what, made.points, made.scheme) == ("landmark", 68, "of 68")
+    for name in (*FIELDS, "landmarks"):
+        np.testing.assert_array_equal(getattr(made, name),
+                                      np.concatenate([chunk[name] for chunk in chunks]))
+    size = sum((tmp_path / "made" / file).stat().st_size - store._GrowingArray.HEADER
+               for file, _, _ in store.fields(12, 68).values())
+    assert size == 7 * store.sample_bytes(12, 68)
+    (tmp_path / "made" / "landmarks.npy").unlink()
+    with pytest.raises(Problem, match="landmarks.npy can't be read"):
+        store.Store(tmp_path / "made")
+
+
+def test_a_mined_store_is_told_apart(tmp_path):
+    chunk = {"crops": np.zeros((5, 12, 12, 3)), "labels": np.array([0, 0, 1, -1, 0]),
+             "offsets": np.zeros((5, 4)), "sources": np.zeros((5, 5))}
+    counts = store.write_store(tmp_path / "made", 12, [chunk], ["a.jpg"], {}, what="hard")
+    assert counts == {"positive": 1, "part": 1, "negative": 3}
+    assert store.Store(tmp_path / "made").what == "hard"

@@ -142,6 +142,20 @@ def test_unpacking():
     assert schemes.unpack(np.zeros((0, 42))).shape == (0, 21, 2)
 
 
+def test_packing_is_the_inverse():
+    five = np.array([[[1, 6], [2, 7], [3, 8], [4, 9], [5, 10]]], np.float32)
+    packed = schemes.pack(five)
+    assert packed.dtype == np.float32 and packed.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]
+    assert schemes.pack(np.arange(12.0).reshape(1, 6, 2)).tolist() == [list(range(12))]
+    for points in (5, 14, 68, 106):
+        values = np.random.default_rng(points).normal(size=(3, 2 * points))
+        np.testing.assert_array_equal(schemes.pack(schemes.unpack(values)), values)
+    many = np.zeros((2, 68, 2))
+    schemes.pack(many)[:] = 1
+    assert not many.any()  # the numbers are the net's own
+    assert schemes.pack(np.zeros((0, 5, 2))).shape == (0, 10)
+
+
 def test_usual_orders():
     assert schemes.usual(5) == "5"
     assert [schemes.usual(points) for points in (106, 68, 14, None)] == [None] * 4

@@ -15,6 +15,7 @@ import pytest
 from config import config, override
 from core import checkpoint, trainer
 from core.console import Problem
+from core.loader import Samples
 from core.mxnet_import import mx
 from prepare_data.store import Store
 
@@ -65,7 +66,7 @@ def test_what_a_run_leaves(finished, store20):
                                  "scale": 1 / 128}
     assert (manifest["cell"], manifest["stride"], manifest["epoch"]) == (20, 4, 3)
     assert manifest["figures"] == rows[-1]
-    assert manifest["data"]["counts"] == Store(store20).facts["counts"]
+    assert manifest["data"][0]["counts"] == Store(store20).facts["counts"]
 
 
 def test_any_mxnet_user_can_load_it(finished):
@@ -87,7 +88,7 @@ def test_validation_figures_are_those_of_the_saved_net(finished, store20):
     out, _ = finished
     made = Store(store20)
     settings = override(config, QUICK)
-    _, held_out = trainer.split_by_picture(made, 0.25, settings.train.seed)
+    _, held_out = trainer.split_by_picture(Samples([made]), 0.25, settings.train.seed)
     symbol, arguments, auxiliary = mx.model.load_checkpoint(str(out / "Pnet20_v1"), 3)
     data = (made.crops[held_out].transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 128
     net = symbol.bind(mx.cpu(), {"data": mx.nd.array(data), **arguments}, aux_states=auxiliary)
@@ -168,7 +169,7 @@ def test_other_settings_are_refused(finished, store20, settings, says):
 def test_folder_of_another_net_is_refused(finished, store20):
     before = {p.name: p.read_bytes() for p in finished[0].iterdir() if p.is_file()}
     with pytest.raises(Problem, match="net was Pnet20_v1, is Pnet20_v0"):
-        trainer.train("Pnet20_v0", {}, Store(store20), finished[0], override(config, QUICK))
+        trainer.train("Pnet20_v0", {}, [Store(store20)], finished[0], override(config, QUICK))
     assert {p.name: p.read_bytes() for p in finished[0].iterdir() if p.is_file()} == before
 
 
@@ -180,7 +181,7 @@ def test_run_that_never_began_may_be_started_otherwise(tmp_path):
 def test_folder_of_something_else_is_refused(store20, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(Problem, match="is not empty and holds no run"):
-        trainer.train("Pnet20_v1", {}, Store(store20), tmp_path)
+        trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path)
 
 
 def test_loss_that_is_not_finite_stops_the_run(store20, tmp_path):
@@ -193,15 +194,15 @@ def test_loss_that_is_not_finite_stops_the_run(store20, tmp_path):
 
 def test_wrong_store_and_net(store20, tmp_path):
     with pytest.raises(Problem, match="Rnet_v1 takes 24: make a store with --size 24"):
-        trainer.train("Rnet_v1", {}, Store(store20), tmp_path / "a")
+        trainer.train("Rnet_v1", {}, [Store(store20)], tmp_path / "a")
     with pytest.raises(Problem, match="Lnet_v1 learns landmark"):
-        trainer.train("Lnet_v1", {}, Store(store20), tmp_path / "a")
+        trainer.train("Lnet_v1", {}, [Store(store20)], tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
 
 def test_gpus_that_are_not_there(store20, tmp_path):
     with pytest.raises(Problem, match=r"train.gpus is \[97\], and MXNet sees"):
-        trainer.train("Pnet20_v1", {}, Store(store20), tmp_path / "run",
+        trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path / "run",
                       override(config, ["train.gpus=97"]))
     assert not (tmp_path / "run").exists()
 
@@ -247,7 +248,7 @@ def test_sgd_step_is_momentum_with_decay_on_weights_alone(store20):
 def test_it_learns(store20, tmp_path):
     """From 78 % background to telling faces, on 24 pictures and in seconds; mining, which wants
     more steps than these, is left out."""
-    params = trainer.train("Pnet20_v1", {}, Store(store20), tmp_path / "run",
+    params = trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path / "run",
                            override(config, [*QUICK, "train.batch=50", "train.epochs=20",
                                              "train.lr=0.1", "train.warmup=50",
                                              "train.mine_from=99"]))

@@ -60,6 +60,9 @@ def test_boxes_and_counts(tmp_path, kind):
     np.testing.assert_array_equal(annotations[0].ignored, [[1, 2, 4, 6]])
     assert annotations[1].boxes.shape == annotations[1].ignored.shape == (0, 4)
     np.testing.assert_array_equal(annotations[2].boxes, [[5, 5, 12, 14]])
+    assert [a.rows.tolist() for a in annotations[::2]] == [[True, False], [False, True, False]]
+    for a in annotations:
+        assert a.unsure.shape == (0, 4) and a.unsure.dtype == np.float32
 
 
 def test_no_line_of_zeros_after_a_count_of_zero(tmp_path):
@@ -187,6 +190,7 @@ def works_or_says(read, path):
     assert counts["pictures"] == len(annotations)
     assert counts["faces"] == sum(len(a.boxes) for a in annotations)
     for a in annotations:
+        assert a.rows.sum() == len(a.boxes)
         for boxes in (a.boxes, a.ignored):
             assert boxes.dtype == np.float32 and boxes.shape[1:] == (4,)
             assert np.isfinite(boxes).all() and np.all(boxes[:, 2:] >= boxes[:, :2])

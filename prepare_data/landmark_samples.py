@@ -1,0 +1,209 @@
+"""Cuts samples with landmark points out of annotated faces, into a packed store.
+
+    python -m prepare_data.landmark_samples --points FILE --size 48 --out STORE
+
+A net with landmarks only ever sees squares around boxes that a detector gave: that is what is cut
+here, squares around the box of each face with a detector's scatter in place and size, turned a
+little by one affine warp. (The original cuts squares of half to 0.85 times the box about the nose,
+out of whole pictures that it has turned, and may try for ever.) What is drawn for a picture depends
+on the seed and the picture's path alone. Training mirrors samples as it goes (core.loader).
+"""
+import argparse
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from config import config, override
+from core import boxes as geometry
+from core import picture as pictures
+from core.console import Problem, program
+from core.files import sha256
+from prepare_data import points as landmarks
+from prepare_data import samples, store
+
+SIZES = (12, 24, 48, 64, 80, 96, 112)
+TRIES = 20       # draws per sample wanted, then a face makes do with what was found
+OUTSIDE = 1.0    # px: farther out of the picture a point is nowhere
+# Places of a crop, in sides, that are looked at for how much of it is padding: spread evenly in
+# every direction (Roberts's sequence), as the rows of a grid would lie in or out as one.
+LOOKED_AT = np.arange(1, 129)[:, None] * (0.7548776662, 0.5698402910) % 1
+
+
+def _rotation(degrees):
+    """(N,) -> (N, 2, 2): turns clockwise as seen on the screen, y pointing down."""
+    angle = np.radians(degrees)
+    return np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)],
+                    axis=-1).reshape(-1, 2, 2)
+
+
+def to_picture(squares, degrees, places):
+    """Places (M, 2) in units of a crop's side, (0, 0) its first corner, as continuous coordinates
+    (N, M, 2) in the picture, for squares (N, 4) that are turned (N,) degrees clockwise about their
+    centres."""
+    side = (squares[:, 2] - squares[:, 0])[:, None, None]
+    centre = (squares[:, None, :2] + squares[:, None, 2:]) / 2
+    return centre + side * ((places - 0.5) @ _rotation(degrees).transpose(0, 2, 1))
+
+
+def to_crop(squares, degrees, places):
+    """The inverse of to_picture(), for places (M, 2) in the picture: (N, M, 2)."""
+    side = (squares[:, 2] - squares[:, 0])[:, None, None]
+    centre = (squares[:, None, :2] + squares[:, None, 2:]) / 2
+    return ((places - centre) @ _rotation(degrees)) / side + 0.5
+
+
+def crop(picture, square, degrees, size):
+    """As core.picture.crop() of a square (4,) that is turned about its centre."""
+    corners = to_picture(square[None], np.array([degrees]),
+                         np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float))[0]
+    # Out of its surroundings alone: OpenCV can't warp pictures of 32,768 pixels and more a side.
+    height, width = picture.shape[:2]
+    x1, y1 = np.clip(np.floor(corners.min(axis=0)).astype(int) - 1, 0, (width, height))
+    x2, y2 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, 0, (width, height))
+    around = picture[y1:y2, x1:x2]
+    if not around.size:
+        return np.zeros((size, size, 3), np.uint8)
+    origin, right, below = corners[:3] - (x1, y1)
+    matrix = np.stack([(right - origin) / size, (below - origin) / size], axis=1)
+    # From centres of pixels to centres of pixels.
+    shift = origin + matrix @ (0.5, 0.5) - 0.5
+    return cv2.warpAffine(around, np.column_stack([matrix, shift]), (size, size),
+                          flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                          borderMode=cv2.BORDER_CONSTANT)
+
+
+def box_of(face, scheme, settings):
+    """The box of a Face that its samples are cut around: from its points, or its list's."""
+    if settings.box == "points" or face.box is None:
+        return landmarks.box_of_points(face.points, scheme)
+    return face.box.astype(np.float64)
+
+
+def _padding(squares, degrees, width, height):
+    """Part of each turned square that lies outside of a picture: (N,)."""
+    places = to_picture(squares, degrees, LOOKED_AT)
+    inside = ((places >= 0) & (places <= (width, height))).all(axis=2)
+    return 1 - inside.mean(axis=1)
+
+
+def squares_of(rng, points, box, width, height, settings):
+    """Sample squares of a face with points (P, 2) and a box (4,) in a picture of width x height:
+    squares (N, 4) int as they are before they are turned, degrees (N,), and the points in them
+    (N, P, 2) float32 in units of the crop's side; at most settings.base_num."""
+    tries = settings.base_num * TRIES
+    side = max(box[2:] - box[:2]) * np.exp(rng.uniform(*np.log(settings.scale), tries))
+    centre = ((box[:2] + box[2:]) / 2
+              + rng.uniform(-settings.shift, settings.shift, (tries, 2)) * side[:, None])
+    degrees = rng.uniform(-settings.angle, settings.angle, tries)
+    half = side[:, None] / 2
+    squares = geometry.squares(np.concatenate([centre - half, centre + half], axis=1)).astype(int)
+    placed = to_crop(squares, degrees, points + 0.5)
+    margin = settings.margin
+    good = ((placed >= margin) & (placed <= 1 - margin)).all(axis=(1, 2))
+    good &= _padding(squares, degrees, width, height) <= settings.padding
+    kept = np.flatnonzero(good)[:settings.base_num]
+    return squares[kept], degrees[kept], placed[kept].astype(np.float32)
+
+
+def _reason_against(face, box, width, height, settings):
+    """Why a Face can't be used in a picture of width x height, or None."""
+    if max(box[2:] - box[:2]) < settings.min_face:
+        return f"a face of {max(box[2:] - box[:2]):.0f} px is smaller than {settings.min_face}"
+    places = face.points + 0.5
+    if (places < -OUTSIDE).any() or (places > np.array([width, height]) + OUTSIDE).any():
+        return f"points out of the picture, which is {width}x{height}"
+    return None
+
+
+def cut(numbered, images, truth, scheme, size, settings):
+    """The samples of one picture's faces, (index, (path, faces)), as a chunk of a store, and why
+    there are none of some, a line each."""
+    index, (path, faces) = numbered
+    chunk = partial(_chunk, size, index, len(faces[0].points))
+    try:
+        picture = pictures.read(images / path)
+    except pictures.BrokenPicture as error:
+        return chunk(), [str(error)]
+    crops, squares, placed, reasons = [], [], [], []
+    height, width = picture.shape[:2]
+    rng = samples.generator(settings.seed, path)
+    for face in faces:
+        box = box_of(face, scheme, settings)
+        reason = _reason_against(face, box, width, height, settings)
+        if not reason:
+            found, degrees, points = squares_of(rng, face.points, box, width, height, settings)
+            crops += [crop(picture, *how, size) for how in zip(found, degrees)]
+            squares.append(found)
+            placed.append(points)
+            if not len(found):
+                reason = "no square around it keeps to landmark_samples.padding and .margin"
+        if reason:
+            reasons.append(f"{truth}, line {face.line}: {reason}")
+    return chunk(crops, squares, placed), reasons
+
+
+def _chunk(size, index, points, crops=(), squares=(), placed=()):
+    n = len(crops)
+    return {**samples.chunk(size, index, crops, np.full(n, store.KINDS["landmark"]),
+                            np.zeros((n, 4)), np.concatenate([np.zeros((0, 4), int), *squares])),
+            "landmarks": np.concatenate([np.zeros((0, points, 2), np.float32), *placed])}
+
+
+def make_store(point_set, size, out, settings, workers=None):
+    """Cut the samples of a PointSet into a store of what="landmark" at `out`, as
+    prepare_data.samples.cut_store() does. Returns counts by kind.
+
+    settings -- as config.landmark_samples. Raises Problem: disk too small, nothing to cut.
+    """
+    if size not in SIZES:
+        raise Problem(f"--size {size}: it must be one of {', '.join(map(str, SIZES))}")
+    samples.check_new(out)
+    print(point_set.describe())
+    samples.print_some("rejected", point_set.rejected, f"all named in {Path(out) / 'store.json'}")
+    faces = point_set.pictures()
+    cut_picture = partial(cut, images=point_set.images, truth=point_set.truth,
+                          scheme=point_set.scheme, size=size, settings=settings)
+    return samples.cut_store(
+        out, size, list(enumerate(faces.items())), cut_picture, list(faces),
+        {"scheme": point_set.scheme, "settings": dict(settings), "rejected": point_set.rejected,
+         "source": {"file": point_set.truth.name, "sha256": sha256(point_set.truth),
+                    "pictures": len(faces), "faces": len(point_set.faces)}},
+        workers, what="landmark", points=point_set.points)
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(
+        prog="python -m prepare_data.landmark_samples",
+        description="Cut faces with landmark points out of pictures into a packed store.",
+        epilog="Settings are overridden as landmark_samples.key=value, e.g. "
+               "landmark_samples.base_num=10; config.py explains each. `python -m "
+               "prepare_data.drawn` draws a set to try, with landmarks/train_5.txt.")
+    parser.add_argument("--points", required=True, metavar="FILE",
+                        help="a list of faces: path x y w h x1 y1 ... x5 y5")
+    parser.add_argument("--images", metavar="DIR", help="folder that its paths are relative to "
+                        "(default: looked for near the list)")
+    parser.add_argument("--size", type=int, required=True,
+                        help="side of the samples in pixels: " + ", ".join(map(str, SIZES)))
+    parser.add_argument("--out", required=True, help="folder to make the store in")
+    parser.add_argument("--val-fraction", type=float, metavar="F", help="hold out this share of "
+                        "the pictures, in a second store at OUT-val")
+    parser.add_argument("--workers", type=int, help="processes (default: all cores)")
+    parser.add_argument("settings", nargs="*", metavar="landmark_samples.key=value")
+    args = parser.parse_args(argv)
+    settings = override(config, args.settings).landmark_samples
+    point_set, parts = landmarks.open_set(args.points, args.images), {}
+    if args.val_fraction is None:
+        parts[args.out] = point_set
+    else:
+        parts[args.out], parts[f"{args.out}-val"] = landmarks.split(
+            point_set, args.val_fraction, settings.seed)
+    for out in parts:
+        samples.check_new(out)
+    for out, part in parts.items():
+        make_store(part, args.size, out, settings, args.workers)
+
+
+if __name__ == "__main__":
+    program(main)

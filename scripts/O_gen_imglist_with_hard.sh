@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# What an Onet without landmarks is trained on. No list is written: training draws from the stores.
+exec "$(dirname "$0")/run.sh" core.pipeline --no-landmarks --mix onet "$@"

@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# Samples with landmarks for the Onet: those of the drawn set, or of --points FILE.
+exec "$(dirname "$0")/run.sh" core.pipeline --upto landmarks_onet "$@"

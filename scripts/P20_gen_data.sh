@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# Samples for the Pnet.
+exec "$(dirname "$0")/run.sh" core.pipeline --upto samples_pnet "$@"

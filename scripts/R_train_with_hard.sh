@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# The Rnet.
+exec "$(dirname "$0")/run.sh" core.pipeline --upto rnet "$@"
