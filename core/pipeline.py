@@ -19,6 +19,7 @@ import time
 from functools import cached_property
 from pathlib import Path
 
+from config import config, values
 from core import parallel, recipes
 from core.console import Problem, clock, program
 from core.files import read_json, sha256, write_json
@@ -124,11 +125,17 @@ class Run:
     # ---- the course -----------------------------------------------------------------------
 
     def _steps(self):
-        found = [Step("data", f"the sample set: {self.pictures} drawn pictures", self.data,
-                      self._data_proof, self._draw, settings={"pictures": self.pictures},
-                      expected=lambda: (self.pictures * DRAWN_BYTES,
-                                        _shared(self.pictures / DRAWN_PER_SECOND)))
-                 if self.drawn else Step("data", str(self.data), self.data, self._data_proof)]
+        if self.drawn:
+            found = [Step("data", f"the sample set: {self.pictures} drawn pictures", self.data,
+                          lambda path: self._proof(*self.sets) if path.exists() else None,
+                          self._draw, settings={"pictures": self.pictures},
+                          expected=lambda: (self.pictures * DRAWN_BYTES,
+                                            _shared(self.pictures / DRAWN_PER_SECOND)))]
+        else:
+            found = [Step(name, f"{self.data}, {split}", self.data,
+                          lambda path, split=split: self._proof(split))
+                     for name, split in (("data", "train"), ("val", "val")) if split in self.sets]
+        self._measured_on = found[-1].name
         if self.points and not self.drawn and self.landmarks:
             found.append(Step("points", str(self.points), self.points, _content))
         if self.second:
@@ -156,16 +163,15 @@ class Run:
         found = {"train": wider.open_set(self.data, "train")}
         try:
             found["val"] = wider.open_set(self.data, "val")
-        except Problem:
-            pass
+        except Problem as problem:
+            self.no_val = str(problem)
         return found
 
-    def _data_proof(self, path):
-        """Fingerprint of the ground truth's content, and paths and sizes of the pictures."""
-        if self.drawn and not path.exists():
-            return None
+    def _proof(self, *splits):
+        """Fingerprint of the ground truth of splits: content, paths and sizes of the pictures."""
         digest = hashlib.sha256()
-        for split, face_set in self.sets.items():
+        for split in splits:
+            face_set = self.sets[split]
             digest.update(f"{split} {sha256(face_set.truth)}\n".encode())
             for picture, size in _picture_list(face_set).items():
                 digest.update(f"{size} {picture}\n".encode())
@@ -189,8 +195,7 @@ class Run:
         train, face_set = self.own["pnet"].train, self.sets["train"]
         chosen = held_out_pictures(Store(self._path("samples_pnet")), train.val_fraction,
                                    train.seed)
-        print(f"{self.data} has no val split: measured on the {len(chosen)} training pictures held "
-              "out instead")
+        print(f"{self.no_val}; measured on the {len(chosen)} training pictures held out instead")
         return dataclasses.replace(face_set, annotations=[face_set.annotations[i]
                                                           for i in chosen])
 
@@ -357,7 +362,7 @@ class Run:
                     "go on with a lower pipeline.floors")
 
         return Step(called, f"recall of {' + '.join(nets.values())} on held-out pictures", path,
-                    _measured_proof, run, ("data", "samples_pnet", *nets.values()),
+                    _measured_proof, run, (self._measured_on, "samples_pnet", *nets.values()),
                     {"detect": self.settings.detect, "evaluate": self.settings.evaluate,
                      "held out": {"val_fraction": held_out.val_fraction, "seed": held_out.seed}},
                     also=(name,), judge=judge,
@@ -368,15 +373,43 @@ class Run:
         settings = {key: detect[key] for key in SETTINGS}
 
         def run():
-            from core import export
+            from core import checkpoint, export
             for name in nets.values():
-                export.export(self.params(name), path)
+                params = self.params(name)
+                export.export(params, path)
+                net, _, epoch = params.stem.rpartition("-")
+                for file in checkpoint.paths(params.parent, net, int(epoch)):
+                    shutil.copy(file, path)
+            write_json(path / "recipe.json", self.made_how())
             # Last: the folder counts as whole when it is there.
             write_json(path / MANIFEST, {
                 **{of: f"{spec(self.nets[of]).name}.onnx" for of in nets}, **settings})
 
-        return Step("export", "the nets as ONNX models", path, _detector_proof, run,
-                    tuple(nets.values()), settings, expected=lambda: (3_000_000, 5))
+        return Step("export", "the nets as ONNX models, and their checkpoints", path,
+                    _detector_proof, run, ("evaluate", *nets.values()), settings,
+                    expected=lambda: (3_000_000, 5))
+
+    def differing(self):
+        """Settings that are not at their defaults: (key, value, default); NAME.key where only a
+        net of TRAINED has it so."""
+        usual, common = values(config), values(self.settings)
+        found = [(key, value, usual[key]) for key, value in common.items() if value != usual[key]]
+        for name, own in self.own.items():
+            found += [(f"{name}.{key}", value, usual[key]) for key, value in values(own).items()
+                      if value != common[key]]
+        return found
+
+    def made_how(self):
+        """How the detector was made and what it reaches, JSON values to keep beside it."""
+        stores = sorted({store for name in TRAINED for store in self.stores(name)})
+        return {"recipe": self.recipe, "nets": self.nets, "landmarks": self.landmarks,
+                "settings": {key: value for key, value, _ in self.differing()},
+                "data": {split: face_set.counts for split, face_set in self.sets.items()},
+                "second detector": self.second and self.second.name,
+                "points": self.points and self.points.name,
+                "samples": {store: read_json(self._path(store) / "store.json")["counts"]
+                            for store in stores},
+                "figures": read_json(self._path("evaluate") / "stages.json")}
 
     # ---- what was found -------------------------------------------------------------------
 
@@ -566,7 +599,8 @@ def main(argv):
     parser.add_argument("--pictures", type=int, default=SAMPLE_PICTURES,
                         help="size of the drawn sample set (default: %(default)s)")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--upto", metavar="STEP", help="this step and all that it needs")
+    what.add_argument("--upto", metavar="STEP", help="this step and all that it needs; --dry-run "
+                      "lists them")
     what.add_argument("--stage", metavar="STEP", help="this step alone")
     what.add_argument("--mix", metavar="NET", choices=TRAINED,
                       help=f"list what a net ({', '.join(TRAINED)}) is trained on, making that if "

@@ -17,15 +17,18 @@ PANELS = (  # title, unit, curves as (part of the log, figure, legend)
         ("train", "accuracy_hard", "hardest 70 %, training"),
         ("val", "precision", "precision at 0.5"), ("val", "recall", "recall at 0.5"))),
     ("box error, held out", "crop sides", (("val", "box_error", "mean absolute error"),)),
+    ("points, held out", "crop sides", (("val", "landmark_error", "mean distance"),
+                                        ("val", "mean_face_error", "the mean face's"))),
 )
 
 
 def curves(log, path, title):
     """Draw the figures of each epoch of a training log to a picture file."""
     import matplotlib.pyplot as plt  # here, as it takes a while to import
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(15, 4.5))
+    panels = [panel for panel in PANELS if any(key in log[-1][part] for part, key, _ in panel[2])]
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4.5))
     epochs = [row["epoch"] for row in log]
-    for axis, (name, unit, lines) in zip(axes, PANELS):
+    for axis, (name, unit, lines) in zip(axes, panels):
         for part, key, legend in lines:
             values = [math.nan if row[part][key] is None else row[part][key] for row in log]
             axis.plot(epochs, values, label=legend,

@@ -5,7 +5,7 @@ from html import escape
 
 import cv2
 
-from config import config, values
+from config import values
 from core import picture as pictures
 from core.console import clock
 from core.files import read_json, write_text
@@ -223,10 +223,10 @@ def _data(run):
         rows.append([split, f"<code>{_text(face_set.truth)}</code>", f"{counts['pictures']:,}",
                      f"{counts['faces']:,}", f"{counts['invalid']:,}",
                      f"{counts['zero_sized']:,}"])
-    kind = ("drawn by this program, so every box is exact; a net trained on it is no use on "
+    kind = ("drawn by this program, so every box is exact; nets trained on them are no use on "
             "photographs" if run.drawn else f"given as {run.data}")
-    more = ("" if "val" in run.sets else "<p>There is no val split: training pictures are held "
-            "out to measure on.</p>")
+    more = ("" if "val" in run.sets else f"<p>Training pictures are held out to measure on, as "
+            f"there is no val split: {_text(run.no_val)}</p>")
     if run.second:
         more += (f"<p>A second detector, {_text(run.second.name)}, was asked about the labels "
                  "(prepare_data.second_opinion): what it sees and nobody labelled is no "
@@ -263,11 +263,7 @@ def _samples(run):
 
 
 def _settings(run):
-    usual, common = values(config), values(run.settings)
-    other = [(key, value, usual[key]) for key, value in common.items() if value != usual[key]]
-    for name, settings in run.own.items():
-        other += [(f"{name}.{key}", value, usual[key]) for key, value in values(settings).items()
-                  if value != common[key]]
+    other = run.differing()
 
     def lines(chosen):
         return [[f"<code>{_text(part)}</code>" for part in row] for row in chosen]
@@ -277,7 +273,8 @@ def _settings(run):
         _table(["differing from the default", "value", "default"], lines(other), left=(0, 1, 2))
         if other else "<p>All are at their defaults.</p>",
         "<details><summary>All settings</summary>",
-        _table(["setting", "value"], lines(common.items()), left=(0, 1)), "</details>")
+        _table(["setting", "value"], lines(values(run.settings).items()), left=(0, 1)),
+        "</details>")
 
 
 def _steps(run):

@@ -24,6 +24,8 @@ def main(argv):
     parser.add_argument("--landmark", action="store_true", help="with its landmark head")
     parser.add_argument("--data", required=True, nargs="+", metavar="STORE",
                         help="made by python -m prepare_data.samples, .mine, .landmark_samples")
+    parser.add_argument("--start", metavar="FILE", help="a .params file or a run's folder of the "
+                                                        "same net to begin from")
     parser.add_argument("--out", required=True, metavar="RUN",
                         help="folder for checkpoints, log and curves")
     parser.add_argument("settings", nargs="*", metavar="section.key=value")
@@ -32,7 +34,8 @@ def main(argv):
     settings = override(config, args.settings)
     net = spec(args.net, args.landmark)
     params = trainer.train(net.name, {"landmark": True} if args.landmark else {},
-                           [Store(path, net.size) for path in args.data], args.out, settings)
+                           [Store(path, net.size) for path in args.data], args.out, settings,
+                           args.start)
     print(f"{params}: the trained net; curves.png, log.jsonl and config.json beside it")
 
 

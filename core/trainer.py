@@ -13,6 +13,7 @@ from core.console import Problem, clock
 from core.files import read_json, sha256, to_json, whole_file, write_json, write_text
 from core.loader import MIXED, Batches, Samples, plain_batches, prefetched, split_by_picture
 from core.mxnet_import import devices, mx, ndarrays
+from core.nets import file_of
 from prepare_data.store import KINDS
 from symbols import zoo
 
@@ -278,13 +279,14 @@ def _mean_face(samples, indices):
     return np.concatenate([points, schemes.flip(points, samples.scheme)]).mean(axis=0)
 
 
-def train(net, options, stores, out, settings=defaults):
+def train(net, options, stores, out, settings=defaults, start=None):
     """Train a net of the zoo on stores of samples, into the folder `out`; goes on where a run with
     the same settings was stopped. Returns the path of the last parameters.
 
     options -- {"landmark": True} for a net with a landmark head
     stores -- list of prepare_data.store.Store: samples, mined ones, landmark samples
     settings -- the whole configuration (config.config or an override of it)
+    start -- .params file or run's folder of the same net to begin from; fresh parameters if None
 
     Raises Problem: a net that the stores can't teach, other settings than the run in `out` has,
     missing kinds of samples, a loss that is not finite.
@@ -303,18 +305,24 @@ def train(net, options, stores, out, settings=defaults):
     data = [{"what": store.what, "counts": store.facts["counts"], "source": store.facts["source"],
              "sha256": sha256(store.path / "store.json")} for store in stores]
     relevant = {section: settings[section] for section in ("input", "loss", "augment", "train")}
-    run = Run(out, spec.name, {"net": spec.name, "options": options, "config": relevant,
-                               "mix": dict(zip(MIXED, batches.mix)), "data": data})
+    identity = {"net": spec.name, "options": options, "config": relevant,
+                "mix": dict(zip(MIXED, batches.mix)), "data": data}
+    if start is not None:
+        first = checkpoint.load(start, spec.name, **options)
+        identity["start"] = sha256(file_of(start))
+    run = Run(out, spec.name, identity)
     epochs = settings.train.epochs
 
     def trainer_after(epoch):
         """A Trainer with the state after `epoch`, and the losses of the next."""
         if epoch:
-            start = checkpoint.load(checkpoint.paths(run.folder, spec.name, epoch)[1])
+            begin = checkpoint.load(checkpoint.paths(run.folder, spec.name, epoch)[1])
+        elif start is not None:
+            begin = first
         else:
-            start = checkpoint.initial(net, options, settings.train.seed,
+            begin = checkpoint.initial(net, options, settings.train.seed,
                                        settings.train.prelu_slope)
-        return Trainer(start, settings.train,
+        return Trainer(begin, settings.train,
                        losses_of_epoch(settings.loss, settings.train, epoch + 1), batches.steps,
                        epoch * batches.steps, run.states_path(epoch) if epoch else None)
 
@@ -341,7 +349,8 @@ def train(net, options, stores, out, settings=defaults):
         run.record(row)
         params = checkpoint.save(run.folder, trainer.checkpoint(), epoch,
                                  {"figures": row, "config": run.identity["config"],
-                                  "mix": run.identity["mix"], "data": data})
+                                  **{key: run.identity[key] for key in ("mix", "data", "start")
+                                     if key in run.identity}})
         run.states_path(epoch - 1).unlink(missing_ok=True)
         if board:
             for part in ("train", "val"):

@@ -192,7 +192,11 @@ def make_store(face_set, nets, target, size, out, settings, workers=None):
     workers = workers or parallel.cores()
     print(face_set.describe())
     opened = _open(nets, target, settings).nets
-    used = {"mine": dict(settings.mine), "detect": dict(settings.detect),
+    # What this round does not use may be otherwise when it goes on.
+    used = {"mine": {key: value for key, value in settings.mine.items()
+                     if key == target or key not in STAGES},
+            "detect": {key: value for key, value in settings.detect.items()
+                       if key != "thresholds"},
             "samples": {key: settings.samples[key] for key in
                         ("min_face", "min_part_iou", "min_positive_iou")}}
     facts = {"for": target, "settings": used,

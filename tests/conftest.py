@@ -14,10 +14,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
+import tiny
 
 from config import config
 from prepare_data import drawn, samples, wider
-import tiny
 
 
 @pytest.fixture(scope="session")

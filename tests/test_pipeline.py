@@ -331,7 +331,8 @@ def test_own_pictures_without_val_a_second_opinion_and_the_classic_recipe(
     assert net.manifest["mix"] == {"positive": 1, "part": 1, "negative": 3, "hard": 0,
                                    "landmark": 1}
     assert net.manifest["config"]["loss"]["bbox"]["weight"] == 0.5
-    assert "has no val split: measured on the 2 training pictures held out instead" in printed
+    assert f"no ground truth for val in {photos}" in printed
+    assert "measured on the 2 training pictures held out instead" in printed
     assert Store(out / "samples_pnet").size == 12
     # the second opinion is heard: fewer squares are background
     assert (Store(out / "samples_pnet").facts["counts"]["negative"]
@@ -349,6 +350,28 @@ def test_own_pictures_without_val_a_second_opinion_and_the_classic_recipe(
     truth.write_text(text)
     assert again["second_opinion"].why == "data is another one"
     assert again["samples_pnet"].kind == ANEW and again["recall_pnet"].kind == ANEW
+
+
+def test_val_pictures_are_measured_on_and_nothing_else(tiny_run, tmp_path):
+    """Other ones, or first ones, change no training."""
+    def reads(data):
+        plan = course(tmp_path / "out", data=data).plan
+        return {name: step.reads for name, step in plan.steps.items()}
+
+    shutil.copytree(tiny_run / "drawn", tmp_path / "data")
+    val = tmp_path / "data" / "wider_face_split" / "wider_face_val_bbx_gt.txt"
+    proofs = []
+    for text in (val.read_text(), val.read_text() * 2):
+        val.write_text(text)
+        plan = course(tmp_path / "out", data=tmp_path / "data").plan
+        proofs.append([plan.result(plan.steps[name]) for name in ("data", "val")])
+    assert proofs[0][0] == proofs[1][0] and proofs[0][1] != proofs[1][1]
+    with_val = reads(tmp_path / "data")
+    val.unlink()
+    without = reads(tmp_path / "data")
+    for name in with_val:
+        read = {*with_val[name]} ^ {*without.get(name, ())}
+        assert read == ({"val", "data"} if name.startswith(("recall", "evaluate")) else set()), name
 
 
 def test_held_out_pictures_are_those_that_training_holds_out(tiny_run, photos, tmp_path,

@@ -55,9 +55,10 @@ def test_help(module, capsys):
 
 @pytest.fixture(scope="module")
 def main_job(tmp_path_factory):
-    """The main job without data, made small."""
+    """README's first command, made small."""
     out = tmp_path_factory.mktemp("main") / "out"
-    arguments = ("--out", out, "--pictures", 30, "train.epochs=2", "train.batch=100")
+    arguments = ("--upto", "pnet", "--out", out, "--pictures", 30, "train.epochs=2",
+                 "train.batch=100", "pipeline.floors=0,0,0")
     return out, arguments, python("core.pipeline", *arguments)
 
 
@@ -72,34 +73,41 @@ def test_main_job_leaves_what_it_names(main_job):
     assert summary["figures"]["pictures"] == 6
 
 
-def test_main_job_again_only_measures(main_job):
+    assert set(summary["made"]) == {"checkpoint", "training curves", "sample mosaic",
+                                    "detections", "report"}
+
+
+def test_main_job_again_does_nothing(main_job):
     out, arguments, _ = main_job
     made = {p: p.stat().st_mtime_ns for p in out.rglob("*.npy")}
     result = python("core.pipeline", *arguments)
-    assert result.returncode == 0 and result.stdout.count("there already") == 2
+    assert result.returncode == 0 and result.stdout.count("there already") == 4
     assert "epoch 1/" not in result.stdout
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.npy")} == made
 
 
-def test_data_without_val_is_measured_on_held_out_pictures(main_job, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(main_job[0] / "drawn", data)
-    (data / "wider_face_split" / "wider_face_val_bbx_gt.txt").unlink()
-    result = python("core.pipeline", "--data", data, "--out", tmp_path / "out", "train.epochs=1",
-                    "train.batch=100", "train.val_fraction=0.25")
-    assert result.returncode == 0, result.stderr
-    assert "measured on the 6 training pictures held out" in result.stdout
-
-
-def test_other_settings_in_the_same_folder(main_job, fails):
+def test_other_settings_in_the_same_folder(main_job):
+    """Said, and made anew; nothing but what depends on them."""
     out, arguments, _ = main_job
-    fails("core.pipeline", *arguments, "samples.seed=5", says=["samples20", "other settings"])
+    result = python("core.pipeline", *arguments, "evaluate.min_face=30")
+    assert result.returncode == 0 and result.stdout.count("there already") == 3
+    assert "made anew: evaluate.min_face was 20, is 30" in result.stdout
+
+
+def test_under_its_floor_the_main_job_fails_with_one_line(main_job):
+    _, arguments, _ = main_job
+    result = python("core.pipeline", *arguments, "evaluate.min_face=30", "detect.thresholds=1,1,1",
+                    "pipeline.floors=0.5,0,0")
+    one_line(result.returncode, "\n".join(line for line in result.stderr.splitlines()
+                                          if "pictures" not in line or "error" in line),
+             "pnet lets 0.000 of the held-out faces", "pipeline.floors")
+    assert "the report so far" in result.stdout
 
 
 @pytest.mark.parametrize("module, arguments, says", [
     ("core.pipeline", ["--data", "nowhere"], ["nowhere", "is not there"]),
-    ("core.pipeline", ["--net", "Pnet20_v9"], ["Pnet20_v9", "near: Pnet20_v"]),
-    ("core.pipeline", ["--net", "Rnet_v1"], ["Rnet_v1 takes crops"]),
+    ("core.pipeline", ["--pnet", "Pnet20_v9"], ["Pnet20_v9", "near: Pnet20_v"]),
+    ("core.pipeline", ["--pnet", "Rnet_v1"], ["Rnet_v1", "can't be the pnet"]),
     ("core.pipeline", ["train.epoch=3"], ["no setting 'train.epoch'", "train.epochs"]),
     ("core.pipeline", ["train.epochs=many"], ["train.epochs=many", "a whole number"]),
     ("prepare_data.samples", ["--data", "nowhere", "--size", "20", "--out", "x"], ["nowhere"]),
@@ -184,6 +192,26 @@ def test_setup_without_a_fitting_python(clone):
     one_line(result.returncode, result.stderr, "no Python 3.9 to 3.12", "apt-get install",
              "/bin/false")
     assert not (clone / ".venv").exists()
+
+
+@pytest.mark.parametrize("script, passed", [
+    ("all.sh", []), ("P20_train.sh", ["--upto", "pnet"]),
+    ("R_gen_imglist_with_hard.sh", ["--mix", "rnet"]),
+    ("O_train_with_hard.sh", ["--no-landmarks", "--upto", "onet"])])
+def test_scripts_run_the_pipeline_in_its_environment(clone, script, passed):
+    """From any folder, with what the user adds; set-up finds its environment up to date."""
+    fake = clone / ".venv" / "bin" / "python"
+    fake.parent.mkdir(parents=True)
+    fake.write_text('#!/bin/sh\n[ "$1" = -c ] || echo "$PYTHONPATH" "$@"\n')
+    fake.chmod(0o755)
+    sums = subprocess.run(["cksum"], stdin=open(clone / "requirements.txt"), text=True,
+                          capture_output=True).stdout.strip()
+    (clone / ".venv" / "installed").write_text(f"requirements.txt {sums}\n")
+    result = subprocess.run([clone / "scripts" / script, "--data", "my pictures"], text=True,
+                            capture_output=True, cwd="/")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [str(clone), "-m", "core.pipeline", *passed, "--data", "my",
+                                     "pictures"]
 
 
 def test_setup_refuses_unknown_options(clone):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core import steps
-from core.console import Problem
+from core.console import Problem, program
 from core.files import whole_folder, write_text
 from core.steps import ANEW, DONE, GO_ON, MAYBE, TO_DO, Plan, Step, file_proof
 
@@ -210,6 +210,26 @@ def test_a_step_that_failed_is_tried_again(folder):
         Plan([course.plan.steps["pictures"], broken], folder / "out").run([broken])
     assert course.kinds()["samples"] == GO_ON and course.plan.seconds() == {}
     assert course.run()[0] == "samples"
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(folder, monkeypatch, capsys):
+    """In the middle of a net, where the record can't be written either."""
+    course, write = Course(folder), steps.write_json
+
+    def full(*_):
+        raise OSError(28, "No space left on device", "x")
+    net = Step(**{**course.plan.steps["net"].__dict__, "run": lambda: (
+        monkeypatch.setattr(steps, "write_json", full), full())})
+    plan = Plan([net if name == "net" else step for name, step in course.plan.steps.items()],
+                folder / "out")
+    with pytest.raises(SystemExit) as stopped:
+        program(lambda _: plan.run([net]), [])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: No space left on device: x; free some space and run the same command again\n")
+    monkeypatch.setattr(steps, "write_json", write)
+    assert course.kinds()["net"] == GO_ON
+    assert Course(folder).run() == ["net", "measured", "hard", "net_hard"]
 
 
 def test_what_it_has_not_made_is_not_touched(folder):

@@ -254,3 +254,16 @@ def test_it_learns(store20, tmp_path):
                                              "train.mine_from=99"]))
     val = json.loads(params.with_suffix(".json").read_text())["figures"]["val"]
     assert val["accuracy"] > 0.86 and val["recall"] > 0.6
+
+
+def test_it_begins_from_given_parameters(finished, store20, tmp_path):
+    """With steps too small to see, an epoch leaves what it began from; a run remembers that."""
+    still = override(config, [*QUICK, "train.epochs=1", "train.lr=1e-12"])
+    params = trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path / "run", still, finished[0])
+    before, after = (checkpoint.load(path).arguments for path in (finished[0], params))
+    assert all(np.allclose(before[name], after[name], atol=1e-7) for name in before)
+    with pytest.raises(Problem, match="start was .*, is None"):
+        trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path / "run", still)
+    with pytest.raises(Problem, match="Pnet20_v1.* does not fit Pnet20_v0"):
+        trainer.train("Pnet20_v0", {}, [Store(store20)], tmp_path / "other", still, finished[0])
+    assert not (tmp_path / "other").exists()
