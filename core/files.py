@@ -79,6 +79,18 @@ def read_json(path):
                       "file") from None
 
 
+def differences(now, then, prefix=""):
+    """What differs between two dicts of JSON values: lines like "train.lr was 0.3, is 0.1"."""
+    found = []
+    for key in sorted({*now, *then}):
+        a, b = now.get(key), then.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key} was {b}, is {a}")
+    return found
+
+
 def sha256(path):
     """Hex digest of a file's content."""
     digest = hashlib.sha256()

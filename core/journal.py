@@ -9,7 +9,7 @@ import numpy as np
 
 from core import parallel
 from core.console import Problem
-from core.files import read_json, to_json, whole_file, write_json
+from core.files import differences, read_json, to_json, whole_file, write_json
 
 IDENTITY = "journal.json"
 
@@ -31,8 +31,9 @@ class Journal:
         if about.exists():
             before = read_json(about)
             if before != identity:
-                raise Problem(f"{self.folder} was begun with {_difference(before, identity)}: give "
-                              "what it was begun with to go on, or remove it to start over")
+                raise Problem(f"{self.folder} was begun otherwise ("
+                              f"{differences(identity, before)[0]}): give what it was begun with "
+                              "to go on, or remove it to start over")
         elif any(not path.name.startswith(".") for path in self.folder.iterdir()):
             raise Problem(f"{self.folder} is there already and is no journal: remove it")
         else:
@@ -74,18 +75,3 @@ class Journal:
     def remove(self):
         """To be called when what the work makes is in its place."""
         shutil.rmtree(self.folder)
-
-
-def _values(tree, key=""):
-    """Values of nested dicts by dotted key."""
-    if not isinstance(tree, dict) or not tree:
-        return {key: tree}
-    return {inner: value for name, part in tree.items()
-            for inner, value in _values(part, f"{key}.{name}" if key else name).items()}
-
-
-def _difference(before, now):
-    """The first value that differs, in words."""
-    before, now = _values(before), _values(now)
-    key = next(key for key in [*now, *before] if before.get(key) != now.get(key))
-    return f"{key} = {before.get(key)}, now it is {now.get(key)}"

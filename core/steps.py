@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from core.console import Problem, clock
-from core.files import read_json, sha256, write_json
+from core.files import differences, read_json, sha256, write_json
 
 DONE, MAYBE, GO_ON, ANEW, TO_DO = "done", "anew", "goes on", "made anew", "to do"
 SHOWN = 3  # differences that a line names
@@ -67,18 +67,6 @@ def file_proof(name):
         file = path / name if name else path
         return sha256(file) if file.is_file() else None
     return proof
-
-
-def differences(now, then, prefix=""):
-    """What differs between two dicts of JSON values: lines like "train.lr was 0.3, is 0.1"."""
-    found = []
-    for key in sorted({*now, *then}):
-        a, b = now.get(key), then.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key} was {b}, is {a}")
-    return found
 
 
 class Plan:

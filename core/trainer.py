@@ -10,13 +10,15 @@ import symbols
 from config import config as defaults
 from core import checkpoint, metrics, plots, schemes
 from core.console import Problem, clock
-from core.files import read_json, sha256, to_json, whole_file, write_json, write_text
+from core.files import (differences, read_json, sha256, to_json, whole_file, write_json,
+                        write_text)
 from core.loader import MIXED, Batches, Samples, plain_batches, prefetched, split_by_picture
 from core.mxnet_import import devices, mx, ndarrays
 from core.nets import file_of
 from prepare_data.store import KINDS
 from symbols import zoo
 
+SHOWN = 4  # differences that a line names
 LABELS = {"cls": "label", "bbox": "bbox_target", "landmark": "landmark_target"}  # by task
 
 
@@ -52,7 +54,7 @@ class Run:
         # otherwise, one that has something to lose may not.
         begun = any(self.folder.glob("*-[0-9][0-9][0-9][0-9].json"))
         if begun and self.config_path.exists():
-            differing = _differences(self.identity, read_json(self.config_path))
+            differing = differences(self.identity, read_json(self.config_path))[:SHOWN]
             if differing:
                 raise Problem(f"{folder} holds a run with other settings ({'; '.join(differing)}): "
                               "choose another --out, or the same settings to go on")
@@ -86,17 +88,6 @@ class Run:
         self.log.append(figures)
         write_text(self.log_path, "".join(to_json(row) + "\n" for row in self.log))
         plots.curves(self.log, self.folder / "curves.png", title=self.net)
-
-
-def _differences(now, then, prefix=""):
-    found = []
-    for key in sorted({*now, *then}):
-        a, b = now.get(key), then.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key} was {b}, is {a}")
-    return found[:4]
 
 
 class Trainer:

@@ -56,9 +56,9 @@ def test_a_result_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("change, says", [
-    ({"settings": {"score": 0.6, "sizes": [1, 2]}}, "settings.score = 0.5, now it is 0.6"),
-    ({"settings": {"score": 0.5}}, "settings.sizes = [1, 2], now it is None"),
-    ({"nets": {"pnet": "cd"}}, "nets.pnet = None, now it is cd"), ({"source": {}}, "source")])
+    ({"settings": {"score": 0.6, "sizes": [1, 2]}}, "settings.score was 0.5, is 0.6"),
+    ({"settings": {"score": 0.5}}, "settings.sizes was [1, 2], is None"),
+    ({"nets": {"pnet": "cd"}}, "nets was None, is {'pnet': 'cd'}"), ({"source": {}}, "source")])
 def test_another_identity(tmp_path, change, says):
     Journal(tmp_path / "j", IDENTITY).save(0, result(1))
     with pytest.raises(Problem) as problem:
