@@ -234,8 +234,9 @@ class Run:
             second_opinion.ask(self.sets["train"], self.second, path, self.settings)
         path = self.out / "second_opinion.json"
         detect = self.settings.detect
-        settings = {"floor": self.settings.second.floor, "min_face": detect.min_face,
-                    "thresholds": detect.thresholds[:2]}
+        settings = {"floor": self.settings.second.floor}
+        if self.second.is_dir():  # a cascade of ours
+            settings.update(min_face=detect.min_face, thresholds=detect.thresholds[:2])
         return Step("second_opinion", f"what {self.second.name} finds in the pictures", path,
                     file_proof(""), run, ("data", "second"), settings,
                     expected=lambda: (self._counts()[0] * OPINION_BYTES,
