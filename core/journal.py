@@ -12,6 +12,7 @@ from core.console import Problem
 from core.files import differences, read_json, to_json, whole_file, write_json
 
 IDENTITY = "journal.json"
+SHOWN = 3  # differences that a line names
 
 
 class Journal:
@@ -31,9 +32,9 @@ class Journal:
         if about.exists():
             before = read_json(about)
             if before != identity:
-                raise Problem(f"{self.folder} was begun otherwise ("
-                              f"{differences(identity, before)[0]}): give what it was begun with "
-                              "to go on, or remove it to start over")
+                differing = "; ".join(differences(identity, before)[:SHOWN])
+                raise Problem(f"{self.folder} was begun otherwise ({differing}): give what it was "
+                              "begun with to go on, or remove it to start over")
         elif any(not path.name.startswith(".") for path in self.folder.iterdir()):
             raise Problem(f"{self.folder} is there already and is no journal: remove it")
         else:

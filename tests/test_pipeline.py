@@ -324,7 +324,8 @@ def test_own_pictures_without_val_a_second_opinion_and_the_classic_recipe(
     out = tmp_path / "out"
     tiny.run(monkeypatch, out, "--data", photos, "--recipe", "classic", "--second",
              tiny_run / "detector", "--points", photos / "landmarks" / "train_5.txt", "--upto",
-             "pnet", "second.score=0.02", "second.floor=0.01")
+             # an untrained detector holds any label for hopeless
+             "pnet", "second.score=0.02", "second.floor=0.01", "second.hopeless=0")
     printed = capsys.readouterr().out
     net = checkpoint.load(out / "pnet")
     assert (net.net, net.options) == ("Pnet12", {"landmark": True})
@@ -339,14 +340,16 @@ def test_own_pictures_without_val_a_second_opinion_and_the_classic_recipe(
             != Store(tiny_run / "samples_pnet").facts["counts"]["negative"])
     asked = {"second": tiny_run / "detector", "recipe": "classic", "data": photos,
              "points": photos / "landmarks" / "train_5.txt"}
-    again = states(course(out, "second.score=0.5", "second.floor=0.01", **asked))
+    again = states(course(out, "second.score=0.5", "second.floor=0.01", "second.hopeless=0",
+                          **asked))
     assert again["second_opinion"].kind == DONE and again["samples_pnet"].kind == ANEW
     assert "second.score was 0.02, is 0.5" in again["samples_pnet"].why
     # new labels change everything behind them
     truth = photos / "wider_face_split" / "wider_face_train_bbx_gt.txt"
     text = truth.read_text()
     truth.write_text(text.replace("\n1\n", "\n1\n", 1) + "nothing.jpg\n0\n0 0 0 0 0 0 0 0 0 0\n")
-    again = states(course(out, "second.score=0.02", "second.floor=0.01", **asked))
+    again = states(course(out, "second.score=0.02", "second.floor=0.01", "second.hopeless=0",
+                          **asked))
     truth.write_text(text)
     assert again["second_opinion"].why == "data is another one"
     assert again["samples_pnet"].kind == ANEW and again["recall_pnet"].kind == ANEW

@@ -107,7 +107,7 @@ def test_killed_and_run_again(cells_set, model, opinion, tmp_path):
                               cwd=ROOT, capture_output=True, text=True)
 
     assert run(4).returncode == -9 and not out.exists()
-    with pytest.raises(Problem, match="settings.thresholds = .*, now it is .*0.2"):
+    with pytest.raises(Problem, match="settings.thresholds was .*, is .*0.2"):
         second_opinion.ask(face_set(cells_set), model, out, override(config, ["second.floor=0.2"]))
     again = run(99)
     assert again.stdout.splitlines()[-1] == "11", again.stderr  # jobs of the 15
