@@ -325,7 +325,8 @@ def test_own_pictures_without_val_a_second_opinion_and_the_classic_recipe(
     tiny.run(monkeypatch, out, "--data", photos, "--recipe", "classic", "--second",
              tiny_run / "detector", "--points", photos / "landmarks" / "train_5.txt", "--upto",
              # an untrained detector holds any label for hopeless
-             "pnet", "second.score=0.02", "second.floor=0.01", "second.hopeless=0")
+             "pnet", "second.score=0.02", "second.floor=0.01", "second.hopeless=0",
+             "train.lr=0.02")
     printed = capsys.readouterr().out
     net = checkpoint.load(out / "pnet")
     assert (net.net, net.options) == ("Pnet12", {"landmark": True})
