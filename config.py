@@ -46,6 +46,56 @@ config.landmark_samples.padding = 0.1       # of a crop's area that may lie out 
 config.landmark_samples.min_face = 20       # faces whose box is smaller give none, px
 config.landmark_samples.seed = 0
 
+# --- crops that landmark nets are trained on (core.face_crop, core.landmark_loader) ------------
+# A row is a preset, crop.preset=NAME; of its two dicts the first is for five points. Lengths are in
+# sides of the face's box unless it says otherwise.
+CROPS = {
+    # As the original trained its nets, with its defects mended.
+    "reference": (
+        dict(box="half", scale=[0.5, 2.5], plain=2.0, shift=0.4, angle=45.0, upright=False,
+             margin=[-0.05, 0.05, -0.05, -0.05], nose=True, spread=0.2, blur=[0.67, 12],
+             occlusion=[0.0, 0.1, 0.4]),
+        dict(box="bounds", scale=[1.0, 1.5], plain=1.25, shift=0.2, angle=45.0, upright=False,
+             margin=[-0.15, -0.15, -0.15, -0.15], nose=False, spread=1.0, blur=[0.67, 12],
+             occlusion=[0.0, 0.1, 0.4])),
+    # What a net sees that runs after a detector: squares about its boxes, with its scatter.
+    "detector": (
+        dict(box="detector", scale=[0.8, 1.25], plain=1.0, shift=0.12, angle=30.0, upright=False,
+             margin=[-0.1, -0.1, -0.1, -0.1], nose=False, spread=0.0, blur=[0.3, 4],
+             occlusion=[0.3, 0.1, 0.4]),) * 2,
+}
+config.crop = EasyDict(
+    CROPS["reference"][1],
+    preset="reference",  # a row of CROPS, whose values hold where nothing else is said
+    tries=1000,          # draws for a face, then it gets the plain crop
+    min_face=12)         # faces whose points reach over less are not cut, px
+# box        what crops are cut around: bounds, the square about the points; half, half of the
+#            list's box about eyes and mouth; detector, the square that a detector would give; list,
+#            the list's box
+# scale      side of the crop, drawn between
+# plain      side of the crop where nothing is drawn: in validation, and in use
+# shift      of the crop's centre in x and in y, at most
+# angle      the crop is turned by as much at most, degrees; with upright, from the face's own angle
+# margin     what the points keep clear of the crop's left, top, right and bottom edge, in sides of
+#            the crop; below 0: what they may lie out of it
+# nose       whether the nose's mirror image, at the middle of eyes and mouth, keeps to it as well
+# spread     width^2 + height^2 of the points is this at least, in squares of the crop's side
+# blur       probability, and the largest radius, of a Gaussian blur; px of the crop
+# occlusion  probability of a patch of another sample, and its least and greatest side, in sides of
+#            the crop
+
+# --- crops of bodies that heat-map nets are trained on (core.heatmaps) --------------------------
+# scale, plain, shift, angle, blur and occlusion as above, of the list's box.
+config.joints = EasyDict()
+config.joints.scale = [1.0, 1.5]
+config.joints.plain = 1.25
+config.joints.shift = 0.05
+config.joints.angle = 45.0
+config.joints.blur = [0.67, 12]
+config.joints.occlusion = [0.0, 0.1, 0.4]
+config.joints.sigma = 3.0            # of the spot in a joint's map, exp(-d^2 / sigma^2), its pixels
+config.joints.min_side = 80          # bodies whose box is smaller are left out, px
+
 # --- another detector's opinion of the labels (prepare_data.second_opinion) -------------------
 config.second = EasyDict()
 config.second.floor = 0.1            # boxes with smaller scores aren't written down
@@ -72,8 +122,13 @@ config.loss = EasyDict()
 config.loss.cls = EasyDict(weight=1.0, ohem=0.7)
 # kind: l2, smooth_l1 or wing; beta, wing_w and wing_eps in units of the target (crop sides)
 config.loss.bbox = EasyDict(weight=2.0, ohem=0.7, kind="l2", beta=0.1, wing_w=0.04, wing_eps=0.008)
-config.loss.landmark = EasyDict(weight=1.0, ohem=1.0, kind="l2", beta=0.02, wing_w=0.04,
-                                wing_eps=0.008)
+# groups: factors by group of points, e.g. eyebrows:2,lips:2; adaptive: power of a group's error
+# over the mean that its weight is multiplied by, 0 for none; point_ohem: part of the points kept
+config.loss.landmark = EasyDict(weight=1.0, ohem=1.0, point_ohem=1.0, groups="", adaptive=0.0,
+                                kind="l2", beta=0.02, wing_w=0.04, wing_eps=0.008)
+# Its coordinates are the pixels of maps; by the weight each map (28 x 28) counts by its mean.
+config.loss.heatmap = EasyDict(weight=1 / 784, ohem=1.0, kind="l2", beta=0.1, wing_w=0.1,
+                               wing_eps=0.02)
 
 # --- pixel augmentation of training batches (core.augment) ----------------------------------
 config.augment = EasyDict()
@@ -112,12 +167,20 @@ config.detect.thresholds = [0.5, 0.5, 0.7]  # scores from which a Pnet, Rnet, On
 config.detect.nms_scale = 0.5        # greatest IoU of two of a Pnet's windows within a scale
 config.detect.nms = [0.7, 0.7, 0.7]  # greatest overlap of two boxes after Pnet, Rnet (IoU), and
                                      # Onet (over the smaller box)
+# Points in videos (core.smooth): cut-off frequencies of low-pass filters, Hz.
+config.smooth = EasyDict()
+config.smooth.still = 1.0            # for a point that does not move ...
+config.smooth.moving = 10.0          # ... and what a speed of a box's side a second adds
+config.smooth.change = 1.0           # for that speed
 config.evaluate = EasyDict()
 config.evaluate.iou = 0.5            # a face is found when a box has this IoU with it
 config.evaluate.min_face = 20        # faces counted: larger side of the labelled box, px
 config.evaluate.ious = [0.4, 0.5, 0.65]  # of the table of stages
 config.evaluate.sizes = [20, 40]     # average precision is over faces from each of these sizes, px
 config.evaluate.floor = 0.02         # ... and over boxes with scores over it, from the last net
+config.evaluate.box_scatter = [0.12, 0.08, 0.06]  # of a detector's box about a face, one standard
+                                     # deviation: log of its side, centre in x and in y, in sides
+config.evaluate.box_draws = 5        # of which landmarks are measured with as many a face; 0: none
 
 # --- the whole course (core.pipeline) --------------------------------------------------------
 config.pipeline = EasyDict()
@@ -139,7 +202,7 @@ LIMITS = (
     (("samples.negatives", "samples.near_negatives", "samples.positives", "samples.seed",
       "landmark_samples.seed", "mine.seed", "train.seed", "train.warmup", "train.momentum",
       "train.weight_decay", "augment.color", "loss.cls.weight", "loss.bbox.weight",
-      "loss.landmark.weight"),
+      "loss.landmark.weight", "loss.landmark.adaptive", "loss.heatmap.weight"),
      lambda v: v >= 0, "0 or more"),
     (("landmark_samples.box",), lambda v: v in ("points", "list"), "points or list"),
     (("landmark_samples.scale",), lambda v: len(v) == 2 and 0 < v[0] <= v[1],
@@ -148,11 +211,31 @@ LIMITS = (
      "from 0 to 1"),
     (("landmark_samples.angle",), lambda v: 0 <= v <= 180, "from 0 to 180 degrees"),
     (("landmark_samples.margin",), lambda v: -0.5 < v < 0.5, "between -0.5 and 0.5"),
+    (("crop.preset",), lambda v: v in CROPS, " or ".join(CROPS)),
+    (("crop.box",), lambda v: v in ("bounds", "half", "detector", "list"),
+     "bounds, half, detector or list"),
+    (("crop.scale", "joints.scale"), lambda v: len(v) == 2 and 0 < v[0] <= v[1],
+     "two factors over 0, low,high"),
+    (("crop.plain", "joints.plain", "joints.sigma"), lambda v: v > 0, "more than 0"),
+    (("crop.shift", "joints.shift"), lambda v: 0 <= v <= 1, "from 0 to 1"),
+    (("crop.angle", "joints.angle"), lambda v: 0 <= v <= 180, "from 0 to 180 degrees"),
+    (("crop.margin",), lambda v: len(v) == 4 and all(-1 < x < 0.5 for x in v),
+     "four numbers between -1 and 0.5, left,top,right,bottom"),
+    (("crop.spread",), lambda v: 0 <= v < 2, "from 0 to below 2"),
+    (("crop.tries", "crop.min_face", "joints.min_side"), lambda v: v >= 1, "at least 1"),
+    (("crop.blur", "joints.blur"),
+     lambda v: len(v) == 2 and 0 <= v[0] <= 1 and v[1] >= 1 and v[1] % 1 == 0,
+     "a probability and a whole number of pixels"),
+    (("crop.occlusion", "joints.occlusion"),
+     lambda v: len(v) == 3 and 0 <= v[0] <= 1 and 0 < v[1] <= v[2] <= 1,
+     "a probability and two sides, low,high, up to 1"),
     (("train.lr",), lambda v: v > 0, "more than 0"),
-    (("loss.cls.ohem", "loss.bbox.ohem", "loss.landmark.ohem"), lambda v: 0 < v <= 1,
+    (("loss.cls.ohem", "loss.bbox.ohem", "loss.landmark.ohem", "loss.landmark.point_ohem",
+      "loss.heatmap.ohem"), lambda v: 0 < v <= 1,
      "in (0, 1]"),
     (("train.val_fraction",), lambda v: 0 < v < 1, "between 0 and 1"),
     (("detect.factor",), lambda v: 0.1 <= v <= 0.95, "from 0.1 to 0.95"),
+    (("smooth.still", "smooth.moving", "smooth.change"), lambda v: v > 0, "more than 0"),
     (("detect.nms_scale", "second.floor", "second.score", "second.hopeless"),
      lambda v: 0 <= v <= 1, "from 0 to 1"),
     (("detect.thresholds", "detect.nms", "pipeline.floors"),
@@ -163,6 +246,9 @@ LIMITS = (
     (("evaluate.iou",), lambda v: 0 < v <= 1, "in (0, 1]"),
     (("evaluate.ious",), lambda v: len(v) and all(0 < x <= 1 for x in v), "numbers in (0, 1]"),
     (("evaluate.sizes",), lambda v: len(v) and min(v) >= 1, "sizes from 1 px"),
+    (("evaluate.box_scatter",), lambda v: len(v) == 3 and min(v) >= 0,
+     "three numbers from 0, for side, x and y"),
+    (("evaluate.box_draws",), lambda v: v == 0 or v >= 2, "0, or 2 and more"),
     (("evaluate.floor",), lambda v: 0 <= v <= 1, "from 0 to 1"),
     (("train.mix",), lambda v: not v or (len(v) <= 5 and min(v) >= 0 and sum(v) > 0),
      "up to five shares, positive,part,negative,mined negative,landmark"),
@@ -239,3 +325,12 @@ def override(tree, assignments):
         node[last] = _typed(key, node[last], text)
     check(tree)
     return tree
+
+
+def crops_of(points, assignments=()):
+    """A copy of `config` for nets with a number of landmark points: config.crop as its preset has
+    it, then "section.key=value" assignments applied as by override()."""
+    tree = copy.deepcopy(config)
+    preset = override(config, [text for text in assignments if text.startswith("crop.preset=")])
+    tree.crop.update(copy.deepcopy(CROPS[preset.crop.preset][points != 5]))
+    return override(tree, assignments)

@@ -1,15 +1,19 @@
-"""Pixel augmentation of whole batches, straight to what a net takes in.
+"""Pixel augmentation of whole batches, straight to what a net takes in; blur and occlusion of their
+crops before.
 
 The original's, put right: brightness, then grey or a colour cast, then noise. (There the flags for
 grey and colour were crossed, and each picture was drawn alone.) One pass makes normalised float32
 planes of uint8 pictures.
 """
+import cv2
 import numpy as np
 
 from config import config
 
 GRAY = np.array([0.114, 0.587, 0.299], np.float32)  # weights of B, G, R (ITU-R BT.601)
 NOISE_TABLE = 1 << 20
+CACHED = 1 << 17       # values worked on at a time
+BOXED = 5              # radius from which means over squares stand in for a Gaussian, px
 
 
 class Augment:
@@ -22,29 +26,64 @@ class Augment:
         self.noise = np.random.default_rng([seed, 1]).standard_normal(
             NOISE_TABLE, dtype=np.float32)
 
-    def __call__(self, crops, rng):
-        """crops (N, H, W, 3) uint8 BGR -> (N, 3, H, W) float32, (value - mean) * scale."""
-        settings, n = self.settings, len(crops)
+    def __call__(self, crops, rng, out=None):
+        """crops (N, H, W, 3) uint8 BGR -> (N, 3, H, W) float32, (value - mean) * scale; in `out`
+        if it is given."""
+        settings, n, pixels = self.settings, len(crops), crops[0].size
         mean, scale = np.float32(config.input.mean), np.float32(config.input.scale)
-        planes = crops.transpose(0, 3, 1, 2).reshape(n, 3, -1)
         gains = rng.choice(np.array(settings.brightness, np.float32), n)[:, None]
         gray = rng.uniform(size=n) < settings.gray
         cast = rng.uniform(1 - settings.color, 1 + settings.color, (n, 3)).astype(np.float32)
         gains = np.where(gray[:, None], gains, gains * cast) * scale
-        out = np.empty(planes.shape, np.float32)
-        np.multiply(planes, gains[:, :, None], out=out)
-        if gray.any():
-            out[gray] = np.matmul(GRAY, out[gray])[:, None]
-        out -= mean * scale
         low, high = (0 - mean) * scale, (255 - mean) * scale
-        np.clip(out, low, high, out=out)
         least, most = settings.noise
         if most > 0:
             deviation = np.sqrt(rng.integers(least, most + 1, n)).astype(np.float32) * scale
-            pixels = out[0].size
             windows = np.lib.stride_tricks.sliding_window_view(self.noise, pixels)
-            noise = windows[rng.integers(0, len(windows), n)]
-            noise *= deviation[:, None]
-            out.reshape(n, -1)[...] += noise
-            np.clip(out, low, high, out=out)
-        return out.reshape(n, 3, *crops.shape[1:3])
+            starts = rng.integers(0, len(windows), n)
+        if out is None:
+            out = np.empty((n, 3, *crops.shape[1:3]), np.float32)
+        # A few at a time, so that they stay in the processor's cache from step to step.
+        step = max(1, CACHED // pixels)
+        for some in (slice(begin, begin + step) for begin in range(0, n, step)):
+            planes = out[some].reshape(len(crops[some]), 3, -1)
+            np.multiply(crops[some].reshape(len(planes), -1, 3).transpose(0, 2, 1),
+                        gains[some, :, None], out=planes)
+            if gray[some].any():
+                planes[gray[some]] = np.matmul(GRAY, planes[gray[some]])[:, None]
+            planes -= mean * scale
+            np.clip(planes, low, high, out=planes)
+            if most > 0:
+                noise = windows[starts[some]]
+                noise *= deviation[some, None]
+                planes += noise.reshape(planes.shape)
+                np.clip(planes, low, high, out=planes)
+        return out
+
+
+def blur(crops, probability, largest, rng):
+    """Blur some of crops (N, H, W, 3) uint8 in place, by Gaussians of 3 x 3 pixels up to a largest
+    radius, each as likely, with the sigma that OpenCV gives to a kernel of that width."""
+    chosen = np.flatnonzero(rng.uniform(size=len(crops)) < probability)
+    for i, radius in zip(chosen, rng.integers(1, int(largest) + 1, len(chosen)).tolist()):
+        if radius < BOXED:
+            cv2.GaussianBlur(crops[i], (2 * radius + 1, 2 * radius + 1), 0, dst=crops[i])
+        else:
+            # Two means over squares of w pixels have the variance (w^2 - 1) / 6 and cost the same
+            # for all w. (OpenCV's stackBlur gives other values with another number of threads.)
+            sigma = 0.3 * (radius - 1) + 0.8
+            half = ((6 * sigma ** 2 + 1) ** 0.5 - 1) / 2
+            for width in (2 * int(half) + 1, 2 * round(half) + 1):
+                cv2.blur(crops[i], (width, width), dst=crops[i])
+
+
+def occlude(crops, probability, least, most, rng):
+    """Cover some of crops (N, S, S, 3) uint8 in place by a patch from anywhere in another of them;
+    its width and height are drawn between least and most, in sides of a crop."""
+    n, size = crops.shape[:2]
+    chosen = np.flatnonzero(rng.uniform(size=n) < probability)
+    extents = np.maximum(np.round(rng.uniform(least, most, (len(chosen), 2)) * size), 1).astype(int)
+    corners = (rng.uniform(size=(2, len(chosen), 2)) * (size + 1 - extents)).astype(int)
+    others = (chosen + rng.integers(1, max(n, 2), len(chosen))) % n
+    for i, other, (w, h), (x, y), (u, v) in zip(chosen, others, extents, *corners):
+        crops[i, y:y + h, x:x + w] = crops[other, v:v + h, u:u + w]

@@ -2,6 +2,7 @@
 
     python -m core.bench train [--net NAME ...] [--rounds N] [--torch] [--json]
     python -m core.bench load [--size 20 48] [--rounds N] [--json]
+    python -m core.bench landmarks [--faces CUTS] [--sizes 48 96] [--rounds N] [--json]
     python -m core.bench detect --nets DIR [--pictures DIR] [--yunet FILE] [--rounds N] [--json]
     python -m core.bench mine --nets DIR [--data SET] [--count N] [--for NET ...] [--rounds N]
                               [--json]
@@ -10,6 +11,9 @@ train: images/s of whole training steps, from arrays to the outputs as arrays (c
 --torch adds the same net in PyTorch (channels last, cross entropy and L2 without mining).
 
 load: samples/s of training batches, and the share of training that is spent waiting for ours.
+
+landmarks: samples/s of training batches of faces with points, from a store of cuts, of the net's
+updates, and of both at once (core.bench_landmarks).
 
 detect: pictures/s of detectors on one thread, ours by stage (core.bench_detect).
 
@@ -28,6 +32,7 @@ from core.parallel import cores
 TRAIN_TARGETS = {"Pnet20_v1": 4, "Rnet_v1": 5, "Onet_v1": 5, "Lnet106_v2": 5}
 LOAD_TARGETS = {20: 6, 48: 3}
 WAITING_TARGET = 0.1
+LANDMARK_SIZES = (48, 64, 96, 112)  # px
 FED_NETS = {20: "Pnet20_v1", 24: "Rnet_v1", 48: "Onet_v1"}  # by size of the crops, px
 
 
@@ -48,8 +53,9 @@ def machine(packages):
 
 
 def _line(row):
-    number, ratio, aim = (("9.1%", "", f"at most {WAITING_TARGET:.0%}") if row["ratio"] is None
-                          else ("9,.0f", f"{row['ratio']:.2f}x", f"{row['target']}x"))
+    share, ratio = row["unit"] == "share of a step", row["ratio"]
+    aim = row.get("aim") or (f"at most {WAITING_TARGET:.0%}" if share else f"{row['target']}x")
+    number, ratio = "9.1%" if share else "9,.0f", "" if ratio is None else f"{ratio:.2f}x"
     verdict = "" if row["met"] is None else f"{aim}, {'met' if row['met'] else 'missed'}"
     return (f"{row['what']:<14}{row['batch']:>6}  {row['competitor']:<9}{row['median']:{number}}"
             f"{row['best']:{number}}  {row['unit']:<16}{ratio:>7}  {verdict}").rstrip()
@@ -69,6 +75,15 @@ def _load(args):
     from core import bench_train
     return machine(["mxnet", "numpy"]), (bench_train.bench_load(side, args.rounds)
                                          for side in args.size)
+
+
+def _landmarks(args):
+    from core import bench_landmarks
+    from prepare_data.cuts import Cuts
+    if args.faces is not None:
+        Cuts(args.faces)  # a wrong path shows now
+    return (machine(["mxnet", "numpy", "opencv-python-headless"]),
+            (bench_landmarks.bench(size, args.faces, args.rounds) for size in args.sizes))
 
 
 def _table(facts, runs, as_json):
@@ -98,6 +113,12 @@ def main(argv):
     load = commands.add_parser("load", help="training batches, samples/s")
     load.add_argument("--size", nargs="+", type=int, default=list(LOAD_TARGETS),
                       choices=list(FED_NETS), help="of the crops, px")
+    landmarks = commands.add_parser("landmarks", help="training batches of faces with points, "
+                                                      "samples/s")
+    landmarks.add_argument("--faces", metavar="CUTS", help="store of prepare_data.points cut "
+                           "(default: drawn faces, with 5 points and from 80 px on with 106)")
+    landmarks.add_argument("--sizes", nargs="+", type=int, default=list(LANDMARK_SIZES),
+                           choices=LANDMARK_SIZES, help="of the crops, px")
     detect = commands.add_parser("detect", help="detectors on one thread, pictures/s")
     detect.add_argument("--nets", required=True, help="folder with a detector's .params files")
     detect.add_argument("--pictures", help="folder of pictures (default: drawn ones)")
@@ -110,7 +131,7 @@ def main(argv):
     mine.add_argument("--count", type=int, default=200, help="pictures (default %(default)s)")
     mine.add_argument("--for", dest="targets", nargs="+", default=["rnet", "onet"],
                       choices=("pnet", "rnet", "onet"), help="the nets that are to learn from them")
-    for command in (train, load, detect, mine):
+    for command in (train, load, landmarks, detect, mine):
         command.add_argument("--rounds", type=int, default=5, help="slices of each competitor")
         command.add_argument("--json", action="store_true", help="print a list of objects")
     args = parser.parse_args(argv)
@@ -124,7 +145,8 @@ def main(argv):
         bench_mine.run(args.nets, args.data, args.split, args.count, args.targets, args.rounds,
                        args.json)
     else:
-        _table(*(_train if args.command == "train" else _load)(args), args.json)
+        _table(*{"train": _train, "load": _load, "landmarks": _landmarks}[args.command](args),
+               args.json)
 
 
 if __name__ == "__main__":

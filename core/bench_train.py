@@ -252,9 +252,9 @@ def _batches(folder, size):
     return Batches(samples, np.arange(len(samples)), settings, config.augment)
 
 
-def read_one(path):
-    """A sample the reference's way: read, flipped or not, augmented, made a net's input."""
-    x = cv2.imread(str(path)).astype(np.float32)
+def augmented(crop):
+    """A sample the reference's way: flipped or not, augmented, made a net's input."""
+    x = crop.astype(np.float32)
     if np.random.randint(2):
         x = x[:, ::-1]
     x = x * np.random.choice((0.6, 0.8, 1.0, 1.2))
@@ -266,6 +266,10 @@ def read_one(path):
         x = np.clip(x, 0, 255)
     x = x + np.random.normal(0, np.sqrt(np.random.randint(1, 11)), x.shape)
     return ((np.clip(x, 0, 255) - 127.5) * 0.0078125).transpose(2, 0, 1)
+
+
+def read_one(path):
+    return augmented(cv2.imread(str(path)))
 
 
 def loading(folder, size, kind):

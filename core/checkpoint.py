@@ -24,6 +24,7 @@ from symbols import graph, zoo
 # give predictions ten times too wide, whose loss drowns the other tasks and, at useful learning
 # rates, kills the trunk in the first steps.
 REGRESSION_SPREAD = 0.1
+MAPS = "_feat_bn"  # ending of the names of the batch norms of heat maps, one for each stage
 
 
 @dataclass
@@ -40,7 +41,8 @@ class Checkpoint:
         return zoo.spec(self.net, self.options.get("landmark", False))
 
     def facts(self):
-        return facts(self.net, self.options, self.manifest.get("scheme"))
+        return facts(self.net, self.options, self.manifest.get("scheme"),
+                     self.manifest.get("crop"))
 
     def symbol(self, mode="test"):
         return symbols.build(self.net, mode, **self.options)
@@ -59,12 +61,14 @@ class Checkpoint:
         return schemes.guess(schemes.unpack(self.arguments[f"{heads[0].bn}_beta"][None])[0])
 
 
-def facts(net, options, scheme=None):
+def facts(net, options, scheme=None, crop=None):
     """What it takes to feed a net and to read its outputs, JSON values; in manifests and in
     exported models.
 
     scheme -- name of the order of its landmark points (core.schemes), the one that goes without
         saying for their number if None
+    crop -- what its crops were cut around in training, {"box": as config.crop.box, "scale": side of
+        the crop in sides of it}; left out where nobody says
     """
     spec = zoo.spec(net, options.get("landmark", False))
     points = options.get("points", spec.points) if any(
@@ -72,7 +76,7 @@ def facts(net, options, scheme=None):
     return {"net": spec.name, "options": options, "family": spec.family,
             "input": {"size": spec.size, "order": "BGR", "layout": "NCHW", **config.input},
             "cell": spec.cell, "stride": spec.stride, "points": points,
-            "scheme": scheme or schemes.usual(points)}
+            "scheme": scheme or schemes.usual(points), **({"crop": crop} if crop else {})}
 
 
 def paths(folder, name, epoch):
@@ -120,7 +124,8 @@ def read_manifest(path):
     manifest = read_json(path)
     if not isinstance(manifest, dict):
         raise Problem(f"{path} is no manifest: it holds {type(manifest).__name__}, not an object")
-    kinds = {"net": str, "options": dict, "sha256": str, "scheme": (str, type(None))}
+    kinds = {"net": str, "options": dict, "sha256": str, "scheme": (str, type(None)),
+             "crop": dict}
     wrong = [key for key, kind in kinds.items()
              if key in manifest and not isinstance(manifest[key], kind)]
     options = manifest.get("options", {})
@@ -303,6 +308,7 @@ def initial(net, options, seed, prelu_slope):
     batch_norms = {name.rsplit("_moving_", 1)[0] for name in expected_shapes(net, options)[1]}
     regressions = {head.bn for head in zoo.spec(net, options.get("landmark", False)).heads
                    if head.task != "cls"}
+    regressions |= {name for name in batch_norms if name.endswith(MAPS)}
 
     def fresh(name, shape):
         stem, kind = name.rsplit("_", 1)
@@ -317,3 +323,22 @@ def initial(net, options, seed, prelu_slope):
     values = [{name: fresh(name, shape).astype(np.float32) for name, shape in shapes.items()}
               for shapes in expected_shapes(net, options)]
     return Checkpoint(zoo.spec(net).name, options, *values)
+
+
+def begun_from(path, net, options, train):
+    """The Checkpoint that a training of a net begins from, given a checkpoint of it. The head of a
+    net that gives landmarks alone may be another, with other points: it begins anew, seeded by
+    config.train, and the trunk is kept. Raises Problem."""
+    path = newest(path) if Path(path).is_dir() else Path(path)
+    spec, given = zoo.spec(net, options.get("landmark", False)), read_params(path)
+    if ([head.task for head in spec.heads] != ["landmark"]
+            or not differences(net, options, *given)):
+        return load(path, spec.name, **options)
+    head = tuple(f"{name}_" for name in (spec.heads[0].layer, spec.heads[0].bn))
+    fresh = initial(net, options, train.seed, train.prelu_slope)
+    values = [{**{name: value for name, value in old.items() if not name.startswith(head)},
+               **{name: value for name, value in new.items() if name.startswith(head)}}
+              for old, new in zip(given, (fresh.arguments, fresh.auxiliary))]
+    check_fits(net, options, *values, path)
+    print(f"{path}: its trunk is kept; its head gives other points, and begins anew")
+    return Checkpoint(spec.name, options, *values)

@@ -9,8 +9,9 @@ leaves in OUT, which must be new or empty (without --out a new folder "found", "
                        below the folder common to all; videos as MPEG-4 (.mp4), without sound
     detections.jsonl   a line a picture, or frame of a video: {"file", "frame" (of videos, from 0),
                        "width", "height", "boxes": [[x1, y1, x2, y2], ...], "scores",
-                       "points": [[[x, y], ...], ...] or null}, best faces first, as in
-                       core.detector.Faces, rounded to hundredths of a pixel
+                       "points": [[[x, y], ...], ...] or null, "scheme": the order of the points
+                       (core.schemes) or null}, best faces first, as in core.detector.Faces,
+                       rounded to hundredths of a pixel
     crops/             with --crops: NAME-0.png for the first face of NAME. With five points it is
                        shifted, turned and scaled to the usual place in 112 x 112 pixels, otherwise
                        it is the square around the box
@@ -20,6 +21,8 @@ gets a line, but is no failure: headers are often wrong. A file that can't be re
 and named at the end. Ctrl-C ends a run after the picture at hand: detections.jsonl and a drawn
 video have what was found until then. Pressed again it ends at once, without that video.
 
+With --smooth the points in videos go through a One-Euro filter, at the price of a lag: core.smooth.
+
 The camera is written, never tried, for want of one.
 """
 import argparse
@@ -28,7 +31,6 @@ import itertools
 import os
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -42,6 +44,7 @@ from core.console import Problem, Progress, describe_os_error, program
 from core.detector import FaceDetector
 from core.files import to_json, whole_file
 from core.nets import BACKENDS, MODELS
+from core.smooth import TRAIL, Smoother, lag
 
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 USUAL_RATE = 25  # frames/s, of videos that don't say
@@ -51,9 +54,6 @@ USUAL_RATE = 25  # frames/s, of videos that don't say
 ALIGNED = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366],
                     [41.5493, 92.3655], [70.7299, 92.2041]])
 ALIGNED_SIZE = 112
-
-SAME_FACE = 0.5   # IoU from which boxes of successive frames are one face's
-NEW_POINTS = 0.5  # part of the new frame in smoothed points
 
 PIXELS_PER_LINE = 600  # of a picture's longer side, per pixel of the width of lines
 
@@ -156,28 +156,6 @@ def crops(picture, faces):
             yield pictures.crop(picture, square, int(square[2] - square[0]))
 
 
-class Smoother:
-    """Points that tremble less from frame to frame: those of a face are moved halfway to where they
-    were left in the frame before. They follow a face that moves about a frame late."""
-
-    def __init__(self):
-        self.last = None
-
-    def __call__(self, faces):
-        """The Faces of the next frame with their points smoothed."""
-        if self.last and faces:
-            overlap = geometry.iou(faces.boxes, self.last.boxes)
-            nearest = overlap.argmax(axis=1)
-            mutual = overlap.argmax(axis=0)[nearest] == np.arange(len(faces))
-            same = np.flatnonzero(mutual & (overlap.max(axis=1) >= SAME_FACE))
-            points = faces.landmarks.copy()
-            points[same] = (NEW_POINTS * points[same]
-                            + (1 - NEW_POINTS) * self.last.landmarks[nearest[same]])
-            faces = replace(faces, landmarks=points)
-        self.last = faces
-        return faces
-
-
 @contextlib.contextmanager
 def _lines(path):
     """Give a function that adds a value as a line of JSON. The file gets its name when the block
@@ -235,15 +213,15 @@ class _Run:
         pictures.write(self.out / "drawn" / name, picture)
 
     def video(self, source, name):
-        smooth = Smoother() if self.smooth else None
         video, start, count = _open_video(source), time.perf_counter(), 0
         there, picture = video.read()
         if not there:
             raise pictures.BrokenPicture(f"{source}: not one frame of it can be read")
         rate = video.get(cv2.CAP_PROP_FPS)
+        rate = rate if 0 < rate < 1000 else USUAL_RATE
+        smooth = Smoother(rate) if self.smooth else None
         with whole_file(self.out / "drawn" / name) as part:
-            drawn = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"),
-                                    rate if 0 < rate < 1000 else USUAL_RATE,
+            drawn = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), rate,
                                     picture.shape[1::-1])
             while there and not (count and self.stopped()):  # a video has a frame
                 self.look(picture, f"{name}-{count:06d}", {"file": str(source), "frame": count},
@@ -270,11 +248,12 @@ class _Run:
                 pictures.write(self.out / "crops" / f"{name}-{i}.png", crop)
         height, width = picture.shape[:2]
         self.add({**record, "width": width, "height": height, "boxes": _rounded(faces.boxes, 2),
-                  "scores": _rounded(faces.scores, 6), "points": _rounded(faces.landmarks, 2)})
+                  "scores": _rounded(faces.scores, 6), "points": _rounded(faces.landmarks, 2),
+                  "scheme": self.detector.scheme})
         line = max(1, round(max(width, height) / PIXELS_PER_LINE))
         draw.boxes(picture, faces.boxes, draw.GREEN, line, faces.scores)
         if faces.landmarks is not None:
-            draw.points(picture, faces.landmarks, draw.YELLOW)
+            draw.landmarks(picture, faces.landmarks, self.detector.scheme)
         self.pictures += 1
         self.faces += len(faces)
         self.progress.step()
@@ -336,6 +315,14 @@ def _new_folder(name):
                 if not (path := Path(name if number == 1 else f"{name}-{number}")).exists())
 
 
+def _points(text):
+    if text == "none":
+        return 0
+    if not text.isdecimal():
+        raise Problem(f"--points {text}: it must be a number of points, or none")
+    return int(text)
+
+
 def main(argv):
     parser = argparse.ArgumentParser(
         prog="python -m core.detect",
@@ -358,11 +345,15 @@ def main(argv):
     parser.add_argument("--thresholds", metavar="P,R,O", type=lambda text: text.split(","),
                         help="scores from which each net keeps a box (default "
                              f"{','.join(map(str, usual.thresholds))})")
+    parser.add_argument("--points", metavar="P", help="how many each face gets, from a net that "
+                        "gives as many, or none (default: what the last of the nets gives)")
     parser.add_argument("--max-faces", type=int, metavar="N", help="the best N of a picture")
     parser.add_argument("--threads", type=int, default=1, help="of the nets (default 1)")
     parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime")
     parser.add_argument("--crops", action="store_true", help="save a crop of each face")
-    parser.add_argument("--smooth", action="store_true", help="smooth the points in videos")
+    parser.add_argument("--smooth", action="store_true", help="steady the points in videos; "
+                        f"they come up to {lag(0):.2f} s late on slow faces and trail fast ones by "
+                        f"up to {TRAIL:.1%}% of the box's side")
     args = parser.parse_args(argv)
     if args.threads < 1:
         raise Problem(f"--threads {args.threads}: it must be at least 1")
@@ -370,10 +361,13 @@ def main(argv):
     options = {name: getattr(args, name) for name in (
         "pnet", "rnet", "onet", "landmark", "min_face", "factor", "thresholds", "max_faces",
         "threads", "backend") if getattr(args, name) is not None}
+    if args.points is not None:
+        options["points"] = _points(args.points)
     detector = (FaceDetector(**options) if args.pnet and not args.nets else
                 FaceDetector.open(args.nets or MODELS, **options))
     if args.smooth and detector.detect(np.zeros((1, 1, 3), np.uint8)).landmarks is None:
-        raise Problem("--smooth smooths points, and these nets give none: give --landmark")
+        raise Problem("--smooth smooths points, and these nets give none: give --landmark "
+                      "or --points")
     print(", ".join(f"{stage} {net.facts['net']} ({net.name})"
                     for stage, net in detector.nets.items()))
     run(detector, files, args.out or _new_folder("found"), args.crops, args.smooth)

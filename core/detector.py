@@ -26,6 +26,9 @@ from core.console import Problem
 # one will do.
 STAGES = {"pnet": ({"cls", "bbox"}, True, "Pnet"), "rnet": ({"cls", "bbox"}, False, "Rnet"),
           "onet": ({"cls", "bbox"}, False, "Onet"), "landmark": ({"landmark"}, False, None)}
+# What landmark nets are trained on crops of (config.crop.box), in the square around a detector's
+# box: its side, and how far its centre is below, in sides. "bounds" goes by the scheme of points.
+IN_SQUARE = {"detector": (1, 0), "list": (1, 0), "half": (0.5, 0.02)}
 
 
 @dataclass(frozen=True)
@@ -63,16 +66,19 @@ class FaceDetector:
     factor -- between the scales at which it is looked for
     thresholds -- scores from which Pnet, Rnet and Onet keep a box
     max_faces -- how many to keep, the best; all if None
+    points -- how many a face gets, 0 for none: a net that gives as many must be among those above;
+        if None, what `landmark` gives, or else the last net before it
     threads -- of the nets; on nets this small a second one costs more than it brings
     backend -- "onnxruntime", or "mxnet" for .params files run by MXNet
 
-    Raises Problem for a net that can't be its stage, and for values out of range.
+    Raises Problem for a net that can't be its stage, for values out of range, and for points that
+    no net gives.
     """
 
     def __init__(self, pnet, rnet=None, onet=None, landmark=None,
                  min_face=config.detect.min_face, factor=config.detect.factor,
-                 thresholds=tuple(config.detect.thresholds), max_faces=None, threads=1,
-                 backend="onnxruntime"):
+                 thresholds=tuple(config.detect.thresholds), max_faces=None, points=None,
+                 threads=1, backend="onnxruntime"):
         self.settings = _settings(min_face, factor, thresholds)
         if max_faces is not None and (not isinstance(max_faces, Integral) or max_faces < 1):
             raise Problem(f"max_faces is {max_faces}: it must be a whole number from 1, or None")
@@ -84,6 +90,9 @@ class FaceDetector:
         given = {"pnet": pnet, "rnet": rnet, "onet": onet, "landmark": landmark}
         self.nets = {stage: open_stage(stage, path, backend, threads)
                      for stage, path in given.items() if path is not None}
+        self.points = points
+        if points is not None:
+            self._leave_out_other_points()
 
     @classmethod
     def open(cls, folder=nets.MODELS, **options):
@@ -91,7 +100,9 @@ class FaceDetector:
         trained one that comes with the toolkit. `options` are those of the class; they go before
         what the folder says. Raises Problem."""
         given = [stage for stage in STAGES if options.get(stage) is not None]
-        paths, settings = nets.in_folder(folder, given, options.get("backend", "onnxruntime"))
+        points = options.get("points")
+        paths, settings = nets.in_folder(folder, given + ["landmark"] * (points == 0),
+                                         options.get("backend", "onnxruntime"), points)
         return cls(**{**settings, **options, **paths})
 
     def detect(self, picture, order="BGR"):
@@ -105,7 +116,31 @@ class FaceDetector:
         if isinstance(picture, (list, tuple)):
             return [self.detect(one, order) for one in picture]
         *_, (_, faces) = self.stages(pictures.open_any(picture, order))
+        if self.points == 0:
+            faces = replace(faces, landmarks=None)
         return faces if self.max_faces is None else faces.chosen(slice(self.max_faces))
+
+    @property
+    def scheme(self):
+        """Name of the order of the points (core.schemes); None where that isn't known, or there are
+        none."""
+        *_, (stage, net) = self.nets.items()
+        gives = stage != "pnet" and self.points != 0 and "landmark" in net.tasks
+        return net.facts["scheme"] if gives else None
+
+    def _leave_out_other_points(self):
+        """Leave the net "landmark" out if others are asked for. Raises Problem where no net gives
+        them."""
+        if not isinstance(self.points, Integral) or self.points < 0:
+            raise Problem(f"points is {self.points!r}: it must be a whole number from 0, or None")
+        gives = {stage: net.facts["points"] for stage, net in self.nets.items()
+                 if stage != "pnet" and "landmark" in net.tasks}
+        if gives.get("landmark") != self.points:
+            self.nets.pop("landmark", None)
+            if self.points and gives.get(list(self.nets)[-1]) != self.points:
+                found = ", ".join(f"the {stage} gives {count}" for stage, count in gives.items())
+                raise Problem(f"no net gives {self.points} points ({found or 'nor any others'}): "
+                              "name one that does as the landmark")
 
     def stages(self, picture):
         """Yields (name, Faces) after each stage on a picture uint8 (H, W, 3) BGR: "pnet", then
@@ -143,7 +178,8 @@ class FaceDetector:
 
     def with_landmarks(self, picture, faces):
         """Faces with the points that the net "landmark" finds in a picture as stages() takes it."""
-        net, squares = self.nets["landmark"], geometry.squares(faces.boxes)
+        net = self.nets["landmark"]
+        squares = looked_at(faces.boxes, net)
         out = cascade.look(picture, squares, net, net.facts["input"]["size"])
         points = _none(net).landmarks if out is None else _points(squares, out["landmark"])
         return replace(faces, landmarks=points)
@@ -175,7 +211,28 @@ def open_stage(stage, path, backend="onnxruntime", threads=1):
         kind = "slides over pictures" if net.facts["stride"] else "takes crops"
         raise Problem(f"{net.name} can't be the {stage}: it holds {net.facts['net']}, which "
                       f"{kind} and gives {', '.join(net.tasks)}")
+    if stage == "landmark":
+        looked_at(np.zeros((0, 4), np.float32), net)  # says what is wrong with its facts
     return net
+
+
+def looked_at(boxes, net):
+    """The squares (N, 4) float32, whole numbers, that a net for landmarks is shown for a detector's
+    boxes (N, 4): those around them, or what it was trained on where its facts say that. Raises
+    Problem for facts that can't be."""
+    crop = net.facts.get("crop")
+    if crop is None:
+        return geometry.squares(boxes)
+    known, scale = crop.get("box"), crop.get("scale")
+    if known not in (*IN_SQUARE, "bounds") or not isinstance(scale, Real) or not 0 < scale < 100:
+        raise Problem(f"{net.name} says that it was trained on crops of {crop}: that can't be; "
+                      "train or export it anew")
+    scheme = net.facts["scheme"] and schemes.get(net.facts["scheme"])
+    side, below = (scheme and scheme.bounds or (1, 0)) if known == "bounds" else IN_SQUARE[known]
+    sides = np.max(boxes[:, 2:] - boxes[:, :2], axis=1, keepdims=True)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 + sides * np.array([0, below])
+    half = sides * (side * scale / 2)
+    return geometry.squares(np.concatenate([centres - half, centres + half], axis=1))
 
 
 def _points(squares, values):

@@ -313,6 +313,9 @@ def _detector(report):
     report.title = f"{report.path}: the nets of a detector"
     for stage, path in paths.items():
         report.fact(stage, path.name)
+    for points in nets.points_in(report.path.parent):
+        found, _ = nets.in_folder(report.path.parent, points=points)
+        report.fact(f"{points} points", found["landmark"].name)
     for key, value in settings.items():
         report.fact(key, str(value))
 

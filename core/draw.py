@@ -2,10 +2,15 @@
 import cv2
 import numpy as np
 
+from core import schemes
+
 GREEN, YELLOW, RED, GRAY = (60, 220, 60), (40, 220, 250), (60, 60, 255), (170, 170, 170)
 BACKGROUND, LINE = (40, 40, 40), 22  # of what surrounds pictures; height of a line of words, px
 ROOM_FOR_SCORE = 28  # width in pixels from which a box has its score above it
+SHIFT = 4                    # bits of a pixel's parts, in OpenCV's coordinates
+SUBPIXELS = 1 << SHIFT
 POINTS_PER_SPREAD = 25  # how many radii of a point make the spread of five points
+SPREAD_PER_LINE = 250   # spread of points per pixel of the width of the lines that join them
 
 
 def boxes(picture, found, color, thickness=1, scores=None):
@@ -38,10 +43,31 @@ def points(picture, found, color):
     """Draw points (N, P, 2), (0, 0) being the centre of the first pixel, on a picture in place, as
     dots that grow with how far the P points spread, and are smaller where there are many."""
     for one in found:
-        radius = max(1, round(float(np.ptp(one, axis=0).max())
-                              / (POINTS_PER_SPREAD * max(1, len(one) / 5) ** 0.5)))
-        for x, y in np.round(one).astype(int).tolist():
-            cv2.circle(picture, (x, y), radius, color, cv2.FILLED, cv2.LINE_AA)
+        _dots(picture, one, [color] * len(one))
+
+
+def landmarks(picture, found, scheme):
+    """As points(), in the colours of a scheme's groups (core.schemes) and with its lines; yellow,
+    and without lines, where the scheme is None."""
+    if scheme is None:
+        points(picture, found, YELLOW)
+        return
+    scheme = schemes.get(scheme)
+    colours = scheme.point_colours
+    for one in found:
+        places = np.round(one * SUBPIXELS).astype(np.int32)
+        thickness = max(1, round(float(np.ptp(one, axis=0).max()) / SPREAD_PER_LINE))
+        for line in scheme.lines:
+            cv2.polylines(picture, [places[line]], False, colours[line[0]], thickness,
+                          cv2.LINE_AA, SHIFT)
+        _dots(picture, one, colours)
+
+
+def _dots(picture, one, colours):
+    radius = max(1, round(float(np.ptp(one, axis=0).max())
+                          / (POINTS_PER_SPREAD * max(1, len(one) / 5) ** 0.5)))
+    for (x, y), colour in zip(np.round(one).astype(int).tolist(), colours):
+        cv2.circle(picture, (x, y), radius, colour, cv2.FILLED, cv2.LINE_AA)
 
 
 def grid(pictures, columns, cell, background=BACKGROUND):

@@ -4,15 +4,16 @@
     python -m core.evaluate wider ...     average precision by WIDER FACE's rule
     python -m core.evaluate fddb ...      ROC curves by FDDB's
     python -m core.evaluate list ...      average precision of detections of any kind
+    python -m core.evaluate landmarks ... errors of landmark points; --landmarks does the same
 """
 import argparse
 
 from config import config, override
-from core import evaluate_fddb, evaluate_list, evaluate_stages, evaluate_wider
+from core import evaluate_fddb, evaluate_landmarks, evaluate_list, evaluate_stages, evaluate_wider
 from core.console import program
 
 COMMANDS = {"stages": evaluate_stages, "wider": evaluate_wider, "fddb": evaluate_fddb,
-            "list": evaluate_list}
+            "list": evaluate_list, "landmarks": evaluate_landmarks}
 
 
 def main(argv):
@@ -27,7 +28,7 @@ def main(argv):
             epilog="Settings of config.py are overridden as section.key=value.")
         module.arguments(command)
         command.add_argument("settings", nargs="*", metavar="section.key=value")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(["landmarks", *argv[1:]] if argv[:1] == ["--landmarks"] else argv)
     COMMANDS[args.command].main(args, override(config, args.settings))
 
 

@@ -82,7 +82,7 @@ class Samples:
         return self._gathered(indices, "landmarks", (self.points, 2))
 
 
-def _names(paths, seed):
+def name_numbers(paths, seed):
     """A number for each path that goes by the seed and the file's name alone, so that stores made
     of one set of pictures, each with folders of its own, agree."""
     return np.array([zlib.crc32(f"{seed} {PurePosixPath(path).name}".encode()) for path in paths],
@@ -90,16 +90,16 @@ def _names(paths, seed):
 
 
 def held_out_bound(paths, fraction, seed):
-    """Pictures that training never sees are those with _names up to this: about a `fraction`,
+    """Pictures that training never sees are those with name_numbers up to this: about a `fraction`,
     exactly so of `paths`; -1 for none."""
     count = round(fraction * len(paths))
-    return int(np.sort(_names(paths, seed))[count - 1]) if count else -1
+    return int(np.sort(name_numbers(paths, seed))[count - 1]) if count else -1
 
 
 def held_out_pictures(store, fraction, seed):
     """Indices of the pictures of a store that training never sees: the same for each seed."""
     paths = store.pictures()
-    return np.flatnonzero(_names(paths, seed) <= held_out_bound(paths, fraction, seed))
+    return np.flatnonzero(name_numbers(paths, seed) <= held_out_bound(paths, fraction, seed))
 
 
 def split_by_picture(samples, fraction, seed):
@@ -107,7 +107,7 @@ def split_by_picture(samples, fraction, seed):
     are near copies of each other, and the same in all stores. Raises Problem when a part comes out
     empty."""
     bound = held_out_bound(samples.stores[0].pictures(), fraction, seed)
-    is_val = np.concatenate([(_names(store.pictures(), seed) <= bound)[store.sources[:, 0]]
+    is_val = np.concatenate([(name_numbers(store.pictures(), seed) <= bound)[store.sources[:, 0]]
                              for store in samples.stores])
     if is_val.all() or not is_val.any():
         raise Problem(f"train.val_fraction is {fraction}, and {samples} has "
@@ -116,7 +116,7 @@ def split_by_picture(samples, fraction, seed):
     return np.flatnonzero(~is_val), np.flatnonzero(is_val)
 
 
-class _Stream:
+class Stream:
     """An endless shuffled row of the samples of one kind; each cycle is a new permutation."""
 
     def __init__(self, indices, seed):
@@ -148,7 +148,7 @@ class Batches:
     def __init__(self, samples, indices, settings, augment, landmarks=False):
         self.samples, self.batch, self.seed = samples, settings.batch, settings.seed
         self.augment, self.flip = Augment(augment, settings.seed), augment.flip
-        self.with_landmarks = landmarks
+        self.with_landmarks, self.prefetch = landmarks, settings.prefetch
         mixed = samples.mixed[indices]
         self.mix = _mix(settings.mix, {MIXED[i] for i in np.unique(mixed)}, landmarks)
         self.shares = _shares(settings.batch, self.mix)
@@ -159,13 +159,17 @@ class Batches:
                 raise Problem(f"{samples} has no {kind} samples to train on, and train.mix asks "
                               "for some: label more faces, or change the mix")
             if share:
-                self.streams[kind] = _Stream(chosen, (self.seed, 3, number))
+                self.streams[kind] = Stream(chosen, (self.seed, 3, number))
         used = sum(len(stream.indices) for stream in self.streams.values())
         if self.batch > used:
             raise Problem(f"train.batch is {self.batch}, more than the {used} samples to train on: "
                           "make it smaller")
         # An epoch is as many batches as the samples would fill.
         self.steps = used // self.batch
+
+    def ahead(self, numbers):
+        """Yields (batch, seconds waited for it) for batches by number."""
+        return prefetched(self.make, numbers, self.prefetch)
 
     def make(self, number):
         """Batch `number`, counted from 0 through all epochs: data (N, 3, S, S), label (N,),

@@ -138,3 +138,73 @@ def average_precision(curve):
         return float("nan")
     envelope = np.maximum.accumulate(curve.precision[::-1])[::-1]
     return float(np.sum(np.diff(curve.recall, prepend=0) * envelope))
+
+
+# ---- landmark points -----------------------------------------------------------------------
+
+LIMITS = (0.08, 0.10)  # errors that curves are measured up to, and from which a face is a failure
+
+
+def face_sizes(points, eyes, corners):
+    """What distances in faces with points (N, P, 2) are divided by, in their unit: {rule: (N,)}.
+
+    eyes -- indices of the points around the left and around the right eye; corners -- those of the
+        eyes' outer corners; None where there are none
+
+    "inter-ocular" is between the outer corners, "inter-pupil" between the eyes' centres, the means
+    of the points around them, "box" the root of width times height of the box around all points. A
+    rule that lacks its points is left out; a face that has no size by a rule gets NaN.
+    """
+    sizes = {}
+    if corners is not None:
+        sizes["inter-ocular"] = np.linalg.norm(points[:, corners[0]] - points[:, corners[1]],
+                                               axis=1)
+    if eyes is not None:
+        left, right = (points[:, list(around)].mean(axis=1) for around in eyes)
+        sizes["inter-pupil"] = np.linalg.norm(left - right, axis=1)
+    sizes["box"] = np.sqrt(np.prod(np.ptp(points, axis=1), axis=1))
+    return {rule: np.where(size > 0, size, np.nan) for rule, size in sizes.items()}
+
+
+def point_errors(points, truth, size):
+    """Distances of points (N, P, 2) from the true ones in sizes (N,) of their faces: (N, P)."""
+    return np.linalg.norm(points - truth, axis=2) / size[:, None]
+
+
+def error_figures(errors):
+    """Figures of faces' errors (N,), each the mean of its points'; NaN, faces without a size, are
+    left out: how many there are, mean, median, and by limit, a key like "0.08", auc, the area under
+    cumulative() up to the limit as a part of what it can be, and failures, the part of the faces
+    with a greater error."""
+    errors = errors[~np.isnan(errors)]
+    return {"faces": len(errors), "mean": _mean(errors),
+            "median": float(np.median(errors)) if len(errors) else float("nan"),
+            # Each face adds a step that is 1 from its error on.
+            "auc": {f"{limit:.2f}": _mean(np.maximum(1 - errors / limit, 0)) for limit in LIMITS},
+            "failures": {f"{limit:.2f}": _mean(errors > limit) for limit in LIMITS}}
+
+
+def cumulative(errors, limits):
+    """The cumulative error distribution: parts of the faces whose errors (N,) are no greater than
+    each of `limits` (K,): (K,). NaN is left out."""
+    errors = np.sort(errors[~np.isnan(errors)])
+    return np.searchsorted(errors, limits, side="right") / max(len(errors), 1)
+
+
+def coordinate_errors(points, truth):
+    """Errors of points (N, P, 2) per coordinate, in units of theirs: l1, mean absolute, and l2,
+    mean squared. In crop sides these are what published tables of landmark nets report."""
+    off = (points - truth).astype(np.float64)
+    return {"l1": _mean(np.abs(off)), "l2": _mean(off ** 2)}
+
+
+def movement(off):
+    """How far points move with the box that they are found from: the root mean square distance of
+    each from its mean place, the mean over all.
+
+    off -- (D, N, P, 2): from the true points to those found from D boxes of each of N faces, in
+        sizes of the face; NaN, faces without a size, is left out
+    """
+    around = off - off.mean(axis=0)
+    each = np.sqrt((around ** 2).sum(axis=(0, 3)) / (len(off) - 1))
+    return _mean(each[~np.isnan(each)])

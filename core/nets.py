@@ -72,19 +72,21 @@ def _fast(graph, facts, threads, path):
 
 # ---- the nets of a detector ----------------------------------------------------------------
 
-def in_folder(folder, given=(), backend="onnxruntime"):
+def in_folder(folder, given=(), backend="onnxruntime", points=None):
     """The nets of a detector in a folder: (paths, settings).
 
     paths -- by stage: "pnet", and those of "rnet", "onet" and "landmark" that there are
     settings -- those of "thresholds", "min_face" and "factor" that the folder says
 
     A file detector.json in the folder has a JSON object of both, files by stage with their names
-    relative to the folder. Without it, the nets are found by what is in its .onnx and .params
-    files; ONNX models that core.export has not written are passed over. Of files of one net an
-    ONNX model goes before a checkpoint, that before an int8 model, and the newest epoch is taken.
+    relative to the folder; for "landmark" it may have an object of files by number of points, of
+    which one is taken when so many are asked for. Without it, the nets are found by what is in its
+    .onnx and .params files; ONNX models that core.export has not written are passed over. Of files
+    of one net an ONNX model goes before a checkpoint, that before an int8 model, and the newest
+    epoch is taken.
 
     given -- stages that are not looked for; backend -- as for open_net, ONNX models being none of
-        MXNet's
+        MXNet's; points -- how many the net for landmarks is to give, any number if None
 
     Raises Problem: no Pnet, several nets for a stage, a manifest that can't be used.
     """
@@ -92,8 +94,8 @@ def in_folder(folder, given=(), backend="onnxruntime"):
     if not folder.is_dir():
         raise Problem(f"{folder} is no folder: give one that holds the nets of a detector")
     manifest = folder / MANIFEST
-    paths, settings, others = (_said(manifest) if manifest.exists() else
-                               _found(folder, given, backend))
+    paths, settings, others = (_said(manifest, points) if manifest.exists() else
+                               _found(folder, given, backend, points))
     paths = {stage: path for stage, path in paths.items() if stage not in given}
     for stage, path in paths.items():
         if not path.exists():
@@ -104,12 +106,16 @@ def in_folder(folder, given=(), backend="onnxruntime"):
     return paths, settings
 
 
-def _said(manifest):
+def _said(manifest, points):
     """Paths, settings, names of other models by a manifest."""
     said = read_json(manifest)
     if not isinstance(said, dict):
         raise Problem(f"{manifest} holds no JSON object of file names by stage")
     stages = STAGES.values()
+    if isinstance(said.get("landmark"), dict):
+        several = _by_points(said.pop("landmark"), manifest)
+        if points in several:
+            said["landmark"] = several[points]
     for key, value in said.items():
         if key not in (*stages, *SETTINGS):
             raise Problem(f"{manifest} has {key!r}: known are {', '.join((*stages, *SETTINGS))}")
@@ -119,7 +125,24 @@ def _said(manifest):
             {key: said[key] for key in SETTINGS if key in said}, [])
 
 
-def _found(folder, given, backend):
+def _by_points(several, manifest):
+    """Files of nets for landmarks by their number of points, as a manifest has them."""
+    for key, file in several.items():
+        if not key.isdecimal() or not isinstance(file, str):
+            raise Problem(f"{manifest} has {key!r}: {file!r} for the landmark: it must be a number "
+                          "of points and a file's name")
+    return {int(key): file for key, file in several.items()}
+
+
+def points_in(folder):
+    """Numbers of points that nets are named for by the detector.json of a folder, see in_folder();
+    none where it names one net, or none. Raises Problem."""
+    manifest = Path(folder) / MANIFEST
+    said = read_json(manifest).get("landmark") if manifest.exists() else None
+    return sorted(_by_points(said, manifest)) if isinstance(said, dict) else []
+
+
+def _found(folder, given, backend, points):
     """Paths, settings, names of other models by the content of a folder."""
     from core.checkpoint import describe, load
     files, others = [], []  # (path, kind, facts)
@@ -135,6 +158,8 @@ def _found(folder, given, backend):
     by_stage = {stage: {} for stage in STAGES.values() if stage not in given}
     for path, kind, facts in files:
         stage = STAGES.get(facts["family"])
+        if stage == "landmark" and points not in (None, facts["points"]):
+            continue
         if stage in by_stage:
             kinds = by_stage[stage].setdefault(describe(facts["net"], facts["options"]), {})
             kinds.setdefault(kind, []).append(path)

@@ -10,6 +10,7 @@ from core.console import Problem
 FACTS = {"net": str, "options": dict, "family": str, "input": dict, "cell": (int, type(None)),
          "stride": (int, type(None)), "points": (int, type(None)), "scheme": (str, type(None)),
          "outputs": dict}
+MAY_SAY = {"crop": dict}
 LARGEST = 1000  # side of a net's input, pixels
 
 
@@ -57,11 +58,12 @@ def _facts(metadata, blobs, name):
     """What a model with outputs `blobs` says of its net. Raises Problem where it says nothing, or
     wants its pictures otherwise than they are made here."""
     try:
-        facts = {key: json.loads(metadata[key]) for key in FACTS}
+        kinds = {**FACTS, **{key: kind for key, kind in MAY_SAY.items() if key in metadata}}
+        facts = {key: json.loads(metadata[key]) for key in kinds}
     except (KeyError, ValueError, RecursionError):
         raise AnotherModel(f"{name} is a model of another kind: it lacks what core.export writes "
                            f"into its metadata ({', '.join(FACTS)})") from None
-    wrong = [key for key, kind in FACTS.items() if not isinstance(facts[key], kind)]
+    wrong = [key for key, kind in kinds.items() if not isinstance(facts[key], kind)]
     if not wrong:
         size, outputs = facts["input"].get("size"), list(facts["outputs"].values())
         wrong = ["input.size"] * (type(size) is not int or not 0 < size <= LARGEST)

@@ -3,7 +3,10 @@ import math
 import os
 import textwrap
 
+import numpy as np
+
 from core.files import whole_file
+from core.metrics import cumulative
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # no display needed
 
@@ -19,16 +22,27 @@ PANELS = (  # title, unit, curves as (part of the log, figure, legend)
     ("box error, held out", "crop sides", (("val", "box_error", "mean absolute error"),)),
     ("points, held out", "crop sides", (("val", "landmark_error", "mean distance"),
                                         ("val", "mean_face_error", "the mean face's"))),
+    ("points", "loss", (("train", "landmark_loss", "training"),)),
+    ("joints, held out", "crop sides", (("val", "joint_error", "mean distance"),
+                                        ("val", "mean_body_error", "the mean body's"))),
+    ("joints found, held out", "part of the joints", (("val", "pck", "the net"),
+                                                      ("val", "mean_body_pck", "the mean body"))),
 )
+
+FARTHEST_ERROR = 0.2  # of landmarks, that curves go up to
+LINES = {("net", "exact"): "-", ("net", "scattered"): ":", ("mean_face", "exact"): "--",
+         ("mean_face", "scattered"): "-."}
+LEGEND_COLUMNS = 4
+WHO = {"net": "net", "mean_face": "mean face in crops of net"}
 
 
 def curves(log, path, title):
     """Draw the figures of each epoch of a training log to a picture file."""
     import matplotlib.pyplot as plt  # here, as it takes a while to import
     panels = [panel for panel in PANELS if any(key in log[-1][part] for part, key, _ in panel[2])]
-    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4.5))
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4.5), squeeze=False)
     epochs = [row["epoch"] for row in log]
-    for axis, (name, unit, lines) in zip(axes, panels):
+    for axis, (name, unit, lines) in zip(axes[0], panels):
         for part, key, legend in lines:
             values = [math.nan if row[part][key] is None else row[part][key] for row in log]
             axis.plot(epochs, values, label=legend,
@@ -102,11 +116,57 @@ def roc(curve, path, title):
     _finish(figure, path, title)
 
 
-def _finish(figure, path, title):
+def landmarks(errors, view, path, title):
+    """Draw the curves of faces' errors and the mean error at each place to a picture file.
+
+    errors -- {number of a net: {boxes: {who: core.evaluate_landmarks.Errors}}}
+    view -- a core.evaluate_landmarks.View, what is compared
+    """
+    import matplotlib.pyplot as plt  # as above
+
+    steps = np.linspace(0, FARTHEST_ERROR, 401)
+    rules = list(next(iter(errors.values()))["exact"]["net"].by_rule)
+    columns = (len(rules) + 2) // 2
+    figure, axes = plt.subplots(2, columns, figsize=(6.5 * columns, 9.5))
+    *curves, by_place = axes.ravel()[:len(rules) + 1]
+    for unused in axes.ravel()[len(rules) + 1:]:
+        unused.axis("off")
+    for axis, rule in zip(curves, rules):
+        for number, by_boxes in errors.items():
+            for boxes, by_who in by_boxes.items():
+                for who, found in by_who.items():
+                    values = found.by_rule[rule].mean(axis=2).ravel()
+                    axis.plot(steps, cumulative(values, steps), color=f"C{number - 1}",
+                              label=f"{WHO[who]} {number}, {boxes} boxes",
+                              linestyle=LINES[who, boxes], linewidth=1.8 if who == "net" else 1)
+        axis.set(xlabel=f"error of a face, by {rule}", ylabel="part of the faces up to it",
+                 xlim=(0, FARTHEST_ERROR), ylim=(0, 1.01))
+    order = sum(view.groups.values(), [])
+    for number, by_boxes in errors.items():
+        for who, found in by_boxes["exact"].items():
+            values = np.nanmean(found.by_rule[rules[0]], axis=(0, 1))[order]
+            by_place.plot(values, color=f"C{number - 1}", linestyle=LINES[who, "exact"],
+                          marker=".", linewidth=1.8 if who == "net" else 1)
+    ends = np.cumsum([0, *map(len, view.groups.values())])
+    for end in ends[1:-1]:
+        by_place.axvline(end - 0.5, color="0.8", linewidth=1)
+    by_place.set_xticks((ends[1:] + ends[:-1] - 1) / 2)
+    by_place.set_xticklabels(view.groups, rotation=30, ha="right", fontsize=8)
+    by_place.set(ylim=(0, None), ylabel=f"error of a point, by {rules[0]}, exact boxes")
+    for axis in (*curves, by_place):
+        axis.grid(alpha=0.3)
+    handles, labels = curves[0].get_legend_handles_labels()
+    rows = -(-len(labels) // LEGEND_COLUMNS)
+    figure.legend(handles, labels, loc="lower center", ncol=LEGEND_COLUMNS, fontsize=8)
+    _finish(figure, path, title, bottom=0.01 + 0.022 * rows)
+
+
+def _finish(figure, path, title, bottom=0):
+    """bottom -- part of the figure's height that is kept for a legend"""
     import matplotlib.pyplot as plt
     figure.suptitle("\n".join(line for part in title.split("\n")
                               for line in textwrap.wrap(part, 110)), fontsize=9)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, bottom, 1, 1))
     with whole_file(path) as part:
         figure.savefig(part, dpi=90)
     plt.close(figure)

@@ -1,25 +1,30 @@
-"""Training of a net on packed stores: one loop, resumable at every epoch."""
+"""Training of a net: one loop for all lessons (core.lessons), resumable at every epoch."""
 import json
 import math
 import time
 from pathlib import Path
 
-import numpy as np
-
 import symbols
 from config import config as defaults
-from core import checkpoint, metrics, plots, schemes
+from core import checkpoint, plots
 from core.console import Problem, clock
 from core.files import (differences, read_json, sha256, to_json, whole_file, write_json,
                         write_text)
-from core.loader import MIXED, Batches, Samples, plain_batches, prefetched, split_by_picture
+from core.lessons import lesson as lesson_of
 from core.mxnet_import import devices, mx, ndarrays
 from core.nets import file_of
-from prepare_data.store import KINDS
 from symbols import zoo
 
 SHOWN = 4  # differences that a line names
-LABELS = {"cls": "label", "bbox": "bbox_target", "landmark": "landmark_target"}  # by task
+LABELS = {"cls": "label", "bbox": "bbox_target", "landmark": "landmark_target",
+          "heatmap": "heatmap_target"}  # by task
+# What the line of an epoch tells: words, figure.
+LOSSES = (("cls", "cls_loss"), ("box", "bbox_loss"), ("points", "landmark_loss"),
+          ("maps", "heatmap_loss"))
+FIGURES = (("accuracy", "accuracy"), ("hardest 70 %", "accuracy_hard"), ("precision", "precision"),
+           ("recall", "recall"), ("box error", "box_error"), ("points", "landmark_error"),
+           ("mean face's", "mean_face_error"), ("inter-ocular", "inter_ocular"),
+           ("joints", "joint_error"), ("mean body's", "mean_body_error"), ("found", "pck"))
 
 
 class Schedule(mx.lr_scheduler.LRScheduler):
@@ -103,8 +108,11 @@ class Trainer:
         graph = symbols.build(start.net, "train", loss=loss, **start.options)
         self.tasks = [head.task for head in start.spec.heads]
         self.labels = [LABELS[task] for task in self.tasks]
-        shapes = {"label": (batch,), "bbox_target": (batch, 4),
-                  "landmark_target": (batch, 2 * (start.facts()["points"] or 0))}
+        # A target is as wide as what the net gives.
+        _, widths, _ = start.symbol().infer_shape(data=(batch, 3, size, size))
+        shapes = {LABELS[task]: (batch, math.prod(shape[1:]))
+                  for task, shape in zip(self.tasks, widths)}
+        shapes["label"] = (batch,)
         contexts = devices(settings.gpus)
         self.module = mx.mod.Module(graph, ["data"], self.labels, context=contexts)
         self.module.bind([("data", (batch, 3, size, size))],
@@ -154,39 +162,13 @@ class Trainer:
             self.module.save_optimizer_states(str(part))
 
 
-def validate(trainer, samples, indices, batch, mean_face=None):
-    """Figures over Samples `indices`, without augmentation.
-
-    mean_face -- (P, 2) in crop sides, for nets that learn landmarks: what one that knew nothing
-        would say, whose error stands beside theirs
-    """
-    outputs = {"cls": "cls_prob", "bbox": "bbox_pred", "landmark": "landmark_pred"}
-    found = {task: [] for task in trainer.tasks}
-    for filled, real in plain_batches(samples, indices, batch, "landmark" in trainer.tasks):
-        results = trainer.predict(filled)
-        for task in found:
-            found[task].append(results[outputs[task]][:real])
-    found = {task: np.concatenate(parts) for task, parts in found.items()}
-    labels = samples.labels[indices]
-    figures = {**metrics.classification(found["cls"][:, 1], labels),
-               **metrics.box_error(found["bbox"], samples.offsets[indices], labels)}
-    if "landmark" in found:
-        chosen = labels == KINDS["landmark"]
-        truth = samples.landmarks(indices[chosen])
-        figures["landmark_error"] = metrics.point_error(
-            schemes.unpack(found["landmark"][chosen]), truth)
-        figures["mean_face_error"] = metrics.point_error(
-            np.broadcast_to(mean_face, truth.shape), truth)
-    return figures
-
-
 def _train_epoch(trainer, batches, epoch, settings, loss_weights):
     """One epoch of updates; returns its figures. Raises Problem for a loss that isn't finite."""
     sums, right, kept, waited = dict.fromkeys(trainer.tasks, 0.0), 0, 0, 0.0
     first = (epoch - 1) * batches.steps
     start = time.perf_counter()
     for number, (batch, wait) in enumerate(
-            prefetched(batches.make, range(first, first + batches.steps), settings.prefetch)):
+            batches.ahead(range(first, first + batches.steps))):
         results = trainer.step(batch)
         waited += wait
         for task in sums:
@@ -197,15 +179,16 @@ def _train_epoch(trainer, batches, epoch, settings, loss_weights):
                     f"{value}. The learning rate is {settings.lr}: try a smaller one, train.lr="
                     f"{settings.lr / 4:g}, in another --out; finished epochs are kept")
             sums[task] += value
-        keep = results["cls_keep"] > 0
-        guess = results["cls_prob"][:, 1] >= 0.5
-        right += int((guess == (batch["label"] == 1))[keep].sum())
-        kept += int(keep.sum())
+        if "cls" in sums:
+            keep = results["cls_keep"] > 0
+            guess = results["cls_prob"][:, 1] >= 0.5
+            right += int((guess == (batch["label"] == 1))[keep].sum())
+            kept += int(keep.sum())
     seconds = time.perf_counter() - start
     # Losses are shown without their weights, so that runs can be compared.
     return {**{f"{task}_loss": value / batches.steps / (loss_weights[task].weight or 1)
                for task, value in sums.items()},
-            "accuracy_hard": right / max(kept, 1),
+            **({"accuracy_hard": right / max(kept, 1)} if kept else {}),
             "samples_per_second": batches.steps * settings.batch / seconds,
             "waiting": waited / seconds}
 
@@ -216,18 +199,16 @@ def losses_of_epoch(loss, train, epoch):
     first hides what tells the rest apart, and nets this small stay on that plateau for long."""
     if epoch >= train.mine_from:
         return loss
-    return {task: {**options, "ohem": 1.0} for task, options in loss.items()}
+    return {task: {key: 1.0 if key.endswith("ohem") else value for key, value in options.items()}
+            for task, options in loss.items()}
 
 
 def describe(row, epochs):
     """A log row as one line."""
     train, val = row["train"], row["val"]
-    points = (f" points {val['landmark_error']:.4f} (mean face {val['mean_face_error']:.4f})"
-              if "landmark_error" in val else "")
-    return (f"epoch {row['epoch']}/{epochs}  loss cls {train['cls_loss']:.4f} box "
-            f"{train['bbox_loss']:.4f}  held out: accuracy {val['accuracy']:.4f} (hardest 70 %: "
-            f"{val['accuracy_hard']:.4f}) precision {val['precision']:.4f} recall "
-            f"{val['recall']:.4f} box error {val['box_error']:.4f}{points}  "
+    losses = "".join(f" {name} {train[key]:.4f}" for name, key in LOSSES if key in train)
+    held_out = "".join(f" {words} {val[key]:.4f}" for words, key in FIGURES if key in val)
+    return (f"epoch {row['epoch']}/{epochs}  loss{losses}  held out:{held_out}  "
             f"{train['samples_per_second']:,.0f}/s, {train['waiting']:.0%} waiting")
 
 
@@ -240,66 +221,30 @@ def _tensorboard(folder):
     return SummaryWriter(str(folder / "tensorboard"))
 
 
-def _checked(spec, options, stores):
-    """The Samples of stores for a net. Raises Problem where they can't teach it."""
-    tasks = {head.task for head in spec.heads}
-    if not {"cls", "bbox"} <= tasks:
-        raise Problem(f"{spec.name} learns {', '.join(sorted(tasks))}; stores of samples teach "
-                      "faces and boxes, and landmarks beside them")
-    for store in stores:
-        if store.size != spec.size:
-            raise Problem(f"{store.path} holds samples of {store.size} pixels, {spec.name} takes "
-                          f"{spec.size}: make a store with --size {spec.size}")
-    samples = Samples(stores)
-    points = options.get("points", spec.points)
-    if "landmark" in tasks and samples.points != points:
-        raise Problem(f"{spec.name} learns {points} landmark points, {samples} "
-                      + (f"has {samples.points}" if samples.points else "has none: give a store of "
-                         "landmark samples as well, made by python -m "
-                         "prepare_data.landmark_samples"))
-    return samples
+def train(net, options, data, out, settings=defaults, start=None):
+    """Train a net of the zoo into the folder `out`; goes on where a run with the same settings was
+    stopped. Returns the path of the last parameters.
 
-
-def _mean_face(samples, indices):
-    """Mean of the landmarks of samples, each as it is and mirrored: (P, 2) in crop sides; None
-    without any."""
-    chosen = indices[samples.labels[indices] == KINDS["landmark"]]
-    if not len(chosen):
-        return None
-    points = samples.landmarks(chosen)
-    return np.concatenate([points, schemes.flip(points, samples.scheme)]).mean(axis=0)
-
-
-def train(net, options, stores, out, settings=defaults, start=None):
-    """Train a net of the zoo on stores of samples, into the folder `out`; goes on where a run with
-    the same settings was stopped. Returns the path of the last parameters.
-
-    options -- {"landmark": True} for a net with a landmark head
-    stores -- list of prepare_data.store.Store: samples, mined ones, landmark samples
+    options -- of symbols.build: {"landmark": True} for a landmark head, "points", "base"
+    data -- what it learns from, see core.lessons.lesson
     settings -- the whole configuration (config.config or an override of it)
-    start -- .params file or run's folder of the same net to begin from; fresh parameters if None
+    start -- .params file or run's folder to begin from: of the same net or, where landmarks alone
+        are learnt, of one with another head, which begins anew; fresh parameters if None
 
-    Raises Problem: a net that the stores can't teach, other settings than the run in `out` has,
+    Raises Problem: a net that the data can't teach, other settings than the run in `out` has,
     missing kinds of samples, a loss that is not finite.
     """
     spec = zoo.spec(net, options.get("landmark", False))
-    samples = _checked(spec, options, stores)
     # What can be wrong with the settings shows before the run's folder is there.
+    lesson = lesson_of(spec, options, data, settings)
     devices(settings.train.gpus)
-    training, held_out = split_by_picture(samples, settings.train.val_fraction,
-                                          settings.train.seed)
-    landmarks = any(head.task == "landmark" for head in spec.heads)
-    batches = Batches(samples, training, settings.train, settings.augment, landmarks)
-    mean_face = _mean_face(samples, training) if landmarks else None
+    batches, adaptive = lesson.batches, settings.loss.landmark.adaptive
     Schedule(settings.train, batches.steps)
-    symbols.build(net, "train", loss=settings.loss, **options)
-    data = [{"what": store.what, "counts": store.facts["counts"], "source": store.facts["source"],
-             "sha256": sha256(store.path / "store.json")} for store in stores]
-    relevant = {section: settings[section] for section in ("input", "loss", "augment", "train")}
-    identity = {"net": spec.name, "options": options, "config": relevant,
-                "mix": dict(zip(MIXED, batches.mix)), "data": data}
+    symbols.build(net, "train", loss=lesson.loss(settings.loss), **options)
+    identity = {"net": spec.name, "options": options, "mix": lesson.mix, "data": lesson.data,
+                "config": {section: settings[section] for section in lesson.sections}}
     if start is not None:
-        first = checkpoint.load(start, spec.name, **options)
+        first = checkpoint.begun_from(start, spec.name, options, settings.train)
         identity["start"] = sha256(file_of(start))
     run = Run(out, spec.name, identity)
     epochs = settings.train.epochs
@@ -313,39 +258,44 @@ def train(net, options, stores, out, settings=defaults, start=None):
         else:
             begin = checkpoint.initial(net, options, settings.train.seed,
                                        settings.train.prelu_slope)
-        return Trainer(begin, settings.train,
-                       losses_of_epoch(settings.loss, settings.train, epoch + 1), batches.steps,
-                       epoch * batches.steps, run.states_path(epoch) if epoch else None)
+        loss = lesson.loss(settings.loss, run.log[-1] if epoch else None)
+        return Trainer(begin, settings.train, losses_of_epoch(loss, settings.train, epoch + 1),
+                       batches.steps, epoch * batches.steps,
+                       run.states_path(epoch) if epoch else None)
 
     if run.epoch:
         print(f"{out}: " + (f"going on after epoch {run.epoch}" if run.epoch < epochs else
                             f"finished already, after epoch {run.epoch}"))
     trainer = trainer_after(run.epoch)
-    mix = ", ".join(f"{n} {kind}" for kind, n in batches.shares.items() if n)
-    print(f"{spec.name}: {len(training):,} samples, {len(held_out):,} held out (whole pictures), a "
-          f"batch of {mix}; "
-          f"{batches.steps} steps of {settings.train.batch} an epoch, {epochs} epochs")
+    print(f"{spec.name}: {lesson}; {batches.steps} steps of {settings.train.batch} an epoch, "
+          f"{epochs} epochs", flush=True)
+    if run.epoch < epochs:
+        lesson.begin(run.folder)
     board = _tensorboard(run.folder)
     started = time.perf_counter()
     params = checkpoint.paths(run.folder, spec.name, run.epoch)[1]
     for epoch in range(run.epoch + 1, epochs + 1):
-        if epoch == settings.train.mine_from and epoch > run.epoch + 1:
+        if (epoch == settings.train.mine_from or adaptive) and epoch > run.epoch + 1:
             trainer = trainer_after(epoch - 1)
         figures = _train_epoch(trainer, batches, epoch, settings.train, settings.loss)
         row = {"epoch": epoch, "train": figures,
-               "val": validate(trainer, samples, held_out, settings.train.batch, mean_face)}
+               "val": lesson.validate(trainer)}
         # The manifest comes last: an epoch counts when it is there, and a kill in between only
         # leaves files that the next run writes anew.
         trainer.save_states(run.states_path(epoch))
         run.record(row)
         params = checkpoint.save(run.folder, trainer.checkpoint(), epoch,
-                                 {"figures": row, "config": run.identity["config"],
+                                 {**lesson.manifest, "figures": row,
+                                  "config": run.identity["config"],
                                   **{key: run.identity[key] for key in ("mix", "data", "start")
                                      if key in run.identity}})
         run.states_path(epoch - 1).unlink(missing_ok=True)
+        lesson.shown(trainer, run.folder)
         if board:
             for part in ("train", "val"):
                 for name, value in row[part].items():
+                    if isinstance(value, list):
+                        continue
                     board.add_scalar(f"{part}/{name}", value, epoch)
             board.flush()
         done = epoch - run.epoch

@@ -12,66 +12,21 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from config import config, override
 from core import boxes as geometry
 from core import picture as pictures
 from core.console import Problem, program
-from core.files import sha256
+from core.face_crop import crop, to_crop, to_picture
 from prepare_data import points as landmarks
-from prepare_data import samples, store
+from prepare_data import cuts, samples, store
 
 SIZES = (12, 24, 48, 64, 80, 96, 112)
 TRIES = 20       # draws per sample wanted, then a face makes do with what was found
-OUTSIDE = 1.0    # px: farther out of the picture a point is nowhere
 # Places of a crop, in sides, that are looked at for how much of it is padding: spread evenly in
 # every direction (Roberts's sequence), as the rows of a grid would lie in or out as one.
 LOOKED_AT = np.arange(1, 129)[:, None] * (0.7548776662, 0.5698402910) % 1
-
-
-def _rotation(degrees):
-    """(N,) -> (N, 2, 2): turns clockwise as seen on the screen, y pointing down."""
-    angle = np.radians(degrees)
-    return np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)],
-                    axis=-1).reshape(-1, 2, 2)
-
-
-def to_picture(squares, degrees, places):
-    """Places (M, 2) in units of a crop's side, (0, 0) its first corner, as continuous coordinates
-    (N, M, 2) in the picture, for squares (N, 4) that are turned (N,) degrees clockwise about their
-    centres."""
-    side = (squares[:, 2] - squares[:, 0])[:, None, None]
-    centre = (squares[:, None, :2] + squares[:, None, 2:]) / 2
-    return centre + side * ((places - 0.5) @ _rotation(degrees).transpose(0, 2, 1))
-
-
-def to_crop(squares, degrees, places):
-    """The inverse of to_picture(), for places (M, 2) in the picture: (N, M, 2)."""
-    side = (squares[:, 2] - squares[:, 0])[:, None, None]
-    centre = (squares[:, None, :2] + squares[:, None, 2:]) / 2
-    return ((places - centre) @ _rotation(degrees)) / side + 0.5
-
-
-def crop(picture, square, degrees, size):
-    """As core.picture.crop() of a square (4,) that is turned about its centre."""
-    corners = to_picture(square[None], np.array([degrees]),
-                         np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float))[0]
-    # Out of its surroundings alone: OpenCV can't warp pictures of 32,768 pixels and more a side.
-    height, width = picture.shape[:2]
-    x1, y1 = np.clip(np.floor(corners.min(axis=0)).astype(int) - 1, 0, (width, height))
-    x2, y2 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, 0, (width, height))
-    around = picture[y1:y2, x1:x2]
-    if not around.size:
-        return np.zeros((size, size, 3), np.uint8)
-    origin, right, below = corners[:3] - (x1, y1)
-    matrix = np.stack([(right - origin) / size, (below - origin) / size], axis=1)
-    # From centres of pixels to centres of pixels.
-    shift = origin + matrix @ (0.5, 0.5) - 0.5
-    return cv2.warpAffine(around, np.column_stack([matrix, shift]), (size, size),
-                          flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                          borderMode=cv2.BORDER_CONSTANT)
 
 
 def box_of(face, scheme, settings):
@@ -111,10 +66,7 @@ def _reason_against(face, box, width, height, settings):
     """Why a Face can't be used in a picture of width x height, or None."""
     if max(box[2:] - box[:2]) < settings.min_face:
         return f"a face of {max(box[2:] - box[:2]):.0f} px is smaller than {settings.min_face}"
-    places = face.points + 0.5
-    if (places < -OUTSIDE).any() or (places > np.array([width, height]) + OUTSIDE).any():
-        return f"points out of the picture, which is {width}x{height}"
-    return None
+    return cuts.reason_against(face, width, height)
 
 
 def cut(numbered, images, truth, scheme, size, settings):
@@ -140,7 +92,7 @@ def cut(numbered, images, truth, scheme, size, settings):
             if not len(found):
                 reason = "no square around it keeps to landmark_samples.padding and .margin"
         if reason:
-            reasons.append(f"{truth}, line {face.line}: {reason}")
+            reasons.append(f"{face.source}: {reason}")
     return chunk(crops, squares, placed), reasons
 
 
@@ -168,7 +120,7 @@ def make_store(point_set, size, out, settings, workers=None):
     return samples.cut_store(
         out, size, list(enumerate(faces.items())), cut_picture, list(faces),
         {"scheme": point_set.scheme, "settings": dict(settings), "rejected": point_set.rejected,
-         "source": {"file": point_set.truth.name, "sha256": sha256(point_set.truth),
+         "source": {"file": point_set.truth.name, "sha256": point_set.sha256,
                     "pictures": len(faces), "faces": len(point_set.faces)}},
         workers, what="landmark", points=point_set.points)
 
@@ -180,10 +132,9 @@ def main(argv):
         epilog="Settings are overridden as landmark_samples.key=value, e.g. "
                "landmark_samples.base_num=10; config.py explains each. `python -m "
                "prepare_data.drawn` draws a set to try, with landmarks/train_5.txt.")
-    parser.add_argument("--points", required=True, metavar="FILE",
-                        help="a list of faces: path x y w h x1 y1 ... x5 y5")
-    parser.add_argument("--images", metavar="DIR", help="folder that its paths are relative to "
-                        "(default: looked for near the list)")
+    parser.add_argument("--points", required=True, metavar="FACES",
+                        help="a list or folder of faces with points (prepare_data.points)")
+    landmarks.arguments(parser)
     parser.add_argument("--size", type=int, required=True,
                         help="side of the samples in pixels: " + ", ".join(map(str, SIZES)))
     parser.add_argument("--out", required=True, help="folder to make the store in")
@@ -193,7 +144,7 @@ def main(argv):
     parser.add_argument("settings", nargs="*", metavar="landmark_samples.key=value")
     args = parser.parse_args(argv)
     settings = override(config, args.settings).landmark_samples
-    point_set, parts = landmarks.open_set(args.points, args.images), {}
+    point_set, parts = landmarks.from_args(args.points, args), {}
     if args.val_fraction is None:
         parts[args.out] = point_set
     else:

@@ -36,7 +36,7 @@ def build(name, mode="test", base=None, points=None, landmark=False, loss=None):
     if mode == "train":
         outputs = BODIES[net.body](net, shape, layers, Signed(lambda sign: data))
         outputs = {task: out.signed(1) for task, out in outputs.items()}
-        return losses.training_graph(net, outputs, loss)
+        return losses.training_graph(net, outputs, loss, shape.points)
     outputs = BODIES[net.body](net, shape, layers, data)
     if "cls" in outputs:
         # Channel mode refuses a 2-D input, which the reference's Rnet gives it.

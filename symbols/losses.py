@@ -14,6 +14,11 @@ The rule, per task and batch: of the n valid samples the floor(ohem * n) with th
 kept, one at least if there is any; the loss is weight * sum of theirs / number kept. With none
 valid it is 0, and so is its gradient.
 
+Landmarks have two things more. Weights, one for each point, multiply what its coordinates lose
+before anything is mined (point_weights() makes them). And of the m points of the samples kept, the
+floor(point_ohem * m) with the largest loss are kept, whichever samples they are of; the loss is
+weight * points of a face * sum of theirs / number kept, which is the same if all are kept.
+
 What the reference did, and why not here. Its published nets were trained with SoftmaxOutput and
 LinearRegressionOutput under a mining operator whose gradient these two ignore: all samples
 pulled, summed over the batch, and each negative pulled the box head (each sample without points
@@ -21,14 +26,18 @@ the landmark head) towards 0. Its last version returns the gradient from a Pytho
 front of the softmax: that of a squared loss, divided by zero where nothing is kept, and a Python
 call in every step. Here MXNet differentiates the losses below, masks and all.
 """
+import itertools
 import math
+from fractions import Fraction
 
+import numpy as np
+
+from core import schemes
 from core.console import Problem
 from core.mxnet_import import mx
 
 CLASSES = 2
-# floor(part * n) in float32 falls one short where part * n is whole but rounds down: 0.65 * 180.
-FLOOR_SLACK = 1e-4
+FINEST_PART = 10_000  # the largest denominator of a part that is kept
 
 
 def l2(difference, options):
@@ -56,25 +65,42 @@ REGRESSION = {"l2": l2, "smooth_l1": smooth_l1, "wing": wing}
 
 
 def keep_hardest(loss, valid, part):
-    """loss, valid (N,), valid 0/1 -> 0/1 mask (N,) of the samples kept and their number (1,)."""
+    """loss, valid (N,), valid 0/1 -> 0/1 mask (N,) of those kept and their number (1,)."""
     count = mx.sym.sum(valid, axis=0, keepdims=True)
     if part >= 1:
         return valid, count
     order = mx.sym.argsort(mx.sym.where(valid, loss, -mx.sym.ones_like(loss)), is_ascend=False)
     rank = mx.sym.argsort(order)
-    kept = mx.sym.broadcast_maximum(mx.sym.floor(part * count + FLOOR_SLACK),
+    # As a fraction, so that a whole part * n stays one: 0.65 * 180 in float32 is less than 117.
+    part = Fraction(part).limit_denominator(FINEST_PART)
+    kept = mx.sym.broadcast_maximum(mx.sym.floor(count * part.numerator / part.denominator),
                                     mx.sym.clip(count, 0, 1))
     return mx.sym.broadcast_lesser(rank, kept), kept
 
 
-def _mined(task, loss, valid, options):
-    """Scalar loss (1,) of a task from its losses by sample, and the mask of those kept."""
-    if not 0 < options["ohem"] <= 1:
-        raise Problem(f"loss.{task}.ohem is {options['ohem']}: it must be in (0, 1]")
-    keep, kept = keep_hardest(mx.sym.BlockGrad(loss), valid, options["ohem"])
-    keep = mx.sym.BlockGrad(keep, name=f"{task}_keep")
+def _mean_of_hardest(loss, valid, part, name):
+    """Mean (1,) of the losses (N,) kept, and their mask (N,) under a name."""
+    keep, kept = keep_hardest(mx.sym.BlockGrad(loss), valid, part)
+    keep = mx.sym.BlockGrad(keep, name=name)
     total = mx.sym.sum(keep * loss, axis=0, keepdims=True)
-    mean = mx.sym.broadcast_div(total, mx.sym.BlockGrad(mx.sym.clip(kept, 1, 1e9)))
+    return mx.sym.broadcast_div(total, mx.sym.BlockGrad(mx.sym.clip(kept, 1, 1e9))), keep
+
+
+def _part(task, options, key):
+    if not 0 < options[key] <= 1:
+        raise Problem(f"loss.{task}.{key} is {options[key]}: it must be in (0, 1]")
+    return options[key]
+
+
+def _mined(task, loss, valid, options, by_point=None, points=None):
+    """Scalar loss (1,) of a task from its losses by sample, and the mask of those kept; by_point,
+    the same losses by point (N, points), where points are mined as well."""
+    mean, keep = _mean_of_hardest(loss, valid, _part(task, options, "ohem"), f"{task}_keep")
+    if by_point is not None:
+        valid = mx.sym.broadcast_mul(mx.sym.ones_like(by_point), mx.sym.expand_dims(keep, 1))
+        mean, _ = _mean_of_hardest(mx.sym.reshape(by_point, (-1,)), mx.sym.reshape(valid, (-1,)),
+                                   options["point_ohem"], f"{task}_point_keep")
+        mean = points * mean
     return mx.sym.MakeLoss(options["weight"] * mean, name=f"{task}_loss"), keep
 
 
@@ -86,25 +112,72 @@ def _classification(scores, label, options):
     return (prob, *_mined("cls", loss, label >= 0, options))
 
 
-def _regression(task, values, size, valid, options):
+def point_weights(options, scheme, errors=None):
+    """Weights of the points of a scheme for options["weights"] of a landmark loss: (P,) floats
+    whose mean is 1, so that a learning rate goes on meaning the same, or None where all are alike.
+
+    options -- config.loss.landmark: groups, adaptive
+    errors -- (P,) how far each point was off last; without them `adaptive` has nothing to go by
+
+    Raises Problem for groups that are no numbers over 0, or that the scheme does not have.
+    """
+    found = schemes.get(scheme)
+    weights = np.ones(found.points)
+    for item in filter(None, map(str.strip, options["groups"].split(","))):
+        group, _, factor = item.rpartition(":")
+        try:
+            factor = float(factor)
+        except ValueError:
+            factor = 0
+        if group not in found.groups or not 0 < factor < math.inf:
+            raise Problem(f"loss.landmark.groups has {item!r}: it must be group:factor, the factor "
+                          f"over 0 and the group one of {', '.join(found.groups)}")
+        weights[list(found.groups[group])] *= factor
+    if options["adaptive"] and errors is not None:
+        for indices in found.groups.values():
+            mean = np.mean(errors[list(indices)]) / max(np.mean(errors), 1e-9)
+            weights[list(indices)] *= max(mean, 1e-9) ** options["adaptive"]
+    return None if np.ptp(weights) == 0 else (weights / weights.mean()).tolist()
+
+
+def _row(values):
+    """Constants (1, N) out of a graph's own means, that no array has to be fed for."""
+    runs = [(value, len(list(run))) for value, run in itertools.groupby(values)]
+    return mx.sym.concat(*(mx.sym.full((1, length), value) for value, length in runs), dim=1)
+
+
+def _regression(task, values, size, valid, options, points=None):
     if options["kind"] not in REGRESSION:
         raise Problem(f"loss.{task}.kind is {options['kind']!r}: it must be one of "
                       + ", ".join(REGRESSION))
     target = mx.sym.var(f"{task}_target", shape=(0, size) if size else None)
     values = mx.sym.Flatten(values)
-    loss = mx.sym.sum(REGRESSION[options["kind"]](values - target, options), axis=1)
+    loss, by_point = REGRESSION[options["kind"]](values - target, options), None
+    if options.get("weights"):
+        weights = np.repeat(options["weights"], 2).reshape(1, -1, 2)
+        loss = mx.sym.broadcast_mul(loss, _row(schemes.pack(weights)[0].tolist()))
+    if "point_ohem" in options and _part(task, options, "point_ohem") < 1:
+        # How far x and y of a point lie from each other: side by side, or all x first.
+        apart = schemes.unpack(np.arange(2 * points)[None])[0, 0, 1]
+        by_point = (mx.sym.sum(mx.sym.reshape(loss, (-1, points, 2)), axis=2) if apart == 1 else
+                    mx.sym.sum(mx.sym.reshape(loss, (-1, 2, points)), axis=1))
+    loss = mx.sym.sum(loss, axis=1)
     valid = valid(loss)
     prediction = mx.sym.BlockGrad(values, name=f"{task}_pred")
-    return (prediction, *_mined(task, loss, valid, options))
+    return (prediction, *_mined(task, loss, valid, options, by_point, points))
 
 
-def training_graph(net, outputs, loss=None):
+def training_graph(net, outputs, loss=None, points=None):
     """Group, per task in the order of `outputs`: prediction (probabilities (N, 2), offsets,
     coordinates), loss (1,), mask of the samples kept (N,); named e.g. cls_prob_output,
     cls_loss_output, cls_keep_output, bbox_pred_output, ...
 
     Inputs beside data: label (N,) where there is a cls head, bbox_target (N, 4),
     landmark_target (N, 2 * points) or heatmap_target.
+
+    loss -- settings by task, config.loss if None; that of landmarks may have `weights`, a list of
+        one number for each point
+    points -- how many there are, where landmarks are learnt
 
     Bind it with gradients, to predict too: without (grad_req="null") MXNet 1.9.1 fuses
     convolutions and ReLUs in a way that gives wrong values, unless MXNET_SUBGRAPH_BACKEND=NONE.
@@ -126,7 +199,6 @@ def training_graph(net, outputs, loss=None):
         if task == "cls":
             ends.extend(_classification(out, label, loss["cls"]))
         else:
-            # Heat maps are points too, only drawn; the same settings hold.
-            options = loss["landmark" if task == "heatmap" else task]
-            ends.extend(_regression(task, out, 4 if task == "bbox" else 0, valid[task], options))
+            ends.extend(_regression(task, out, 4 if task == "bbox" else 0, valid[task], loss[task],
+                                    points))
     return mx.sym.Group(ends)

@@ -198,7 +198,7 @@ def test_the_order_of_points_is_guessed_from_the_mean_face(scheme, tmp_path, cap
     checkpoint = trained("Lnet106_64r")
     points = np.random.default_rng(3).uniform(0, 1, (106, 2))
     if scheme:
-        points = (points + points[schemes.PARTNERS[scheme]] * [-1, 1] + [1, 0]) / 2
+        points = (points + points[schemes.partners(scheme)] * [-1, 1] + [1, 0]) / 2
     checkpoint.arguments["bn6_3_beta"] = points.ravel().astype(np.float32)
     run(checkpoints.save(tmp_path, checkpoint, 3, {}), "--out", tmp_path / "out")
     manifest, said = checkpoints.load(tmp_path / "out").manifest, capsys.readouterr().out

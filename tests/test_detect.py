@@ -15,11 +15,12 @@ import numpy as np
 import onnx
 import pytest
 
-from core import checkpoint, detect, draw, fuse, nets, onnx_file, params_file
+from core import checkpoint, detect, draw, fuse, nets, onnx_file, params_file, schemes, smooth
 from core import boxes as geometry
 from core import picture as pictures
 from core.console import Problem, program
-from core.detector import FaceDetector, Faces
+from core.detector import FaceDetector, looked_at, open_stage
+from core.files import write_json
 from symbols.graph import shapes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +38,8 @@ def seeded(net, seed=1, **options):
         if head.task != "cls":
             made.arguments[f"{head.bn}_gamma"] *= np.float32(0.02)
         if head.task == "landmark":
-            made.arguments[f"{head.bn}_beta"][:] = (detect.ALIGNED / 112).T.reshape(-1)
+            where = np.resize(detect.ALIGNED / 112, (1, made.facts()["points"], 2))
+            made.arguments[f"{head.bn}_beta"][:] = schemes.pack(where)[0]
     return made
 
 
@@ -114,6 +116,7 @@ def agrees(record, picture, faces):
     assert np.allclose(np.reshape(record["boxes"], (-1, 4)), faces.boxes, atol=0.006)
     assert np.allclose(record["scores"], faces.scores, atol=1e-6)
     assert np.allclose(np.reshape(record["points"], (-1, 5, 2)), faces.landmarks, atol=0.006)
+    assert record["scheme"] == "5"
 
 
 @pytest.fixture
@@ -161,7 +164,7 @@ def test_a_folder(album, tmp_path, run, detector, capsys):
         assert len(faces) > 1 and "frame" not in record
         agrees(record, picture, faces)
         draw.boxes(drawn := picture.copy(), faces.boxes, draw.GREEN, 1, faces.scores)
-        draw.points(drawn, faces.landmarks, draw.YELLOW)
+        draw.landmarks(drawn, faces.landmarks, "5")
         lossy = 12 if name.endswith("JPG") else 0
         assert np.abs(pictures.read(out / "drawn" / name).astype(int) - drawn).mean() <= lossy
         made |= {f"{name}-{i}.png" for i in range(len(faces))}
@@ -209,7 +212,7 @@ def test_without_landmarks(album, tmp_path, onnx_folder):
     detect.main([str(album / "z.bmp"), "--out", str(out), "--crops", *EXTRA,
                  *(str(part) for pair in three.items() for part in pair)])
     record, = records(out)
-    assert record["points"] is None and len(record["boxes"]) > 1
+    assert record["points"] is record["scheme"] is None and len(record["boxes"]) > 1
     picture = np.pad(pictures.read(album / "z.bmp"), ((200, 200), (200, 200), (0, 0)))
     for i, (x1, y1, x2, y2) in enumerate(record["boxes"]):
         crop = pictures.read(out / "crops" / f"z.bmp-{i}.png")
@@ -253,6 +256,29 @@ def test_points_are_drawn_where_they_are():
     assert near.max() <= 3
 
 
+def test_landmarks_are_drawn_by_their_scheme():
+    """In the colours of their groups and joined by its lines; in one colour where none is known."""
+    rng, scheme = np.random.default_rng(0), schemes.get("68")
+    points = np.stack(np.meshgrid(np.arange(10), np.arange(7)), 2).reshape(-1, 2)[:68] * 40.0 + 30
+    rng.shuffle(points)
+    picture = np.zeros((340, 460, 3), np.uint8)
+    draw.landmarks(picture, points[None], "68")
+    found = {}
+    for name, members in scheme.groups.items():
+        for i in members:
+            x, y = points[i].astype(int)
+            found.setdefault(tuple(picture[y, x].tolist()), set()).add(name)
+    assert found == {tuple(scheme.colours[name]): {name} for name in scheme.groups}
+    for line in scheme.lines:
+        middle = (points[line[0]] + points[line[1]]) / 2
+        x, y = np.round(middle).astype(int)
+        assert picture[y - 1:y + 2, x - 1:x + 2].any()
+    plain, expected = np.zeros_like(picture), np.zeros_like(picture)
+    draw.landmarks(plain, points[None], None)
+    draw.points(expected, points[None], draw.YELLOW)
+    assert np.array_equal(plain, expected)
+
+
 # ---- videos --------------------------------------------------------------------------------
 
 def test_a_video(tmp_path, run, detector, capsys):
@@ -269,7 +295,7 @@ def test_a_video(tmp_path, run, detector, capsys):
     for frame, shown in zip(frames, frames_of(drawn)):
         faces = detector.detect(frame)
         draw.boxes(frame, faces.boxes, draw.GREEN, 1, faces.scores)
-        draw.points(frame, faces.landmarks, draw.YELLOW)
+        draw.landmarks(frame, faces.landmarks, "5")
         assert np.abs(frame.astype(int) - shown).mean() < 15  # 50 of a frame upside down
     assert cv2.VideoCapture(str(drawn)).get(cv2.CAP_PROP_FPS) == 10
     printed = capsys.readouterr().out
@@ -323,40 +349,14 @@ def test_a_video_that_cannot_be_written(tmp_path, run, capsys, monkeypatch):
     assert below(out) == {"detections.jsonl"}
 
 
-def faces_at(*boxes, points=0.0):
-    boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    landmarks = np.full((len(boxes), 5, 2), points, np.float32) + boxes[:, None, :2]
-    return Faces(boxes, np.ones(len(boxes), np.float32), landmarks)
-
-
-def test_smoothing():
-    """Points go halfway from where they were, each face's from its own, boxes as they are."""
-    left, right, far = [0, 0, 10, 10], [20, 0, 30, 10], [100, 100, 110, 110]
-    smooth = detect.Smoother()
-    first = smooth(faces_at(left, right, points=4))
-    assert np.array_equal(first.landmarks, faces_at(left, right, points=4).landmarks)
-    second = smooth(faces_at(right, far, left, points=8))  # in another order, and a new face
-    assert np.array_equal(second.boxes, np.float32([right, far, left]))
-    assert second.landmarks[:, 0].tolist() == [[26, 6], [108, 108], [6, 6]]
-    third = smooth(faces_at(left, points=8))
-    assert third.landmarks[0, 0].tolist() == [7, 7]
-    assert len(smooth(faces_at())) == 0
-    assert smooth(faces_at(left, points=0)).landmarks[0, 0].tolist() == [0, 0]  # seen anew
-    moved = smooth(faces_at([6, 0, 16, 10], points=8))  # IoU 0.25: another one
-    assert moved.landmarks[0, 0].tolist() == [14, 8]
-    # of two boxes on one face, the nearer takes its points over
-    twice = smooth(faces_at([6, 0, 16, 10], [7, 0, 17, 10], points=0))
-    assert twice.landmarks[:, 0].tolist() == [[10, 4], [7, 0]]
-
-
 def test_smoothing_by_the_program(tmp_path, run, detector):
     clip, out = tmp_path / "clip.avi", tmp_path / "out"
     still = noise(4, 128, 96)
     write_video(clip, [still, np.roll(still, 1, axis=1)])
     assert run(clip, "--smooth", "--out", out) == 0
-    smooth, frames, found = detect.Smoother(), frames_of(clip), records(out)
+    smoother, frames, found = smooth.Smoother(10), frames_of(clip), records(out)
     for record, frame in zip(found, frames):
-        agrees(record, frame, smooth(detector.detect(frame)))
+        agrees(record, frame, smoother(detector.detect(frame)))
     with pytest.raises(AssertionError):  # faces are the same ones, so there was something to do
         agrees(found[1], frames[1], detector.detect(frames[1]))
 
@@ -638,3 +638,135 @@ def test_a_bad_manifest(manifest, says, tmp_path):
     (tmp_path / "detector.json").write_text(manifest)
     with pytest.raises(Problem, match=says):
         FaceDetector.open(tmp_path)
+
+
+# ---- nets for landmarks by their number of points --------------------------------------------
+
+@pytest.fixture(scope="module")
+def by_points(onnx_folder, tmp_path_factory):
+    """A folder whose detector.json names nets for landmarks by points; its Onet gives 5 as well."""
+    folder = tmp_path_factory.mktemp("points")
+    save_onnx(folder, "onet", "Onet_v1", landmark=True)
+    for points in (5, 68, 106):
+        options = {} if points == 5 else {"points": points}
+        save_onnx(folder, f"l{points}", "Lnet_v2", base=4, **options)
+    (folder / "detector.json").write_text(json.dumps({
+        "pnet": str(onnx_folder / "Pnet20_v0.onnx"), "rnet": str(onnx_folder / "Rnet_v1.onnx"),
+        "onet": "onet.onnx", "landmark": {"5": "l5.onnx", "68": "l68.onnx"}}))
+    return folder
+
+
+@pytest.mark.parametrize("wanted, net, points, scheme", [
+    (None, None, 5, "5"), (5, "l5.onnx", 5, "5"), (68, "l68.onnx", 68, "68"),
+    (0, None, None, None)])
+def test_nets_by_points(by_points, wanted, net, points, scheme):
+    assert names(nets.in_folder(by_points, points=wanted)).get("landmark") == net
+    made = FaceDetector.open(by_points, points=wanted, **OPTIONS)
+    assert ("landmark" in made.nets) == (net is not None) and made.scheme == scheme
+    faces = made.detect(noise(0))
+    assert len(faces) > 1
+    assert faces.landmarks is None if points is None else faces.landmarks.shape[1:] == (points, 2)
+    none = made.detect(np.zeros((9, 9, 3), np.uint8))
+    assert none.landmarks is None if points is None else none.landmarks.shape == (0, points, 2)
+
+
+def test_points_that_no_net_gives(by_points, onnx_folder):
+    with pytest.raises(Problem, match=r"^no net gives 106 points \(the onet gives 5\): name one "
+                       "that does as the landmark$"):
+        FaceDetector.open(by_points, points=106)
+    made = FaceDetector.open(by_points, points=106, landmark=by_points / "l106.onnx", **OPTIONS)
+    assert made.scheme is None and made.detect(noise(0)).landmarks.shape[1] == 106
+    # a net for landmarks that gives others than are asked for, beside an Onet that gives them
+    made = FaceDetector.open(by_points, points=5, landmark=by_points / "l106.onnx", **OPTIONS)
+    assert "landmark" not in made.nets and made.detect(noise(0)).landmarks.shape[1] == 5
+    pnet, rnet = onnx_folder / "Pnet20_v0.onnx", onnx_folder / "Rnet_v1.onnx"
+    with pytest.raises(Problem, match=r"no net gives 5 points \(nor any others\)"):
+        FaceDetector(pnet, rnet, points=5)
+    assert FaceDetector(pnet, points=0).scheme is FaceDetector(pnet).scheme is None
+    for wrong in (-1, "5", 2.5):
+        with pytest.raises(Problem, match="points is .*: it must be a whole number from 0"):
+            FaceDetector(pnet, points=wrong)
+
+
+def test_points_of_nets_found_by_content(by_points, onnx_folder, tmp_path):
+    for path in (onnx_folder / "Pnet20_v0.onnx", by_points / "l5.onnx", by_points / "l68.onnx"):
+        shutil.copy(path, tmp_path)
+    with pytest.raises(Problem, match=r"several nets for the landmark: l5.onnx .*, l68.onnx"):
+        nets.in_folder(tmp_path)
+    assert names(nets.in_folder(tmp_path, points=68))["landmark"] == "l68.onnx"
+    assert set(names(nets.in_folder(tmp_path, points=7))) == {"pnet"}
+    assert "landmark" not in FaceDetector.open(tmp_path, points=0).nets
+
+
+@pytest.mark.parametrize("said", ['{"five": "a.onnx"}', '{"5": null}', '{"5": {}}'])
+def test_a_bad_manifest_of_several_nets(said, tmp_path):
+    save_onnx(tmp_path, "a", "Pnet20_v0")
+    (tmp_path / "detector.json").write_text('{"pnet": "a.onnx", "landmark": %s}' % said)
+    with pytest.raises(Problem, match="for the landmark: it must be a number of points and a file"):
+        nets.in_folder(tmp_path)
+
+
+def test_points_by_the_program(by_points, tmp_path, capsys):
+    picture = tmp_path / "one.png"
+    pictures.write(picture, noise(0))
+
+    def found(points):
+        out = tmp_path / points
+        program(detect.main, [str(picture), "--nets", str(by_points), "--points", points, "--out",
+                              str(out), *EXTRA])
+        return records(out)[0], pictures.read(out / "drawn" / "one.png")
+
+    (many, drawn), (none, plain) = found("68"), found("none")
+    assert np.shape(many["points"])[1:] == (68, 2) and many["scheme"] == "68"
+    assert none["points"] is none["scheme"] is None and none["boxes"] == many["boxes"]
+    draw.landmarks(plain, np.float32(many["points"]), "68")
+    assert np.abs(plain.astype(int) - drawn).mean() < 0.2  # but for the rounding of the points
+    for points, says in (("7", "no net gives 7 points"), ("all", "--points all: it must be")):
+        with pytest.raises(SystemExit):
+            found(points)
+        assert says in capsys.readouterr().err
+
+
+# ---- what a net for landmarks looks at ---------------------------------------------------------
+
+@pytest.mark.parametrize("crop, points, side, below", [
+    (None, 68, 1, 0), ({"box": "detector", "scale": 1.1}, 68, 1.1, 0),
+    ({"box": "list", "scale": 1}, 5, 1, 0), ({"box": "half", "scale": 2.0}, 5, 1, 0.02),
+    ({"box": "bounds", "scale": 1.25}, 68, 1.25 * 0.82, 0.08),
+    ({"box": "bounds", "scale": 1.5}, 5, 1.5 * 0.41, 0.02),
+    ({"box": "bounds", "scale": 1.2}, 7, 1.2, 0)])  # of which nothing is known
+def test_a_net_sees_what_it_was_trained_on(crop, points, side, below, tmp_path):
+    """By its manifest, and by the metadata of the model exported from it."""
+    options = {"base": 4, **({"points": points} if points != 5 else {})}
+    save_params(tmp_path, "net", "Lnet_v2", **options)
+    write_json(tmp_path / "net.json", {"net": "Lnet_v2", "options": options,
+                                       **({"crop": crop} if crop else {})})
+    again = checkpoint.load(path := tmp_path / "net.params")
+    assert again.facts().get("crop") == crop
+    graph = fuse.merge(again.graph())
+    onnx.save(onnx_file.model(graph, again.facts(), shapes(graph, 48, 48)), tmp_path / "net.onnx")
+    boxes = np.float32([[100, 50, 300, 210], [-20, 7, 130, 160]])
+    for file in (path, tmp_path / "net.onnx"):
+        net = nets.open_net(file)
+        assert net.facts.get("crop") == crop
+        squares = looked_at(boxes, net)
+        sides, centres = np.array([200, 153]), (boxes[:, :2] + boxes[:, 2:]) / 2
+        assert np.allclose(squares[:, 2:] - squares[:, :2], (side * sides)[:, None], atol=0.51)
+        shift = (squares[:, :2] + squares[:, 2:]) / 2 - centres
+        assert np.allclose(shift, np.stack([0 * sides, below * sides], 1), atol=1.01)
+        assert np.array_equal(squares, np.round(squares))
+        assert len(looked_at(boxes[:0], net)) == 0
+
+
+@pytest.mark.parametrize("crop", [{}, {"box": "face", "scale": 1}, {"box": "bounds"},
+                                  {"box": "bounds", "scale": "1"}, {"box": "bounds", "scale": 0}])
+def test_crops_that_cannot_be(crop, tmp_path):
+    class Net:
+        name, facts = "odd.onnx", {"crop": crop, "scheme": "5"}
+    with pytest.raises(Problem, match="odd.onnx says that it was trained on crops of"):
+        looked_at(np.float32([[0, 0, 9, 9]]), Net)
+    save_params(tmp_path, "odd", "Lnet_v2", base=4)
+    write_json(tmp_path / "odd.json", {"net": "Lnet_v2", "options": {"base": 4}, "crop": crop})
+    if crop:  # an empty one says nothing
+        with pytest.raises(Problem, match="odd.params says that it was trained on crops of"):
+            open_stage("landmark", tmp_path / "odd.params")

@@ -13,9 +13,8 @@ from onnx import TensorProto, helper
 from trained import huge, trained
 
 from core import checkpoint as checkpoints
-from core import convert, doctor, fuse, ncnn_file, onnx_file, params_file, zqcnn_file
+from core import convert, doctor, fuse, ncnn_file, onnx_file, params_file, schemes, zqcnn_file
 from core.console import program
-from core.schemes import MIGU_FROM_JINGDONG
 from prepare_data.drawn_face import Head, neutral_shape, rotation
 from symbols.graph import shapes
 
@@ -223,10 +222,7 @@ def test_damaged_checkpoints(tmp_path, says, part):
 def mean_face(order):
     """The mean face of a net with 106 points: a drawn one, which is in the order migu."""
     points, _ = Head(neutral_shape(), np.random.default_rng(0)).seen(rotation(0, 0, 0))
-    out = points * 0.2 + 0.5
-    if order == "jingdong":
-        out[list(MIGU_FROM_JINGDONG)] = points * 0.2 + 0.5
-    return out.astype(np.float32).ravel()
+    return schemes.convert(points * 0.2 + 0.5, "migu", order).astype(np.float32).ravel()
 
 
 @pytest.mark.parametrize("order", ["migu", "jingdong"])
@@ -314,6 +310,12 @@ def test_a_detector_s_manifest(tmp_path, says):
     as_onnx(tmp_path / "p.onnx", calm(), fuse.merge)
     assert says(path).splitlines() == [f"{path}: the nets of a detector", "  pnet         p.onnx",
                                        "  min_face     24"]
+    path.write_text('{"pnet": "p.onnx", "landmark": {"68": "q.onnx", "5": "l.onnx"}}')
+    as_onnx(tmp_path / "l.onnx", calm(), fuse.merge)
+    assert "names q.onnx for the landmark, which is not there" in says(path, status=2)
+    as_onnx(tmp_path / "q.onnx", calm(), fuse.merge)
+    assert says(path).splitlines()[1:] == ["  pnet         p.onnx", "  5 points     l.onnx",
+                                           "  68 points    q.onnx"]
 
 
 # ---- other formats -------------------------------------------------------------------------

@@ -5,56 +5,20 @@ import json
 import cv2
 import numpy as np
 import pytest
+from dotted import FACE, dots, dotted, point_set, tilted
 
 from config import config, override
+from core import face_crop
 from core import picture as pictures
 from core.console import Problem
 from prepare_data import landmark_samples, points, store
 
 SIZE = 48
 FIELDS = ("crops", "labels", "offsets", "sources", "landmarks")
-FACE = np.array([[-24, -22], [24, -22], [0, 2], [-18, 24], [18, 24]], float)  # about its mean
-COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255]])
 
 
 def settings(*assignments):
     return override(config, [f"landmark_samples.{text}" for text in assignments]).landmark_samples
-
-
-def dotted(places, width=400, height=320, ground=0):
-    """A picture with a soft dot, each of its colour, at each of the points (5, 2)."""
-    y, x = np.mgrid[:height, :width]
-    scene = np.full((height, width, 3), ground, float)
-    for (px, py), colour in zip(places, COLOURS):
-        scene += np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * 5 ** 2))[..., None] * colour
-    return np.clip(np.round(scene), 0, 255).astype(np.uint8)
-
-
-def dots(crop):
-    """Where the dots are in a crop, in pixels with (0, 0) the centre of the first: (5, 2)."""
-    found = np.full((5, 2), np.nan)
-    bright = np.maximum(crop.max(axis=2).astype(float) - 40, 0)
-    count, parts = cv2.connectedComponents((bright > 0).astype(np.uint8))
-    y, x = np.mgrid[:len(crop), :len(crop)]
-    for part in range(1, count):
-        weight = np.where(parts == part, bright, 0)
-        colour = (crop * weight[..., None]).sum(axis=(0, 1))
-        which = np.argmax((COLOURS @ colour) / np.linalg.norm(COLOURS, axis=1))
-        assert np.isnan(found[which]).all()
-        found[which] = (x * weight).sum() / weight.sum(), (y * weight).sum() / weight.sum()
-    return found
-
-
-def point_set(folder, faces):
-    """A PointSet of faces, (name, picture or None, box x y w h, points) each."""
-    (folder / "images").mkdir(parents=True)
-    lines = []
-    for name, picture, box, places in faces:
-        if picture is not None:
-            pictures.write(folder / "images" / name, picture)
-        lines.append(" ".join([name, *(f"{v:.4f}" for v in (*box, *np.ravel(places)))]))
-    (folder / "list.txt").write_text("\n".join(lines))
-    return points.open_set(folder / "list.txt")
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +26,7 @@ def dotted_set(tmp_path_factory):
     """Twelve pictures with a face of five dots each, tilted, anywhere in the middle."""
     rng, faces = np.random.default_rng(0), []
     for i in range(12):
-        angle, scale = rng.uniform(-0.3, 0.3), rng.uniform(0.9, 1.15)
-        turned = FACE @ [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
-        places = turned * scale + rng.uniform((190, 150), (210, 170))
+        places = tilted(rng)
         corner = places.min(axis=0) - 20
         faces.append((f"{i}.png", dotted(places), (*corner, 95, 95), places))
     return point_set(tmp_path_factory.mktemp("dotted") / "set", faces)
@@ -154,7 +116,7 @@ def test_turned_by_right_angles():
     scene = np.random.default_rng(0).integers(0, 255, (60, 70, 3), np.uint8)
     square = np.array([7, 4, 55, 52])
     for quarter in range(-1, 4):
-        np.testing.assert_array_equal(landmark_samples.crop(scene, square, 90.0 * quarter, 48),
+        np.testing.assert_array_equal(face_crop.crop(scene, square, 90.0 * quarter, 48),
                                       np.rot90(scene[4:52, 7:55], quarter))
 
 
@@ -164,9 +126,9 @@ def test_far_end_of_a_long_picture():
     long = np.zeros((60, 40_000, 3), np.uint8)
     long[:, -70:] = scene
     square, moved = np.array([10, 5, 62, 57]), np.array([39_930, 0, 39_930, 0])
-    np.testing.assert_array_equal(landmark_samples.crop(long, square + moved, 20.0, 48),
-                                  landmark_samples.crop(scene, square, 20.0, 48))
-    nowhere = landmark_samples.crop(scene, np.array([200, 5, 252, 57]), 20.0, 48)
+    np.testing.assert_array_equal(face_crop.crop(long, square + moved, 20.0, 48),
+                                  face_crop.crop(scene, square, 20.0, 48))
+    nowhere = face_crop.crop(scene, np.array([200, 5, 252, 57]), 20.0, 48)
     assert nowhere.shape == (48, 48, 3) and not nowhere.any()
 
 

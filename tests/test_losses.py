@@ -6,19 +6,20 @@ import pytest
 
 import symbols
 from config import config, override
+from core import schemes
 from core.console import Problem
 from core.mxnet_import import mx
 from symbols import losses
 
 TASKS = ("cls", "bbox", "landmark")
-WEIGHTS = {"cls": 1.0, "bbox": 0.5, "landmark": 2.0}
+WEIGHTS = {"cls": 1.0, "bbox": 0.5, "landmark": 2.0, "heatmap": 0.25}
 
 
 def settings(ohem=0.7, kind="l2", **more):
-    """Losses with a part to keep and a kind of regression; `more` goes to both regressions."""
-    assigned = [f"loss.{task}.ohem={ohem}" for task in TASKS]
+    """Losses with a part to keep and a kind of regression; `more` goes to all regressions."""
+    assigned = [f"loss.{task}.ohem={ohem}" for task in WEIGHTS]
     assigned += [f"loss.{task}.weight={weight}" for task, weight in WEIGHTS.items()]
-    for task in ("bbox", "landmark"):
+    for task in ("bbox", "landmark", "heatmap"):
         assigned += [f"loss.{task}.{key}={value}" for key, value in {"kind": kind, **more}.items()]
     return override(config, assigned).loss
 
@@ -27,14 +28,15 @@ class Heads:
     """The losses alone, on outputs given as numbers; names without label are those of a net
     with nothing but points."""
 
-    def __init__(self, batch, loss, tasks=TASKS, maps=False):
+    def __init__(self, batch, loss, tasks=TASKS, maps=False, points=5):
         tail = (1, 1) if maps else ()
-        sizes = {"cls": 2, "bbox": 4, "landmark": 10, "heatmap": 12}
+        sizes = {"cls": 2, "bbox": 4, "landmark": 2 * points, "heatmap": 12}
         shapes = {task: (batch, sizes[task], *tail) for task in tasks}
         shapes.update({f"{task}_target": (batch, sizes[task]) for task in tasks if task != "cls"})
         if "cls" in tasks:
             shapes["label"] = (batch,)
-        symbol = losses.training_graph(None, {task: mx.sym.var(task) for task in tasks}, loss)
+        symbol = losses.training_graph(None, {task: mx.sym.var(task) for task in tasks}, loss,
+                                       points)
         self.tasks = tasks
         self.executor = symbol.simple_bind(mx.cpu(), grad_req="write", **shapes)
         self.names = [name[:-len("_output")] for name in symbol.list_outputs()]
@@ -194,7 +196,7 @@ def test_outputs_of_fully_convolutional_nets():
 
 @pytest.mark.parametrize("task", ["landmark", "heatmap"])
 def test_without_classes_every_sample_counts(task):
-    """A net of points has no label, and heat maps go by the settings of landmarks."""
+    """A net of points has no label."""
     rng = np.random.default_rng(7)
     size = 10 if task == "landmark" else 12
     values = {task: rng.normal(0, 1, (9, size)), f"{task}_target": rng.normal(0, 1, (9, size))}
@@ -203,8 +205,113 @@ def test_without_classes_every_sample_counts(task):
     each = (difference ** 2).sum(axis=1)
     keep, count = mine(each, np.ones(9, bool), 0.3)
     assert count == 2 and outputs[f"{task}_keep"].astype(bool).tolist() == keep.tolist()
-    assert np.isclose(outputs[f"{task}_loss"][0], 2.0 * each[keep].mean(), rtol=1e-5)
-    assert np.allclose(gradients[task], 2.0 / count * keep[:, None] * 2 * difference, rtol=1e-4)
+    weight = WEIGHTS[task]
+    assert np.isclose(outputs[f"{task}_loss"][0], weight * each[keep].mean(), rtol=1e-5)
+    assert np.allclose(gradients[task], weight / count * keep[:, None] * 2 * difference, rtol=1e-4)
+
+
+# ---- points: weights and mining --------------------------------------------------------------
+
+def by_points(loss, values, weights, ohem, point_ohem):
+    """Loss and gradient of landmark samples with points (N, P, 2), all valid: a loop over them."""
+    loss_of, slope_of = regression(values - loss.pop("target"), **loss)
+    each = loss_of.sum(axis=2) * weights
+    keep, _ = mine(each.sum(axis=1), np.ones(len(each), bool), ohem)
+    valid = np.repeat(keep, each.shape[1])
+    kept, count = mine(each.ravel(), valid, point_ohem)
+    kept = kept.reshape(each.shape)
+    scale = each.shape[1] / count
+    return scale * each[kept].sum(), scale * (kept * weights)[:, :, None] * slope_of
+
+
+@pytest.mark.parametrize("kind, more", [("l2", {}), ("smooth_l1", {"beta": 0.3}),
+                                        ("wing", {"wing_w": 0.3, "wing_eps": 0.1})])
+@pytest.mark.parametrize("points", [5, 14])  # all x first, and x beside y
+@pytest.mark.parametrize("batch, ohem, point_ohem, weighted", [
+    (7, 1.0, 1.0, True), (7, 1.0, 0.7, False), (7, 0.7, 0.3, True), (1, 1.0, 0.01, True),
+    (20, 1.0, 0.65, True)])
+def test_points(kind, more, points, batch, ohem, point_ohem, weighted):
+    rng = np.random.default_rng(points)
+    loss = settings(ohem, kind, **more)
+    loss.landmark.point_ohem = point_ohem
+    weights = rng.choice([0.5, 1, 2], points)
+    if weighted:
+        loss.landmark.weights = weights.tolist()
+    values, target = (rng.normal(0, 0.4, (batch, points, 2)).astype(np.float32) for _ in range(2))
+    outputs, gradients = Heads(batch, loss, ("landmark",), points=points)(
+        landmark=schemes.pack(values), landmark_target=schemes.pack(target))
+    want, slope = by_points({"target": target, "kind": kind, **more}, values,
+                            weights if weighted else np.ones(points), ohem, point_ohem)
+    assert np.isclose(outputs["landmark_loss"][0], WEIGHTS["landmark"] * want, rtol=1e-4)
+    assert np.allclose(schemes.unpack(gradients["landmark"]), WEIGHTS["landmark"] * slope,
+                       rtol=1e-3, atol=1e-6)
+
+
+def test_points_are_mined_among_landmark_samples_alone():
+    """The points of other samples are neither counted nor pulled, however far off they are."""
+    loss = settings(1.0)
+    loss.landmark.point_ohem = 0.5
+    values = batch_of(np.random.default_rng(13), np.array([-2, 1, 0, -2, -1, -2]))
+    values["landmark"][[1, 2, 4]] += 100
+    outputs, gradients = Heads(6, loss)(**values)
+    pulled = schemes.unpack(gradients["landmark"]).any(axis=2)
+    assert pulled[[0, 3, 5]].sum() == 7 and not pulled[[1, 2, 4]].any()  # floor(0.5 * 3 * 5)
+    each = ((values["landmark"] - values["landmark_target"]) ** 2)[[0, 3, 5]]
+    hardest = np.sort(schemes.unpack(each).sum(axis=2).ravel())[-7:]
+    assert np.isclose(outputs["landmark_loss"][0], 2.0 * 5 * hardest.mean(), rtol=1e-5)
+    values["label"][:] = 1
+    outputs, gradients = Heads(6, loss)(**values)
+    assert outputs["landmark_loss"].tolist() == [0] and not gradients["landmark"].any()
+
+
+@pytest.mark.parametrize("part, kept", [(0.7, 14840), (0.9999, 21197), (0.65, 13780)])
+def test_parts_of_many_points(part, kept):
+    """More points than float32 could tell 0.7 n of from the whole number below."""
+    loss = settings(1.0)
+    loss.landmark.point_ohem = part
+    rng = np.random.default_rng(14)
+    _, gradients = Heads(200, loss, ("landmark",), points=106)(
+        landmark=rng.normal(0, 1, (200, 212)), landmark_target=rng.normal(0, 1, (200, 212)))
+    assert schemes.unpack(gradients["landmark"]).any(axis=2).sum() == kept
+
+
+def weights_of(scheme, errors=None, **options):
+    return losses.point_weights({"groups": "", "adaptive": 0.0, **options}, scheme, errors)
+
+
+def test_weights_of_groups():
+    """The original's choice: eyebrows and lips twice, in either order of 106 points."""
+    twice = [*range(33, 43), *range(64, 72), *range(84, 104)]
+    want = np.ones(106)
+    want[twice] = 2
+    got = weights_of("migu", groups="eyebrows:2, lips:2")
+    assert np.allclose(got, want / want.mean()) and np.mean(got) == pytest.approx(1)
+    other = weights_of("jingdong", groups="lips:2,eyebrows:2.0")
+    points = np.repeat(np.array(got)[:, None], 2, axis=1)
+    assert np.allclose(schemes.convert(points, "migu", "jingdong")[:, 0], other)
+    assert weights_of("migu") is None
+    assert weights_of("5", groups="eyes:3,nose:3,lips:3") is None
+
+
+def test_weights_follow_errors():
+    """Each group by its mean error over that of all points, to the power that is asked for."""
+    errors = np.array([0.01, 0.03, 0.08, 0.04, 0.04])
+    factors = np.array([0.02, 0.02, 0.08, 0.04, 0.04]) / 0.04
+    for power in (1.0, 0.5):
+        want = factors ** power
+        got = weights_of("5", errors, adaptive=power)
+        assert np.allclose(got, want / want.mean())
+    want = factors * [3, 3, 1, 1, 1]
+    assert np.allclose(weights_of("5", errors, adaptive=1.0, groups="eyes:3"), want / want.mean())
+    assert weights_of("5", None, adaptive=1.0) is None
+    assert np.isfinite(weights_of("5", np.zeros(5), adaptive=1.0, groups="eyes:3")).all()
+
+
+@pytest.mark.parametrize("groups", ["ears:2", "eyes", "eyes:", "eyes:0", "eyes:-1", "eyes:nan",
+                                    "eyes:inf", "eyes:2;lips:2"])
+def test_groups_that_can_not_be(groups):
+    with pytest.raises(Problem, match="loss.landmark.groups has .*one of eyes, nose, lips"):
+        weights_of("5", groups=groups)
 
 
 # ---- kinds of regression -------------------------------------------------------------------
@@ -280,10 +387,11 @@ def test_coordinates_add_up():
 @pytest.mark.parametrize("name, assignment, says", [
     ("Rnet_v1", "loss.bbox.kind=l1", "loss.bbox.kind is 'l1'.*l2, smooth_l1, wing"),
     ("Lnet_v1", "loss.landmark.kind=", "loss.landmark.kind"),
-    ("L14_heatmap", "loss.landmark.kind=huber", "huber"),
+    ("L14_heatmap", "loss.heatmap.kind=huber", "loss.heatmap.kind is 'huber'"),
     ("Rnet_v1", "loss.cls.ohem=0", "loss.cls.ohem is 0"),
     ("Rnet_v1", "loss.bbox.ohem=1.01", "loss.bbox.ohem is 1.01"),
-    ("Lnet_v1", "loss.landmark.ohem=-0.5", "loss.landmark.ohem")])
+    ("Lnet_v1", "loss.landmark.ohem=-0.5", "loss.landmark.ohem"),
+    ("Lnet106_v1", "loss.landmark.point_ohem=0", "loss.landmark.point_ohem is 0")])
 def test_settings_that_can_not_be(name, assignment, says):
     with pytest.raises(Problem, match=says):
         symbols.build(name, "train", loss=override(config, [assignment]).loss)
@@ -294,7 +402,9 @@ def test_settings_that_can_not_be(name, assignment, says):
 def test_no_python_operator(kind, ohem):
     """Whatever the settings: MXNet alone computes the losses."""
     for name, landmark in (("Onet_v1", True), ("L14_heatmap", False), ("Pnet12", True)):
-        text = symbols.build(name, "train", landmark=landmark, loss=settings(ohem, kind)).tojson()
+        loss = settings(ohem, kind)
+        loss.landmark.update(point_ohem=ohem, weights=[1, 2, 2, 1, 1])
+        text = symbols.build(name, "train", landmark=landmark, loss=loss).tojson()
         assert "MakeLoss" in text and "Custom" not in text and "_Native" not in text
 
 

@@ -304,3 +304,88 @@ def test_precision_of_nothing():
         assert nobody.faces == 0 and math.isnan(metrics.average_precision(nobody))
     perfect = metrics.precision_recall({"a": (face, np.array([0.5]))}, {"a": (face, nothing)})[0]
     assert metrics.average_precision(perfect) == 1
+
+
+# ---- landmark points -----------------------------------------------------------------------
+
+def sizes_by_loop(points, eyes, corners):
+    rows = []
+    for face in points.tolist():
+        left, right = ([sum(face[i][axis] for i in around) / len(around) for axis in (0, 1)]
+                       for around in eyes)
+        x, y = zip(*face)
+        rows.append((math.dist(face[corners[0]], face[corners[1]]), math.dist(left, right),
+                     math.sqrt((max(x) - min(x)) * (max(y) - min(y)))))
+    return np.array(rows).T
+
+
+def test_sizes_of_faces_by_loop():
+    rng, eyes, corners = np.random.default_rng(0), ((1, 2, 7), (3, 5)), (2, 8)
+    points = rng.uniform(0, 90, (30, 9, 2))
+    sizes = metrics.face_sizes(points, eyes, corners)
+    assert list(sizes) == ["inter-ocular", "inter-pupil", "box"]
+    np.testing.assert_allclose(list(sizes.values()), sizes_by_loop(points, eyes, corners))
+    assert list(metrics.face_sizes(points, None, None)) == ["box"]
+    assert list(metrics.face_sizes(points, eyes, None)) == ["inter-pupil", "box"]
+
+
+def test_a_face_without_size_counts_nowhere():
+    """Both eyes in one place, and points on a line: no error can be told by these rules."""
+    face = np.array([[1, 1], [1, 1], [1, 5], [1, 7.]])
+    points = np.stack([face, face + [[0, 0], [4, 0], [0, 0], [0, 0]]])
+    sizes = metrics.face_sizes(points, ((0,), (1,)), (0, 1))
+    assert all(math.isnan(size[0]) and size[1] > 0 for size in sizes.values())
+    errors = metrics.point_errors(points + [0, 2], points, sizes["inter-pupil"]).mean(axis=1)
+    figures = metrics.error_figures(errors)
+    assert figures["faces"] == 1 and figures["mean"] == figures["median"] == 0.5
+    assert metrics.cumulative(errors, np.array([0.4, 0.5])).tolist() == [0, 1]
+
+
+def test_point_errors_by_hand():
+    truth = np.array([[[0, 0], [10, 0]], [[0, 0], [0, 20.]]])
+    errors = metrics.point_errors(truth + [3, 4], truth, np.array([10., 20.]))
+    np.testing.assert_allclose(errors, [[0.5, 0.5], [0.25, 0.25]])
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 400])
+def test_curve_of_errors_by_counting(count):
+    """The area is that under the curve, sampled finely; failures are what the curve leaves out."""
+    errors = np.random.default_rng(count).gamma(3, 0.025, count)
+    errors[0] = 0.08  # at the limit is no failure
+    figures = metrics.error_figures(errors)
+    assert figures["faces"] == count and figures["mean"] == pytest.approx(sum(errors) / count)
+    assert figures["median"] == pytest.approx(sorted(errors)[count // 2] if count % 2 else
+                                              sum(sorted(errors)[count // 2 - 1:][:2]) / 2)
+    for limit in (0.08, 0.10):
+        steps = (np.arange(20000) + 0.5) * limit / 20000
+        share = metrics.cumulative(errors, steps)
+        np.testing.assert_array_equal(share[::999], [sum(e <= at for e in errors) / count
+                                                     for at in steps[::999]])
+        assert figures["auc"][f"{limit:.2f}"] == pytest.approx(share.mean(), abs=1e-4)
+        assert figures["failures"][f"{limit:.2f}"] == pytest.approx(
+            sum(e > limit for e in errors) / count)
+
+
+def test_movement_by_hand():
+    """Of three places, 3 px aside twice and 0 once: a variance of 3; a face without size is none's,
+    and a point that is wrong but stays doesn't move."""
+    off = np.zeros((3, 2, 2, 2))
+    off[:2, 0, 0, 1] = 3
+    off[:, 0, 1] = 7
+    assert metrics.movement(off[:, :1]) == pytest.approx(math.sqrt(3) / 2)
+    off[:, 1] = np.nan
+    assert metrics.movement(off) == pytest.approx(math.sqrt(3) / 2)
+
+
+def test_errors_of_nobody():
+    figures = metrics.error_figures(np.full(3, np.nan))
+    assert figures["faces"] == 0 and math.isnan(figures["mean"]) and math.isnan(figures["median"])
+    assert math.isnan(figures["auc"]["0.08"]) and math.isnan(figures["failures"]["0.10"])
+    assert metrics.cumulative(np.zeros(0), [0.1]).tolist() == [0]
+
+
+def test_coordinate_errors_by_hand():
+    truth = np.zeros((2, 2, 2), np.float32)
+    found = np.array([[[0.1, -0.2], [0, 0]], [[0, 0.3], [0.2, 0]]], np.float32)
+    errors = metrics.coordinate_errors(found, truth)
+    assert errors["l1"] == pytest.approx(0.8 / 8) and errors["l2"] == pytest.approx(0.18 / 8)

@@ -16,7 +16,8 @@ from core.console import program
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("core.flops", "core.train", "core.detect", "core.evaluate", "core.pipeline",
             "core.bench", "core.doctor", "core.export", "core.parity",
-            "prepare_data.samples", "prepare_data.drawn", "prepare_data.second_opinion")
+            "prepare_data.samples", "prepare_data.drawn", "prepare_data.points",
+            "prepare_data.second_opinion")
 
 
 def python(module, *arguments, **options):

@@ -15,7 +15,7 @@ import pytest
 from config import config, override
 from core import checkpoint, trainer
 from core.console import Problem
-from core.loader import Samples
+from core.loader import Samples, split_by_picture
 from core.mxnet_import import mx
 from prepare_data.store import Store
 
@@ -88,7 +88,7 @@ def test_validation_figures_are_those_of_the_saved_net(finished, store20):
     out, _ = finished
     made = Store(store20)
     settings = override(config, QUICK)
-    _, held_out = trainer.split_by_picture(Samples([made]), 0.25, settings.train.seed)
+    _, held_out = split_by_picture(Samples([made]), 0.25, settings.train.seed)
     symbol, arguments, auxiliary = mx.model.load_checkpoint(str(out / "Pnet20_v1"), 3)
     data = (made.crops[held_out].transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 128
     net = symbol.bind(mx.cpu(), {"data": mx.nd.array(data), **arguments}, aux_states=auxiliary)
