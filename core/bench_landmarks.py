@@ -32,6 +32,7 @@ from prepare_data import points as landmarks
 
 NETS = {48: "Lnet_v2", 64: "Lnet_v3", 96: "Lnet106_96_v2", 112: "Lnet106_112r_small"}  # by size
 AIMS = {(48, 5): 8000, (96, 106): 2500}  # samples/s of the loader, by size and points
+SCHEMES = {5: "5", 106: "migu"}  # of drawn faces
 CUT_SIDES = {5: 112, 106: 208}  # of drawn faces, px
 PICTURES = 150                  # drawn
 COMPETITORS = ("baseline", "ours", "step", "both")
@@ -43,13 +44,15 @@ def draw_cuts(folder, points):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         if not (folder / "drawn").exists():
             drawn.draw_sample_set(folder / "drawn", PICTURES, 0)
-        faces = landmarks.open_set(folder / "drawn" / "landmarks" / f"train_{points}.txt")
+        faces = landmarks.open_set(folder / "drawn" / "landmarks" / f"train_{points}.txt",
+                                   scheme=SCHEMES[points])
         cuts.make_store(faces, CUT_SIDES[points], out, crops_of(points).crop)
     return out
 
 
 def _settings(faces):
-    return crops_of(faces.points, [f"train.batch={min(BATCH['Lnet'], len(faces))}"])
+    batch = min(BATCH["Lnet"], len(faces) // 2)  # some faces are held out
+    return crops_of(faces.points, [f"train.batch={batch}"])
 
 
 def _batches(faces, size, settings):

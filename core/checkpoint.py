@@ -325,20 +325,19 @@ def initial(net, options, seed, prelu_slope):
     return Checkpoint(zoo.spec(net).name, options, *values)
 
 
-def begun_from(path, net, options, train):
-    """The Checkpoint that a training of a net begins from, given a checkpoint of it. The head of a
-    net that gives landmarks alone may be another, with other points: it begins anew, seeded by
-    config.train, and the trunk is kept. Raises Problem."""
+def begun_from(path, fresh):
+    """The Checkpoint in a file or run's folder that a training begins from, of the net that `fresh`
+    is. The head of a net that gives landmarks alone may be another, with other points: then it is
+    that of `fresh`, and the trunk is kept. Raises Problem."""
     path = newest(path) if Path(path).is_dir() else Path(path)
-    spec, given = zoo.spec(net, options.get("landmark", False)), read_params(path)
+    net, options, spec, given = fresh.net, fresh.options, fresh.spec, read_params(path)
     if ([head.task for head in spec.heads] != ["landmark"]
             or not differences(net, options, *given)):
-        return load(path, spec.name, **options)
+        return load(path, net, **options)
     head = tuple(f"{name}_" for name in (spec.heads[0].layer, spec.heads[0].bn))
-    fresh = initial(net, options, train.seed, train.prelu_slope)
     values = [{**{name: value for name, value in old.items() if not name.startswith(head)},
                **{name: value for name, value in new.items() if name.startswith(head)}}
               for old, new in zip(given, (fresh.arguments, fresh.auxiliary))]
     check_fits(net, options, *values, path)
     print(f"{path}: its trunk is kept; its head gives other points, and begins anew")
-    return Checkpoint(spec.name, options, *values)
+    return Checkpoint(net, options, *values)

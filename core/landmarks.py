@@ -28,7 +28,8 @@ SAMPLE_PICTURES = 500
 CUT = {True: 112, False: 224}  # longer side of cuts, px, for nets of up to 64 px and for larger ones
 SMALL_NETS = 64
 # Of the drawn set, which is small: a batch, and passes over it that end within minutes.
-DRAWN = {"train.batch": 64, "train.warmup": 30, "train.epochs": 40}
+DRAWN = {"crop.preset": "detector", "train.batch": 32, "train.warmup": 100, "train.epochs": 40,
+         "train.lr": 0.1}
 
 
 class Course:

@@ -11,6 +11,7 @@ as heat maps. All have
     manifest    what goes into a checkpoint's manifest beside the figures
     loss(options, row)          config.loss as the net's graph takes it after the epoch of a row of
                                 the log; None before the first
+    settle(checkpoint)          gives fresh parameters what is known of the targets
     begin(folder)               leaves a picture of what is taught
     validate(trainer)           figures over what was held out, without augmentation
     shown(trainer, folder)      leaves a picture of what the net says of it
@@ -30,6 +31,7 @@ from prepare_data.store import KINDS, Store
 
 FACES_LOOKED_AT = 2000  # of those held out, and of those that make the mean face, at most
 FACES_SHOWN = 24
+SETTLED_BY = 500        # samples that the head of a fresh net is given the mean of
 FEWEST = 5              # points, of the nets that are published
 
 
@@ -75,7 +77,14 @@ class Boxes:
                 f"pictures), a batch of {mix}")
 
     def loss(self, options, row=None):
-        return options
+        if not self.landmarks:
+            return options
+        return {**options, "landmark": _weighted(options.landmark, self.samples.scheme, row)}
+
+    def settle(self, checkpoint):
+        if self.landmarks:
+            chosen = self.training[self.samples.labels[self.training] == KINDS["landmark"]]
+            _settle(checkpoint, schemes.pack(self.samples.landmarks(chosen)))
 
     def begin(self, folder):
         """Nothing: each store has its own mosaic."""
@@ -100,8 +109,9 @@ class Boxes:
         if "landmark" in found:
             chosen = labels == KINDS["landmark"]
             truth = samples.landmarks(indices[chosen])
-            figures["landmark_error"] = metrics.point_error(
-                schemes.unpack(found["landmark"][chosen]), truth)
+            points = schemes.unpack(found["landmark"][chosen])
+            figures["landmark_error"] = metrics.point_error(points, truth)
+            figures["by_point"] = _by_point(points, truth)
             figures["mean_face_error"] = metrics.point_error(
                 np.broadcast_to(self.mean_face, truth.shape), truth)
         return figures
@@ -165,13 +175,11 @@ class Landmarks:
                 f"({self.scheme}), {sum(map(len, self.held_out)):,} held out (whole pictures)")
 
     def loss(self, options, row=None):
-        from symbols.losses import point_weights  # takes MXNet
-        own = options.landmark
-        weights = point_weights(own, self.scheme, row and np.array(row["val"]["by_point"]))
+        own = _weighted(options.landmark, self.scheme, row)
         # The loss of a face is a sum over its coordinates: as that of five points, it goes with one
         # learning rate however many there are.
-        return {**options, "landmark": type(own)({
-            **own, "weights": weights, "weight": own.weight * FEWEST / self.sets[0].points})}
+        own.weight *= FEWEST / self.sets[0].points
+        return {**options, "landmark": own}
 
     def _crops(self, parts, most):
         """Crops and points, (N, S, S, 3) and (N, P, 2), of faces of each set, as a net gets them in
@@ -200,6 +208,11 @@ class Landmarks:
         """What a net that knew nothing would say: the mean of the training faces, (P, 2)."""
         return _mean_with_mirrored(self._crops(self.training, FACES_LOOKED_AT)[1], self.scheme)
 
+    def settle(self, checkpoint):
+        _settle(checkpoint, np.concatenate([
+            self.batches.make(number)["landmark_target"]
+            for number in range(max(1, SETTLED_BY // self.batch))]))
+
     def begin(self, folder):
         """Leave samples.png: the first samples as the net sees them."""
         landmark_loader.mosaic(self.batches, Path(folder) / "samples.png")
@@ -220,15 +233,14 @@ class Landmarks:
         point, and over the distance of the eyes' outer corners where the scheme has these."""
         crops, truth = self.shown_to
         found = self._said(trainer, crops, truth)
-        distance = np.linalg.norm(found - truth, axis=2)
         figures = {"landmark_error": metrics.point_error(found, truth),
                    "mean_face_error": metrics.point_error(
                        np.broadcast_to(self.mean_face, truth.shape), truth)}
         scheme = schemes.get(self.scheme)
         sizes = metrics.face_sizes(truth, scheme.eyes, scheme.corners).get("inter-ocular")
         if sizes is not None:
-            figures["inter_ocular"] = float(np.nanmean(distance.mean(axis=1) / sizes))
-        return {**figures, "by_point": distance.mean(axis=0).tolist()}
+            figures["inter_ocular"] = float(np.nanmean(metrics.point_errors(found, truth, sizes)))
+        return {**figures, "by_point": _by_point(found, truth)}
 
     def shown(self, trainer, folder):
         """Leave points.png: held-out faces with the true points and what the net says."""
@@ -239,6 +251,26 @@ class Landmarks:
         landmark_pictures.sheet(Path(folder) / "points.png", [(
             "held-out faces; mean distance in crop sides", crops, truth, found,
             [f"{error:.3f}" for error in errors])])
+
+
+def _weighted(options, scheme, row):
+    """config.loss.landmark with the weights of points, after the epoch of a row of the log."""
+    from symbols.losses import point_weights  # takes MXNet
+    errors = row and np.array(row["val"]["by_point"])
+    return type(options)({**options, "weights": point_weights(options, scheme, errors)})
+
+
+def _settle(checkpoint, targets):
+    """Let the landmark head of fresh parameters begin at the mean of targets (N, 2 P), and spread as
+    they do: what is left to be learnt is where in that spread a face lies."""
+    bn, = (head.bn for head in checkpoint.spec.heads if head.task == "landmark")
+    checkpoint.arguments[f"{bn}_beta"][:] = targets.mean(axis=0)
+    checkpoint.arguments[f"{bn}_gamma"][:] = targets.std(axis=0)
+
+
+def _by_point(found, truth):
+    """Mean distance of each point of (N, P, 2) from the true one: a list of P."""
+    return np.linalg.norm(found - truth, axis=2).mean(axis=0).tolist()
 
 
 def _mean_with_mirrored(points, scheme):

@@ -56,7 +56,7 @@ RECIPES = {
 # The drawn sample set is small, so it is gone through more often. Where a share of the negatives is
 # hard already, mining in the batch as well keeps nets on so few samples from ever getting started.
 DRAWN = ("pnet.train.epochs=20", "pnet_hard.train.epochs=8", "rnet.train.epochs=6",
-         "onet.train.epochs=4",
+         "onet.train.epochs=6", "onet.train.warmup=60",
          *(f"{name}.train.mine_from=99" for name in ("pnet_hard", "rnet", "onet")))
 
 

@@ -18,6 +18,7 @@ from symbols import zoo
 SHOWN = 4  # differences that a line names
 LABELS = {"cls": "label", "bbox": "bbox_target", "landmark": "landmark_target",
           "heatmap": "heatmap_target"}  # by task
+SLOW = 0.01  # rate of a landmark head's scale, in learning rates
 # What the line of an epoch tells: words, figure.
 LOSSES = (("cls", "cls_loss"), ("box", "bbox_loss"), ("points", "landmark_loss"),
           ("maps", "heatmap_loss"))
@@ -128,6 +129,11 @@ class Trainer:
                                        "momentum": settings.momentum,
                                        "wd": settings.weight_decay,
                                        "rescale_grad": 1 / len(contexts)})
+        # Noise is what a net says of points at first, and of noise the best is none: the scale of
+        # such a head would be at zero before the trunk has learnt a thing, and with it the trunk's
+        # gradient. So it follows slowly.
+        self.module._optimizer.set_lr_mult({f"{head.bn}_gamma": SLOW for head in start.spec.heads
+                                            if head.task == "landmark"})
         if states:
             self.module.load_optimizer_states(str(states))
         self.outputs = [name[:-len("_output")] for name in graph.list_outputs()]
@@ -243,21 +249,18 @@ def train(net, options, data, out, settings=defaults, start=None):
     symbols.build(net, "train", loss=lesson.loss(settings.loss), **options)
     identity = {"net": spec.name, "options": options, "mix": lesson.mix, "data": lesson.data,
                 "config": {section: settings[section] for section in lesson.sections}}
+    first = checkpoint.initial(spec.name, options, settings.train.seed, settings.train.prelu_slope)
+    lesson.settle(first)
     if start is not None:
-        first = checkpoint.begun_from(start, spec.name, options, settings.train)
+        first = checkpoint.begun_from(start, first)
         identity["start"] = sha256(file_of(start))
     run = Run(out, spec.name, identity)
     epochs = settings.train.epochs
 
     def trainer_after(epoch):
         """A Trainer with the state after `epoch`, and the losses of the next."""
-        if epoch:
-            begin = checkpoint.load(checkpoint.paths(run.folder, spec.name, epoch)[1])
-        elif start is not None:
-            begin = first
-        else:
-            begin = checkpoint.initial(net, options, settings.train.seed,
-                                       settings.train.prelu_slope)
+        begin = (checkpoint.load(checkpoint.paths(run.folder, spec.name, epoch)[1]) if epoch else
+                 first)
         loss = lesson.loss(settings.loss, run.log[-1] if epoch else None)
         return Trainer(begin, settings.train, losses_of_epoch(loss, settings.train, epoch + 1),
                        batches.steps, epoch * batches.steps,

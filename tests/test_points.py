@@ -9,7 +9,7 @@ from core import schemes
 from core import picture as pictures
 from core.console import Problem, program
 from core.files import sha256
-from prepare_data import points
+from prepare_data import check_points, points
 from prepare_data.drawn_face import SUBSETS, Head, neutral_shape, rotation
 from test_schemes import IN_MIGU
 
@@ -375,6 +375,26 @@ def test_what_is_wrong_with_pictures(tmp_path, capsys):
     assert "rejected 12 (another number of points: 12)" in said and "and 2 more" in said
     assert f"{tmp_path / 'images' / 'b.png'}: the file is empty" in said
     assert f"{file}, line 3: 2 of its points are out of the picture, which is 120x80" in said
+
+
+@pytest.mark.parametrize("scale", [0.2, 4.0])
+def test_points_are_drawn_where_the_pixels_are(scale, monkeypatch):
+    """Of a picture with a white spot at each point, shrunk and enlarged."""
+    places = np.array([[60, 50], [140, 52], [101, 99], [70, 140], [131, 143]], np.float32) * scale
+    y, x = np.mgrid[:int(200 * scale), :int(200 * scale)]
+    spots = np.exp(-((x[..., None] - places[:, 0]) ** 2 + (y[..., None] - places[:, 1]) ** 2)
+                   / (2 * (6 * scale) ** 2))
+    picture = np.round(255 * spots.max(axis=2))[..., None].repeat(3, 2).astype(np.uint8)
+    drawn = []
+    monkeypatch.setattr(check_points.draw, "landmarks", lambda face, found, scheme: drawn.extend(
+        found[0]))
+    face = check_points.tile(picture, places, "5")[..., 0].astype(float)
+    y, x = np.mgrid[:face.shape[0], :face.shape[1]]
+    assert len(drawn) == 5
+    for px, py in drawn:
+        near = face * (np.hypot(x - px, y - py) < 20)
+        assert (near * x).sum() / near.sum() == pytest.approx(px, abs=0.5)
+        assert (near * y).sum() / near.sum() == pytest.approx(py, abs=0.5)
 
 
 def test_bad_arguments(tmp_path, capsys):
