@@ -25,7 +25,7 @@ from symbols import spec
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_PICTURES = 500
-CUT = {True: 112, False: 224}  # longer side of cuts, px, for nets of up to 64 px and for larger ones
+CUT = {True: 112, False: 224}  # longer side of cuts, px, for nets up to SMALL_NETS and larger ones
 SMALL_NETS = 64
 # Of the drawn set, which is small: a batch, and passes over it that end within minutes.
 DRAWN = {"crop.preset": "detector", "train.batch": 32, "train.warmup": 100, "train.epochs": 40,

@@ -229,8 +229,8 @@ class Landmarks:
         return schemes.unpack(np.concatenate(found))
 
     def validate(self, trainer):
-        """Figures over the held-out faces: mean distance in crop sides, of the mean face as well, by
-        point, and over the distance of the eyes' outer corners where the scheme has these."""
+        """Figures over the held-out faces: mean distance in crop sides, of the mean face as well,
+        by point, and over the distance of the eyes' outer corners where the scheme has these."""
         crops, truth = self.shown_to
         found = self._said(trainer, crops, truth)
         figures = {"landmark_error": metrics.point_error(found, truth),
@@ -261,8 +261,8 @@ def _weighted(options, scheme, row):
 
 
 def _settle(checkpoint, targets):
-    """Let the landmark head of fresh parameters begin at the mean of targets (N, 2 P), and spread as
-    they do: what is left to be learnt is where in that spread a face lies."""
+    """Let the landmark head of fresh parameters begin at the mean of targets (N, 2 P), and spread
+    as they do: what is left to be learnt is where in that spread a face lies."""
     bn, = (head.bn for head in checkpoint.spec.heads if head.task == "landmark")
     checkpoint.arguments[f"{bn}_beta"][:] = targets.mean(axis=0)
     checkpoint.arguments[f"{bn}_gamma"][:] = targets.std(axis=0)
