@@ -159,6 +159,11 @@ config.train.seed = 0
 config.train.prefetch = 4            # batches made ahead of the net
 config.train.gpus = []               # CUDA device numbers; empty: the CPU
 
+# Nets of landmarks alone begin from these instead. With smooth_l1 a net gets to within a hundredth
+# of the crop on faces it knows in half the steps that it takes with l2, and wants a smaller rate.
+LANDMARK_TRAINING = {"train.batch": 64, "train.lr": 0.05, "train.warmup": 200, "train.epochs": 40,
+                     "loss.landmark.kind": "smooth_l1"}
+
 # --- detection (core.cascade, core.detector) and its evaluation (core.evaluate) ---------------
 config.detect = EasyDict()
 config.detect.min_face = 20          # smallest face looked for, px
@@ -327,10 +332,11 @@ def override(tree, assignments):
     return tree
 
 
-def crops_of(points, assignments=()):
-    """A copy of `config` for nets with a number of landmark points: config.crop as its preset has
-    it, then "section.key=value" assignments applied as by override()."""
-    tree = copy.deepcopy(config)
+def for_landmarks(points, assignments=()):
+    """A copy of `config` for nets of landmarks alone with a number of points: LANDMARK_TRAINING,
+    config.crop as its preset has it, then "section.key=value" assignments applied as by
+    override()."""
+    tree = override(config, [f"{key}={value}" for key, value in LANDMARK_TRAINING.items()])
     preset = override(config, [text for text in assignments if text.startswith("crop.preset=")])
     tree.crop.update(copy.deepcopy(CROPS[preset.crop.preset][points != 5]))
     return override(tree, assignments)

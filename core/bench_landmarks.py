@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from config import crops_of
+from config import for_landmarks
 from core import face_crop
 from core.bench import WAITING_TARGET
 from core.bench_train import BATCH, READERS, SECONDS, WARM_UP, augmented
@@ -46,13 +46,13 @@ def draw_cuts(folder, points):
             drawn.draw_sample_set(folder / "drawn", PICTURES, 0)
         faces = landmarks.open_set(folder / "drawn" / "landmarks" / f"train_{points}.txt",
                                    scheme=SCHEMES[points])
-        cuts.make_store(faces, CUT_SIDES[points], out, crops_of(points).crop)
+        cuts.make_store(faces, CUT_SIDES[points], out, for_landmarks(points).crop)
     return out
 
 
 def _settings(faces):
     batch = min(BATCH["Lnet"], len(faces) // 2)  # some faces are held out
-    return crops_of(faces.points, [f"train.batch={batch}"])
+    return for_landmarks(faces.points, [f"train.batch={batch}"])
 
 
 def _batches(faces, size, settings):

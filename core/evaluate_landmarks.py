@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from config import config, crops_of, override
+from config import config, for_landmarks, override
 from core import face_crop, landmark_loader, landmark_pictures, metrics, nets, plots, schemes
 from core.checkpoint import describe
 from core.console import Problem, Progress
@@ -284,7 +284,7 @@ def usual(net, assignments):
         except Problem:
             raise Problem(f"{net.name} says that it was trained on crops of {said}: that can't be; "
                           "train or export it anew") from None
-    crop = crops_of(net.facts["points"], assignments).crop
+    crop = for_landmarks(net.facts["points"], assignments).crop
     return Rule(crop.box, crop.plain)
 
 

@@ -14,7 +14,7 @@ nets may share a folder, and with it the cuts.
 import argparse
 from pathlib import Path
 
-from config import crops_of
+from config import for_landmarks
 from core import checkpoint, parallel
 from core.console import Problem, program
 from core.files import sha256
@@ -28,8 +28,7 @@ SAMPLE_PICTURES = 500
 CUT = {True: 112, False: 224}  # longer side of cuts, px, for nets up to SMALL_NETS and larger ones
 SMALL_NETS = 64
 # Of the drawn set, which is small: a batch, and passes over it that end within minutes.
-DRAWN = {"crop.preset": "detector", "train.batch": 32, "train.warmup": 100, "train.epochs": 40,
-         "train.lr": 0.1}
+DRAWN = {"crop.preset": "detector", "train.batch": 32, "train.warmup": 100}
 
 
 class Course:
@@ -51,7 +50,7 @@ class Course:
         self.out, self.net, self.options, self.size = Path(out), found.name, options, found.size
         self.points = options.get("points", found.points)
         usual = [] if data else [f"{key}={value}" for key, value in DRAWN.items()]
-        self.settings = crops_of(self.points, [*usual, *assignments])
+        self.settings = for_landmarks(self.points, [*usual, *assignments])
         self.assignments, self.args = assignments, args
         self.data = Path(data) if data else None
         self.drawn = self.out / "drawn"

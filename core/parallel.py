@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context
+from multiprocessing.util import Finalize
 
 import cv2
 import numpy as np
@@ -98,6 +99,10 @@ def _fill(number, slot):
     return make(number, slots[slot])
 
 
+def _shut(pool):
+    pool.shutdown(cancel_futures=True)
+
+
 class Ahead:
     """Makes batches in processes before they are asked for, into shared memory.
 
@@ -106,8 +111,8 @@ class Ahead:
     shapes -- of the arrays, by name
     workers -- processes; ahead -- batches on their way at a time
 
-    The processes start when the first batch is asked for and go on until close(), or until nobody
-    holds this any more."""
+    The processes start when the first batch is asked for, and end with close() or when nobody holds
+    this any more."""
 
     def __init__(self, make, shapes, workers, ahead):
         self.shapes, self.ahead = shapes, max(ahead, workers)
@@ -117,6 +122,9 @@ class Ahead:
         self.memory = [context.RawArray("f", length) for _ in range(self.ahead + 1)]
         self.pool = ProcessPoolExecutor(workers, context, initializer=_start_making,
                                         initargs=(make, shapes, self.memory))
+        # Where this is itself in a process that multiprocessing made, its end would wait for these
+        # processes, and they for work.
+        self.close = Finalize(self, _shut, (self.pool,), exitpriority=1)
 
     def batches(self, numbers):
         """Yields (arrays by name, note, seconds waited for it) for each of `numbers`, in their
@@ -148,6 +156,3 @@ class Ahead:
             for future, _ in waiting:
                 future.cancel()
             wait([future for future, _ in waiting])
-
-    def close(self):
-        self.pool.shutdown(cancel_futures=True)

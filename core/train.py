@@ -18,7 +18,7 @@ same parameters.
 import argparse
 from pathlib import Path
 
-from config import config, crops_of, override
+from config import config, for_landmarks, override
 from core.console import program
 from prepare_data import cuts, joints, points
 from prepare_data.store import Store
@@ -61,7 +61,7 @@ def main(argv):
         if getattr(args, name):
             options[name] = getattr(args, name)
     only = [head.task for head in net.heads] == ["landmark"]
-    settings = (crops_of(options.get("points", net.points), args.settings) if only else
+    settings = (for_landmarks(options.get("points", net.points), args.settings) if only else
                 override(config, args.settings))
     data = [opened(path, net, args, settings) for path in args.data]
     params = trainer.train(net.name, options, data, args.out, settings, args.start)

@@ -23,7 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from config import CROPS, crops_of
+from config import CROPS, for_landmarks
 from core import face_crop, parallel
 from core import picture as pictures
 from core.console import Problem, Progress
@@ -310,5 +310,5 @@ def arguments(parser):
 def main(args, settings):
     del settings  # crop.* depends on the number of points
     point_set = landmarks.from_args(args.points, args)
-    make_store(point_set, args.size, args.out, crops_of(point_set.points, args.settings).crop,
+    make_store(point_set, args.size, args.out, for_landmarks(point_set.points, args.settings).crop,
                args.workers)

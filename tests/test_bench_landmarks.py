@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from dotted import dots, dotted, point_set, tilted
 
-from config import config, crops_of
+from config import config, for_landmarks
 from core import bench, bench_landmarks
 from core.console import Problem
 from prepare_data import cuts
@@ -19,14 +19,14 @@ def store(tmp_path_factory):
     faces = [(f"{i}.png", dotted(places), (*places.min(axis=0) - 20, 95, 90), places)
              for i, places in ((i, tilted(rng)) for i in (1, 2, 3, 4, 12, 24))]
     out = folder / "cuts"
-    cuts.make_store(point_set(folder / "set", faces), 400, out, crops_of(5).crop, 1)
+    cuts.make_store(point_set(folder / "set", faces), 400, out, for_landmarks(5).crop, 1)
     return out
 
 
 def test_the_baseline_makes_samples_with_their_points(store, tmp_path, monkeypatch):
     """Dots found in what it makes, to a pixel and a bit, as it rounds corners."""
     faces = cuts.Cuts(store)
-    settings = crops_of(5, ["crop.preset=detector", "crop.blur=0,1"]).crop
+    settings = for_landmarks(5, ["crop.preset=detector", "crop.blur=0,1"]).crop
     monkeypatch.setattr(bench_landmarks, "augmented",
                         lambda crop: crop.transpose(2, 0, 1).astype(np.float32))
     np.random.seed(0)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from dotted import FACE, dots, dotted, point_set, tilted
 
-from config import CROPS, crops_of
+from config import CROPS, for_landmarks
 from core import face_crop
 from core import picture as pictures
 from core.console import Problem
 from prepare_data import cuts, points
 
-SETTINGS = crops_of(5).crop
+SETTINGS = for_landmarks(5).crop
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_what_else_is_kept(store, dotted_set):
 def test_crops_of_cuts_are_crops_of_pictures(dotted_set, tmp_path, preset):
     """Also where crops reach out of the picture. The cuts keep their size here, so that only the
     JPEG differs."""
-    crop = crops_of(5, [f"crop.preset={preset}"]).crop
+    crop = for_landmarks(5, [f"crop.preset={preset}"]).crop
     whole, found = cuts.Pictures(dotted_set), cuts.make_store(dotted_set, 400, tmp_path / "out",
                                                               SETTINGS, 1)
     rng = np.random.default_rng(0)
@@ -82,7 +82,7 @@ def test_rooms_are_what_crops_need(store):
     """In px of the cut, for every preset."""
     found = cuts.Cuts(store)
     for preset in CROPS:
-        crop = crops_of(5, [f"crop.preset={preset}"]).crop
+        crop = for_landmarks(5, [f"crop.preset={preset}"]).crop
         _, reach = face_crop.reach(found.points_of, found.boxes, crop, "5")
         assert (reach <= found.rooms * 1.02).all()
     assert (found.rooms <= reach * 1.6).all()

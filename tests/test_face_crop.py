@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from dotted import FACE, dots, dotted
 
-from config import CROPS, crops_of
+from config import CROPS, for_landmarks
 from core import face_crop, schemes
 from core.console import Problem
 from prepare_data import points as landmarks
@@ -14,7 +14,7 @@ NO_BOX = np.full(4, np.nan)
 
 
 def crop_settings(points, *assignments):
-    return crops_of(points, [f"crop.{text}" for text in assignments]).crop
+    return for_landmarks(points, [f"crop.{text}" for text in assignments]).crop
 
 
 def faces_of(scheme, count, seed=0):
@@ -231,12 +231,12 @@ def test_what_a_scheme_lacks(words, assignments):
 
 def test_presets():
     """Of the command line, the preset first and then what is said beside it."""
-    five, many = crops_of(5).crop, crops_of(68).crop
+    five, many = for_landmarks(5).crop, for_landmarks(68).crop
     assert (five.box, five.nose, many.box, many.scale) == ("half", True, "bounds", [1.0, 1.5])
-    settings = crops_of(68, ["crop.shift=0.3", "crop.preset=detector", "train.batch=7"])
+    settings = for_landmarks(68, ["crop.shift=0.3", "crop.preset=detector", "train.batch=7"])
     assert (settings.crop.box, settings.crop.shift, settings.train.batch) == ("detector", 0.3, 7)
     with pytest.raises(Problem, match="crop.preset is mine: it must be reference or detector"):
-        crops_of(5, ["crop.preset=mine"])
+        for_landmarks(5, ["crop.preset=mine"])
     with pytest.raises(Problem, match="crop.margin is .*: it must be four numbers"):
-        crops_of(5, ["crop.margin=0.1"])
-    assert crops_of(5).crop.angle == 45 and crops_of(5, ["crop.angle=3"]).crop.angle == 3
+        for_landmarks(5, ["crop.margin=0.1"])
+    assert for_landmarks(5).crop.angle == 45 and for_landmarks(5, ["crop.angle=3"]).crop.angle == 3

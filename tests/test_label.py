@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from config import crops_of
+from config import for_landmarks
 from core import checkpoint, nets, params_file, schemes
 from core import picture as pictures
 from core.console import Problem
@@ -108,7 +108,7 @@ def test_points_are_where_they_are(faces, crop, tmp_path, monkeypatch, capsys):
     assert "found.txt: pseudo-labels by dots.params: 4 faces with 5 points" in printed
     # and nobody who reads it is told otherwise
     assert again.teacher == "dots.params" and "pseudo-labels by dots.params" in again.describe()
-    made = cuts.make_store(again, 160, tmp_path / "cuts", crops_of(5).crop, workers=1)
+    made = cuts.make_store(again, 160, tmp_path / "cuts", for_landmarks(5).crop, workers=1)
     assert made.facts["source"]["pseudo_labels_by"] == "dots.params"
     assert "pseudo-labels by dots.params" in made.describe()
     assert landmarks.open_set(folder / "list.txt").teacher is None
@@ -118,7 +118,7 @@ def test_faces_in_a_store_of_cuts(faces, tmp_path, monkeypatch):
     """Points are given in the pictures that the faces were cut out of."""
     folder, truth = faces
     store = cuts.make_store(landmarks.open_set(folder / "list.txt"), 150, tmp_path / "cuts",
-                            crops_of(5).crop, workers=1)
+                            for_landmarks(5).crop, workers=1)
     assert {store.read(i).shape[1] for i in range(4)} == {150}
     monkeypatch.setattr(label, "open_stage", lambda stage, path, threads: Dots())
     teacher, found = label.Teacher("dots.params", 3), []

@@ -8,9 +8,9 @@ from prepare_data import drawn, landmark_samples, points, samples, wider
 from prepare_data.store import KINDS, Store
 from symbols import zoo
 
-FACES, BATCH, STEPS = 64, 96, 400
-SETTINGS = [f"train.batch={BATCH}", "train.mix=1,1,2,0,8", "train.lr=0.07", "train.warmup=20",
-            "train.epochs=1", "loss.landmark.weight=2", "samples.negatives=10",
+FACES, BATCH, STEPS = 64, 96, 250
+SETTINGS = [f"train.batch={BATCH}", "train.mix=1,1,2,0,8", "train.lr=0.02", "train.warmup=20",
+            "train.epochs=1", "loss.landmark.kind=smooth_l1", "samples.negatives=10",
             "samples.positives=6", "landmark_samples.base_num=1", "augment.flip=False",
             "augment.brightness=1.0", "augment.gray=0.0", "augment.color=0.0", "augment.noise=0,0"]
 
@@ -36,10 +36,7 @@ def test_it_learns_64_faces_by_heart(tmp_path):
     first = checkpoint.initial("Onet_v1", {"landmark": True}, 0, settings.train.prelu_slope)
     lesson.settle(first)
     net = trainer.Trainer(first, settings.train, settings.loss, STEPS)
-    losses = []
-    for number in range(STEPS):
-        results = net.step(batches.make(number))
-        losses.append([results[f"{task}_loss"][0] for task in ("cls", "bbox")])
+    losses = [net.step(batches.make(number))["cls_loss"][0] for number in range(STEPS)]
 
     found = np.concatenate([net.predict(batch)["landmark_pred"][:real]
                             for batch, real in plain_batches(data, chosen, BATCH, True)])
@@ -47,5 +44,4 @@ def test_it_learns_64_faces_by_heart(tmp_path):
     assert metrics.point_error(schemes.unpack(found), truth) < 0.01
     mean = np.broadcast_to(truth.mean(axis=0), truth.shape)
     assert metrics.point_error(mean, truth) > 0.05
-    first, last = np.mean(losses[:20], axis=0), np.mean(losses[-20:], axis=0)
-    assert last[0] < 0.2 * first[0] and last[1] < 0.7 * first[1]
+    assert np.mean(losses[-20:]) < 0.3 * np.mean(losses[:20])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from dotted import COLOURS, FACE, dots, dotted, point_set, tilted
 
-from config import config, crops_of
+from config import config, for_landmarks
 from core import face_crop, landmark_loader, parallel, schemes
 from core import picture as pictures
 from core.console import Problem
@@ -39,12 +39,12 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("loader")
     found = draw_set(folder / "set")
     landmark_samples.make_store(found, SIZE, folder / "crops", config.landmark_samples, 1)
-    return (cuts.make_store(found, 400, folder / "cuts", crops_of(5, BARE).crop, 1),
+    return (cuts.make_store(found, 400, folder / "cuts", for_landmarks(5, BARE).crop, 1),
             cuts.Pictures(found), Crops(stores.Store(folder / "crops")))
 
 
 def batches_of(sets, *assignments, indices=None, size=SIZE, **more):
-    settings = crops_of(5, [*BARE, *assignments])
+    settings = for_landmarks(5, [*BARE, *assignments])
     indices = indices or [np.resize(np.arange(len(faces)), 40) for faces in sets]
     return LandmarkBatches(sets, indices, size, settings.train, settings.crop, settings.augment,
                            **more)
@@ -254,7 +254,7 @@ def test_crops_need_landmarks(tmp_path):
 
 @pytest.mark.parametrize("kind", [0, 1, 2])
 def test_plain_crops(made, kind):
-    faces, crop = made[kind], crops_of(5, BARE).crop
+    faces, crop = made[kind], for_landmarks(5, BARE).crop
     found, placed, squares = plain(faces, [3, 0, 3], SIZE, crop)
     assert found.shape == (3, SIZE, SIZE, 3) and placed.dtype == np.float32
     for image, points in zip(found, placed):

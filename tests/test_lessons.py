@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from config import crops_of
+from config import for_landmarks
 from core import checkpoint, lessons, schemes, trainer
 from core.console import Problem
 from core.mxnet_import import mx
@@ -24,7 +24,7 @@ NET = ("Lnet_v2", {"base": 4})
 def cut(drawn_set, tmp_path_factory, scheme):
     out = tmp_path_factory.mktemp("cuts") / scheme
     faces = points.open_set(drawn_set / "landmarks" / f"train_{scheme}.txt")
-    return cuts.make_store(faces, 112, out, crops_of(faces.points, QUICK).crop, workers=1)
+    return cuts.make_store(faces, 112, out, for_landmarks(faces.points, QUICK).crop, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def many(drawn_set, tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(five, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "finished"
-    trainer.train(*NET, [five], out, crops_of(5, QUICK))
+    trainer.train(*NET, [five], out, for_landmarks(5, QUICK))
     return out
 
 
@@ -72,7 +72,7 @@ def test_what_a_run_leaves(finished):
 
 def test_figures_are_those_of_the_saved_net(finished, five):
     """The log's last row, computed anew through the test graph; the mean face's, too."""
-    lesson = lessons.lesson(zoo.spec("Lnet_v2"), {"base": 4}, [five], crops_of(5, QUICK))
+    lesson = lessons.lesson(zoo.spec("Lnet_v2"), {"base": 4}, [five], for_landmarks(5, QUICK))
     crops, truth = lesson.shown_to
     symbol, arguments, auxiliary = mx.model.load_checkpoint(str(finished / "Lnet_v2"), 2)
     data = (crops.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 128
@@ -100,15 +100,15 @@ def test_stopped_and_resumed_ends_the_same(finished, five, tmp_path, monkeypatch
         return made(self, trainer)
     monkeypatch.setattr(lessons.Landmarks, "validate", dies)
     with pytest.raises(KeyboardInterrupt):
-        trainer.train(*NET, [five], tmp_path / "run", crops_of(5, QUICK))
+        trainer.train(*NET, [five], tmp_path / "run", for_landmarks(5, QUICK))
     monkeypatch.undo()
-    params = trainer.train(*NET, [five], tmp_path / "run", crops_of(5, QUICK))
+    params = trainer.train(*NET, [five], tmp_path / "run", for_landmarks(5, QUICK))
     assert equal(params, finished / "Lnet_v2-0002.params")
 
 
 def test_another_head_keeps_the_trunk(finished, many, tmp_path, capsys):
     """Two epochs at a rate of next to nothing: the trunk is that of the five points' net."""
-    settings = crops_of(68, [*QUICK, "train.epochs=1", "train.lr=1e-9"])
+    settings = for_landmarks(68, [*QUICK, "train.epochs=1", "train.lr=1e-9"])
     params = trainer.train("Lnet_v2", {"base": 4, "points": 68}, [many], tmp_path / "run", settings,
                            finished)
     assert "its trunk is kept" in capsys.readouterr().out
@@ -123,10 +123,10 @@ def test_another_head_keeps_the_trunk(finished, many, tmp_path, capsys):
 
 
 def test_the_loss_is_that_of_five_points_however_many_there_are(five, many):
-    settings = crops_of(68, [*QUICK, "loss.landmark.weight=3"])
+    settings = for_landmarks(68, [*QUICK, "loss.landmark.weight=3"])
     made = lessons.lesson(zoo.spec("Lnet_v2"), {"points": 68}, [many], settings)
     assert made.loss(settings.loss)["landmark"]["weight"] == pytest.approx(3 * 5 / 68)
-    adaptive = crops_of(5, [*QUICK, "loss.landmark.adaptive=1"])
+    adaptive = for_landmarks(5, [*QUICK, "loss.landmark.adaptive=1"])
     made = lessons.lesson(zoo.spec("Lnet_v2"), {}, [five], adaptive)
     assert made.loss(adaptive.loss)["landmark"]["weights"] is None
     group = next(iter(schemes.get("5").groups.values()))
@@ -138,7 +138,7 @@ def test_the_loss_is_that_of_five_points_however_many_there_are(five, many):
 
 def test_a_fresh_head_begins_at_the_mean_face(five):
     """Whatever the picture: the untrained net's error is about that of the mean of its targets."""
-    lesson = lessons.lesson(zoo.spec("Lnet_v2"), {"base": 4}, [five], crops_of(5, QUICK))
+    lesson = lessons.lesson(zoo.spec("Lnet_v2"), {"base": 4}, [five], for_landmarks(5, QUICK))
     fresh = checkpoint.initial("Lnet_v2", {"base": 4}, 0, 0.25)
     lesson.settle(fresh)
     targets = np.concatenate([lesson.batches.make(i)["landmark_target"] for i in range(20)])
@@ -148,8 +148,9 @@ def test_a_fresh_head_begins_at_the_mean_face(five):
 
 def test_the_scale_of_a_landmark_head_follows_slowly(five):
     """A hundredth of the step that plain SGD would make of the same gradient."""
-    lesson = lessons.lesson(zoo.spec("Lnet_v2"), {"base": 4}, [five], crops_of(5, QUICK))
-    settings = crops_of(5, [*QUICK, "train.warmup=0", "train.momentum=0", "train.weight_decay=0"])
+    lesson = lessons.lesson(zoo.spec("Lnet_v2"), {"base": 4}, [five], for_landmarks(5, QUICK))
+    settings = for_landmarks(5, [*QUICK, "train.warmup=0", "train.momentum=0",
+                                 "train.weight_decay=0"])
     first = checkpoint.initial("Lnet_v2", {"base": 4}, 0, 0.25)
     lesson.settle(first)
     net = trainer.Trainer(first, settings.train, lesson.loss(settings.loss), steps=10)
@@ -166,9 +167,9 @@ def test_the_scale_of_a_landmark_head_follows_slowly(five):
 def test_what_a_net_can_not_learn_from(five, many, store20, tmp_path):
     with pytest.raises(Problem, match="learns 5 landmark points, .* has 68: train it with "
                                       "--points 68"):
-        trainer.train("Lnet_v2", {}, [many], tmp_path / "a", crops_of(5, QUICK))
+        trainer.train("Lnet_v2", {}, [many], tmp_path / "a", for_landmarks(5, QUICK))
     with pytest.raises(Problem, match="one net learns one scheme"):
-        trainer.train("Lnet_v2", {}, [five, many], tmp_path / "a", crops_of(5, QUICK))
+        trainer.train("Lnet_v2", {}, [five, many], tmp_path / "a", for_landmarks(5, QUICK))
     assert not (tmp_path / "a").exists()
 
 
