@@ -123,8 +123,8 @@ class Ahead:
         self.pool = ProcessPoolExecutor(workers, context, initializer=_start_making,
                                         initargs=(make, shapes, self.memory))
         # Where this is itself in a process that multiprocessing made, its end would wait for these
-        # processes, and they for work.
-        self.close = Finalize(self, _shut, (self.pool,), exitpriority=1)
+        # processes, and they for work. (Queues, by which they are told to end, close at 10.)
+        self.close = Finalize(self, _shut, (self.pool,), exitpriority=100)
 
     def batches(self, numbers):
         """Yields (arrays by name, note, seconds waited for it) for each of `numbers`, in their

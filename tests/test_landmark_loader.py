@@ -2,6 +2,8 @@
 same batches from any number of processes, what can't be read or doesn't go together."""
 import os
 import signal
+import time
+from multiprocessing import get_context
 
 import cv2
 import numpy as np
@@ -204,6 +206,35 @@ def test_a_process_that_dies(made):
             for process in list(batches._ahead.pool._processes):
                 os.kill(process, signal.SIGKILL)
     batches.close()
+
+
+def _use(path, pipe, forever):
+    """Take a batch, tell the processes that make them, and end or wait; close nothing."""
+    global kept
+    kept = batches_of([cuts.Cuts(path)], workers=1)
+    for _ in kept.ahead(range(9)):
+        break
+    pipe.send(list(kept._ahead.pool._processes))
+    if forever:
+        time.sleep(600)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_processes_end_with_the_one_that_uses_them(made, killed):
+    """Also where that is itself a process of multiprocessing, whose end waits for its own."""
+    context = get_context("spawn")
+    pipe, other = context.Pipe()
+    process = context.Process(target=_use, args=(made[0].path, other, killed))
+    process.start()
+    workers = pipe.recv()
+    if killed:
+        process.kill()
+    process.join(120)
+    assert process.exitcode == (-signal.SIGKILL if killed else 0)
+    until = time.monotonic() + 60
+    while any(os.path.exists(f"/proc/{worker}") for worker in workers):
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 # ---- what doesn't go together --------------------------------------------------------------
