@@ -34,7 +34,7 @@ NETS = {48: "Lnet_v2", 64: "Lnet_v3", 96: "Lnet106_96_v2", 112: "Lnet106_112r_sm
 AIMS = {(48, 5): 8000, (96, 106): 2500}  # samples/s of the loader, by size and points
 SCHEMES = {5: "5", 106: "migu"}  # of drawn faces
 CUT_SIDES = {5: 112, 106: 208}  # of drawn faces, px
-PICTURES = 150                  # drawn
+PICTURES = 60                   # drawn
 COMPETITORS = ("baseline", "ours", "step", "both")
 
 
