@@ -263,9 +263,13 @@ def _weighted(options, scheme, row):
 def _settle(checkpoint, targets):
     """Let the landmark head of fresh parameters begin at the mean of targets (N, 2 P), and spread
     as they do: what is left to be learnt is where in that spread a face lies."""
-    bn, = (head.bn for head in checkpoint.spec.heads if head.task == "landmark")
-    checkpoint.arguments[f"{bn}_beta"][:] = targets.mean(axis=0)
-    checkpoint.arguments[f"{bn}_gamma"][:] = targets.std(axis=0)
+    head, = (head for head in checkpoint.spec.heads if head.task == "landmark")
+    arguments = checkpoint.arguments
+    if head.bn:
+        arguments[f"{head.bn}_beta"][:] = targets.mean(axis=0)
+        arguments[f"{head.bn}_gamma"][:] = targets.std(axis=0)
+    else:  # the classic nets
+        arguments[f"{head.layer}_bias"][:] = targets.mean(axis=0)
 
 
 def _by_point(found, truth):

@@ -133,7 +133,7 @@ class Trainer:
         # such a head would be at zero before the trunk has learnt a thing, and with it the trunk's
         # gradient. So it follows slowly.
         self.module._optimizer.set_lr_mult({f"{head.bn}_gamma": SLOW for head in start.spec.heads
-                                            if head.task == "landmark"})
+                                            if head.task == "landmark" and head.bn})
         if states:
             self.module.load_optimizer_states(str(states))
         self.outputs = [name[:-len("_output")] for name in graph.list_outputs()]

@@ -128,6 +128,9 @@ def test_an_epoch_shows_each_face_once_and_otherwise_the_next_time(made):
     for found in (seen, again):
         np.testing.assert_allclose(np.sort(found), np.sort(np.repeat(ratios, 2)), rtol=1e-4)
     assert not np.intersect1d(first[:, 0, 0], second[:, 0, 0]).size
+    alone = batches_of([faces], "train.batch=4", "augment.flip=False", indices=[np.zeros(8, int)])
+    found = np.concatenate([alone.make(number)["landmark_target"] for number in range(20)])
+    assert len(np.unique(found[:, 0])) == 80
 
 
 def test_shares_of_sets(made, tmp_path):
@@ -226,11 +229,14 @@ def test_processes_end_with_the_one_that_uses_them(made, killed):
     pipe, other = context.Pipe()
     process = context.Process(target=_use, args=(made[0].path, other, killed))
     process.start()
-    workers = pipe.recv()
-    if killed:
+    try:
+        workers = pipe.recv()
+        if killed:
+            process.kill()
+        process.join(60)
+        assert process.exitcode == (-signal.SIGKILL if killed else 0)
+    finally:
         process.kill()
-    process.join(120)
-    assert process.exitcode == (-signal.SIGKILL if killed else 0)
     until = time.monotonic() + 60
     while any(os.path.exists(f"/proc/{worker}") for worker in workers):
         assert time.monotonic() < until
