@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_PICTURES = 500
 CUT = {True: 112, False: 224}  # longer side of cuts, px, for nets up to SMALL_NETS and larger ones
 SMALL_NETS = 64
-# Of the drawn set, which is small: a batch, and passes over it that end within minutes.
+# Of the drawn set, which is small: in batches of 64 its epochs would be a dozen steps.
 DRAWN = {"crop.preset": "detector", "train.batch": 32, "train.warmup": 100}
 
 
@@ -108,8 +108,8 @@ class Course:
 
         def measure():
             from core import evaluate_landmarks
-            part = evaluate_landmarks.Measured(self._held_out(), self.settings.train.val_fraction,
-                                               self.settings)
+            part = evaluate_landmarks.Measured(cuts.Pictures(self.faces()),
+                                               self.settings.train.val_fraction, self.settings)
             evaluate_landmarks.evaluate([params], [evaluate_landmarks.USUAL], part, measured,
                                         self.settings, self.assignments)
 
@@ -133,9 +133,6 @@ class Course:
                  {"evaluate": dict(self.settings.evaluate)}),
             Step(exported.name, "the net as an ONNX model", exported,
                  file_proof(f"{self.net}.onnx"), export, (name,))]
-
-    def _held_out(self):
-        return cuts.Pictures(self.faces())
 
     def go(self):
         """Run what has not been run."""

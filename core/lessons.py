@@ -5,7 +5,8 @@ packed stores of samples; landmarks alone, from faces whose crops are cut as tra
 as heat maps. All have
 
     batches     .steps of an epoch; .ahead(numbers) yields (batch, seconds waited for it), each a
-                function of the seed and its number alone; .mix, JSON values
+                function of the seed and its number alone
+    mix         samples of each kind in a batch where there are several, JSON values
     data        what the lesson is made from, JSON values
     sections    sections of the configuration that it depends on
     manifest    what goes into a checkpoint's manifest beside the figures
@@ -119,17 +120,14 @@ class Boxes:
 
 def _checked(spec, options, stores):
     """The Samples of stores for a net. Raises Problem where they can't teach it."""
-    tasks = {head.task for head in spec.heads}
-    if not {"cls", "bbox"} <= tasks:
-        raise Problem(f"{spec.name} learns {', '.join(sorted(tasks))}; stores of samples teach "
-                      "faces and boxes, and landmarks beside them")
     for store in stores:
         if store.size != spec.size:
             raise Problem(f"{store.path} holds samples of {store.size} pixels, {spec.name} takes "
                           f"{spec.size}: make a store with --size {spec.size}")
     samples = Samples(stores)
     points = options.get("points", spec.points)
-    if "landmark" in tasks and samples.points != points:
+    learnt = any(head.task == "landmark" for head in spec.heads)
+    if learnt and samples.points != points:
         raise Problem(f"{spec.name} learns {points} landmark points, {samples} "
                       + (f"has {samples.points}" if samples.points else "has none: give a store of "
                          "landmark samples as well, made by python -m "
