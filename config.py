@@ -150,7 +150,8 @@ config.train.warmup = 300            # updates over which the rate rises to lr
 config.train.schedule = "cosine"     # cosine (to 0 over the epochs) or step
 config.train.lr_steps = [8, 14]      # step: epochs after which the rate is multiplied by lr_factor
 config.train.lr_factor = 0.1
-config.train.momentum = 0.9
+config.train.optimizer = "sgd"       # sgd or adam
+config.train.momentum = 0.9          # adam: of the gradients' mean
 config.train.mine_from = 2           # epoch from which loss.*.ohem holds; all samples count before
 config.train.prelu_slope = 0.25      # where PReLU slopes start
 config.train.val_fraction = 0.1      # part of the pictures held out for validation
@@ -161,7 +162,8 @@ config.train.gpus = []               # CUDA device numbers; empty: the CPU
 
 # Nets of landmarks alone begin from these instead. With smooth_l1 a net gets to within a hundredth
 # of the crop on faces it knows in half the steps that it takes with l2, and wants a smaller rate.
-LANDMARK_TRAINING = {"train.batch": 64, "train.lr": 0.05, "train.warmup": 200, "train.epochs": 40,
+LANDMARK_TRAINING = {"train.batch": 64, "train.optimizer": "adam", "train.lr": 0.05,
+                     "train.warmup": 200, "train.epochs": 40,
                      "loss.landmark.kind": "smooth_l1"}
 
 # --- detection (core.cascade, core.detector) and its evaluation (core.evaluate) ---------------
@@ -235,6 +237,7 @@ LIMITS = (
      lambda v: len(v) == 3 and 0 <= v[0] <= 1 and 0 < v[1] <= v[2] <= 1,
      "a probability and two sides, low,high, up to 1"),
     (("train.lr",), lambda v: v > 0, "more than 0"),
+    (("train.optimizer",), lambda v: v in ("sgd", "adam"), "sgd or adam"),
     (("loss.cls.ohem", "loss.bbox.ohem", "loss.landmark.ohem", "loss.landmark.point_ohem",
       "loss.heatmap.ohem"), lambda v: 0 < v <= 1,
      "in (0, 1]"),

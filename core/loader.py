@@ -144,6 +144,7 @@ class Batches:
 
     Raises Problem when a kind that the mix asks for is missing.
     """
+    unreadable = {}  # what was packed can be read
 
     def __init__(self, samples, indices, settings, augment, landmarks=False):
         self.samples, self.batch, self.seed = samples, settings.batch, settings.seed

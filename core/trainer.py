@@ -121,12 +121,13 @@ class Trainer:
         self.module.init_params(arg_params=ndarrays(start.arguments),
                                 aux_params=ndarrays(start.auxiliary), initializer=None)
         # Losses are averaged on each device, their gradients added up over the devices.
+        momentum = {"sgd": "momentum", "adam": "beta1"}[settings.optimizer]
         self.module.init_optimizer(kvstore="device" if len(contexts) > 1 else None,
-                                   optimizer="sgd", optimizer_params={
+                                   optimizer=settings.optimizer, optimizer_params={
                                        "lr_scheduler": Schedule(settings, steps),
                                        "learning_rate": settings.lr,
                                        "begin_num_update": updates,
-                                       "momentum": settings.momentum,
+                                       momentum: settings.momentum,
                                        "wd": settings.weight_decay,
                                        "rescale_grad": 1 / len(contexts)})
         # Noise is what a net says of points at first, and of noise the best is none: the scale of
@@ -195,6 +196,7 @@ def _train_epoch(trainer, batches, epoch, settings, loss_weights):
     return {**{f"{task}_loss": value / batches.steps / (loss_weights[task].weight or 1)
                for task, value in sums.items()},
             **({"accuracy_hard": right / max(kept, 1)} if kept else {}),
+            **({"left_out": len(batches.unreadable)} if batches.unreadable else {}),
             "samples_per_second": batches.steps * settings.batch / seconds,
             "waiting": waited / seconds}
 
@@ -214,8 +216,10 @@ def describe(row, epochs):
     train, val = row["train"], row["val"]
     losses = "".join(f" {name} {train[key]:.4f}" for name, key in LOSSES if key in train)
     held_out = "".join(f" {words} {val[key]:.4f}" for words, key in FIGURES if key in val)
+    left_out = train.get("left_out", 0)
     return (f"epoch {row['epoch']}/{epochs}  loss{losses}  held out:{held_out}  "
-            f"{train['samples_per_second']:,.0f}/s, {train['waiting']:.0%} waiting")
+            f"{train['samples_per_second']:,.0f}/s, {train['waiting']:.0%} waiting"
+            + (f", {left_out:,} unreadable left out" if left_out else ""))
 
 
 def _tensorboard(folder):

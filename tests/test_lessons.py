@@ -1,6 +1,7 @@
 """Nets of landmarks alone: what a training leaves, how it stops and goes on, whose trunk it keeps.
 """
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from config import for_landmarks
 from core import checkpoint, lessons, schemes, trainer
 from core.console import Problem
+from core.landmark_loader import split
 from core.mxnet_import import mx
 from prepare_data import cuts, points
 from symbols import zoo
@@ -106,6 +108,22 @@ def test_stopped_and_resumed_ends_the_same(finished, five, tmp_path, monkeypatch
     assert equal(params, finished / "Lnet_v2-0002.params")
 
 
+def test_faces_of_unreadable_pictures_are_counted(drawn_set, tmp_path, capsys):
+    """Two of the pictures trained on are gone: every epoch says how many faces it lacks."""
+    shutil.copytree(drawn_set, tmp_path / "set")
+    faces = cuts.Pictures(points.open_set(tmp_path / "set" / "landmarks" / "train_5.txt"))
+    settings = for_landmarks(5, QUICK)
+    training, _ = split(faces, settings.train.val_fraction, settings.train.seed)
+    gone = sorted({faces.names()[i] for i in training})[:2]
+    lost = sum(faces.names()[i] in gone for i in training)
+    for name in gone:
+        path, = (tmp_path / "set").rglob(Path(name).name)
+        path.unlink()
+    trainer.train(*NET, [faces], tmp_path / "run", settings)
+    assert [row["train"]["left_out"] for row in log(tmp_path / "run")] == [lost, lost]
+    assert f", {lost} unreadable left out" in capsys.readouterr().out
+
+
 def test_another_head_keeps_the_trunk(finished, many, tmp_path, capsys):
     """Two epochs at a rate of next to nothing: the trunk is that of the five points' net."""
     settings = for_landmarks(68, [*QUICK, "train.epochs=1", "train.lr=1e-9"])
@@ -149,8 +167,8 @@ def test_a_fresh_head_begins_at_the_mean_face(five):
 def test_the_scale_of_a_landmark_head_follows_slowly(five):
     """A hundredth of the step that plain SGD would make of the same gradient."""
     lesson = lessons.lesson(zoo.spec("Lnet_v2"), {"base": 4}, [five], for_landmarks(5, QUICK))
-    settings = for_landmarks(5, [*QUICK, "train.warmup=0", "train.momentum=0",
-                                 "train.weight_decay=0"])
+    settings = for_landmarks(5, [*QUICK, "train.optimizer=sgd", "train.warmup=0",
+                                 "train.momentum=0", "train.weight_decay=0"])
     first = checkpoint.initial("Lnet_v2", {"base": 4}, 0, 0.25)
     lesson.settle(first)
     net = trainer.Trainer(first, settings.train, lesson.loss(settings.loss), steps=10)

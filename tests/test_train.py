@@ -221,10 +221,25 @@ def test_schedules():
         trainer.Schedule(override({"train": settings}, ["train.schedule=linear"])["train"], 1)
 
 
-def test_sgd_step_is_momentum_with_decay_on_weights_alone(store20):
-    """Two updates against NumPy: v = m v - lr (g + wd w), w += v, no decay on biases, shifts."""
+def momentum(state, grad, weight, number):
+    """v = m v - lr g, w += v."""
+    state["v"] = 0.9 * state.get("v", 0.0) - 0.1 * grad
+    return weight + state["v"]
+
+
+def adam(state, grad, weight, number):
+    """Kingma and Ba 2015, section 2, with the bias correction put into the rate."""
+    state["m"] = 0.9 * state.get("m", 0.0) + 0.1 * grad
+    state["v"] = 0.999 * state.get("v", 0.0) + 0.001 * grad ** 2
+    rate = 0.1 * np.sqrt(1 - 0.999 ** number) / (1 - 0.9 ** number)
+    return weight - rate * state["m"] / (np.sqrt(state["v"]) + 1e-8)
+
+
+@pytest.mark.parametrize("optimizer, rule", [("sgd", momentum), ("adam", adam)])
+def test_two_updates_follow_the_rule_with_decay_on_weights_alone(optimizer, rule):
     settings = override(config, ["train.batch=20", "train.lr=0.1", "train.warmup=0",
-                                 "train.schedule=step", "train.weight_decay=0.1"])
+                                 "train.schedule=step", "train.weight_decay=0.1",
+                                 f"train.optimizer={optimizer}"])
     start = checkpoint.initial("Pnet20_v0", {}, 0, 0.25)
     made = trainer.Trainer(start, settings.train, settings.loss, steps=1000)
     rng = np.random.default_rng(0)
@@ -232,17 +247,17 @@ def test_sgd_step_is_momentum_with_decay_on_weights_alone(store20):
              "label": rng.integers(-1, 2, 20).astype(np.float32),
              "bbox_target": rng.normal(0, 0.1, (20, 4)).astype(np.float32)}
     weights = {k: v.astype(float) for k, v in start.arguments.items()}
-    speed = {k: 0.0 for k in weights}
+    states = {k: {} for k in weights}
     group = made.module._exec_group
-    for _ in range(2):
+    for number in (1, 2):
         made.step(batch)
         grads = dict(zip(group.param_names, (g[0].asnumpy() for g in group.grad_arrays)))
         for name in weights:
             decay = 0.1 if name.endswith(("_weight", "_gamma")) else 0
-            speed[name] = 0.9 * speed[name] - 0.1 * (grads[name] + decay * weights[name])
-            weights[name] = weights[name] + speed[name]
+            weights[name] = rule(states[name], grads[name] + decay * weights[name], weights[name],
+                                 number)
     for name, value in made.checkpoint().arguments.items():
-        np.testing.assert_allclose(value, weights[name], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(value, weights[name], rtol=1e-4, atol=1e-5)
 
 
 def test_it_learns(store20, tmp_path):
