@@ -145,12 +145,12 @@ config.train.mix = []                # positives : parts : negatives : mined neg
                                      # in a batch; empty: 1,1,3 or, with mined ones, 1,1,2,1, and
                                      # 2 of landmarks where a net learns them
 config.train.epochs = 16
-config.train.lr = 0.3                # for gradients averaged over the samples kept
+config.train.optimizer = "adam"      # adam or sgd; nets without batch norms want sgd
+config.train.lr = 0.02               # for gradients averaged over the samples kept; of sgd 0.3
 config.train.warmup = 300            # updates over which the rate rises to lr
 config.train.schedule = "cosine"     # cosine (to 0 over the epochs) or step
 config.train.lr_steps = [8, 14]      # step: epochs after which the rate is multiplied by lr_factor
 config.train.lr_factor = 0.1
-config.train.optimizer = "sgd"       # sgd or adam
 config.train.momentum = 0.9          # adam: of the gradients' mean
 config.train.mine_from = 2           # epoch from which loss.*.ohem holds; all samples count before
 config.train.prelu_slope = 0.25      # where PReLU slopes start
@@ -161,9 +161,8 @@ config.train.prefetch = 4            # batches made ahead of the net
 config.train.gpus = []               # CUDA device numbers; empty: the CPU
 
 # Nets of landmarks alone begin from these instead. With smooth_l1 a net gets to within a hundredth
-# of the crop on faces it knows in half the steps that it takes with l2, and wants a smaller rate.
-LANDMARK_TRAINING = {"train.batch": 64, "train.optimizer": "adam", "train.lr": 0.05,
-                     "train.warmup": 200, "train.epochs": 40,
+# of the crop on faces it knows in half the steps that it takes with l2.
+LANDMARK_TRAINING = {"train.batch": 64, "train.lr": 0.05, "train.warmup": 200, "train.epochs": 40,
                      "loss.landmark.kind": "smooth_l1"}
 
 # --- detection (core.cascade, core.detector) and its evaluation (core.evaluate) ---------------

@@ -39,8 +39,7 @@ RECIPES = {
     # The original's: negatives alone are mined, a landmark head for the Onet alone.
     "train-mtcnn": Recipe(
         {"pnet": "Pnet20_v1", "rnet": "Rnet_v1", "onet": "Onet_v1"}, ("onet",),
-        # The reference's weight; with 10 a small set drove the net out of its bounds.
-        ("onet.loss.landmark.weight=2",)),
+        ("onet.loss.landmark.kind=smooth_l1",)),
     # The one of the paper, as implementations in Caffe and TensorFlow have it: landmark heads in
     # all three, losses weighted 1 : 0.5 : 0.5, the Onet's 1 : 0.5 : 1, and negatives of IoU up to
     # 0.3. Those of Rnet and Onet come from the cascade; a third is cut at random all the same, as

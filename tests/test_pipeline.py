@@ -161,7 +161,7 @@ def test_a_setting_touches_what_depends_on_it_alone(tiny_run, more, kinds):
 
 def test_what_changed_is_said(tiny_run):
     found = states(course(tiny_run, "rnet.train.lr=0.2"))
-    assert found["rnet"].why == "train.lr was 0.3, is 0.2"
+    assert found["rnet"].why == "train.lr was 0.02, is 0.2"
     assert found["onet"].why == "if mine_onet comes out otherwise"
     other = states(course(tiny_run, nets={"onet": "Onet_v2"}))
     assert other["onet"].why == "net was Onet_v1, is Onet_v2"
@@ -175,7 +175,7 @@ def test_one_net_anew_sets_the_old_one_aside(copy, monkeypatch, capsys):
     old = (copy / "rnet" / "Rnet_v1-0001.params").read_bytes()
     tiny.run(monkeypatch, copy, "--upto", "rnet", "rnet.train.lr=0.2")
     printed = capsys.readouterr().out
-    assert "made anew: train.lr was 0.3, is 0.2" in printed
+    assert "made anew: train.lr was 0.02, is 0.2" in printed
     assert f"{copy / 'rnet'} is set aside as {copy / 'rnet-1'}" in printed
     assert (copy / "rnet-1" / "Rnet_v1-0001.params").read_bytes() == old
     assert (copy / "rnet" / "Rnet_v1-0001.params").read_bytes() != old

@@ -158,7 +158,7 @@ def test_finished_run_is_left_alone(finished, store20):
 
 
 @pytest.mark.parametrize("settings, says", [
-    (["train.lr=0.2"], "config.train.lr was 0.3, is 0.2"),
+    (["train.lr=0.2"], "config.train.lr was 0.02, is 0.2"),
     (["train.seed=4"], "train.seed was 0, is 4")])
 def test_other_settings_are_refused(finished, store20, settings, says):
     result = train(store20, finished[0], *settings)
