@@ -145,7 +145,7 @@ config.train.mix = []                # positives : parts : negatives : mined neg
                                      # in a batch; empty: 1,1,3 or, with mined ones, 1,1,2,1, and
                                      # 2 of landmarks where a net learns them
 config.train.epochs = 16
-config.train.optimizer = "adam"      # adam or sgd; nets without batch norms want sgd
+config.train.optimizer = "adam"      # adam or sgd
 config.train.lr = 0.02               # for gradients averaged over the samples kept; of sgd 0.3
 config.train.warmup = 300            # updates over which the rate rises to lr
 config.train.schedule = "cosine"     # cosine (to 0 over the epochs) or step

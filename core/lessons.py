@@ -164,7 +164,9 @@ class Landmarks:
                                        settings.crop, settings.augment)
         self.batch, self.seed = settings.train.batch, settings.train.seed
         self.scatter = settings.evaluate.box_scatter
-        self.data = [faces.facts for faces in self.sets]
+        # Faces that were rejected are named in their store; a manifest goes out into the world.
+        self.data = [{key: len(value) if key == "rejected" else value
+                      for key, value in faces.facts.items()} for faces in self.sets]
         self.manifest = {"scheme": self.scheme, "crop": {"box": self.crop.box,
                                                          "scale": self.crop.plain}}
 

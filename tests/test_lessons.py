@@ -69,6 +69,7 @@ def test_what_a_run_leaves(finished):
     manifest = json.loads((finished / "Lnet_v2-0002.json").read_text())
     assert (manifest["scheme"], manifest["points"]) == ("5", 5)
     assert manifest["crop"] == {"box": "detector", "scale": 1.0}
+    assert [faces["rejected"] for faces in manifest["data"]] == [0]  # how many, not their paths
     assert checkpoint.load(finished / "Lnet_v2-0002.params").facts()["crop"] == manifest["crop"]
 
 
