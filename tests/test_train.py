@@ -222,16 +222,16 @@ def test_schedules():
 
 
 def momentum(state, grad, weight, number):
-    """v = m v - lr g, w += v."""
-    state["v"] = 0.9 * state.get("v", 0.0) - 0.1 * grad
+    """v = m v - lr g, w += v, m 0.8."""
+    state["v"] = 0.8 * state.get("v", 0.0) - 0.1 * grad
     return weight + state["v"]
 
 
 def adam(state, grad, weight, number):
     """Kingma and Ba 2015, section 2, with the bias correction put into the rate."""
-    state["m"] = 0.9 * state.get("m", 0.0) + 0.1 * grad
+    state["m"] = 0.8 * state.get("m", 0.0) + 0.2 * grad
     state["v"] = 0.999 * state.get("v", 0.0) + 0.001 * grad ** 2
-    rate = 0.1 * np.sqrt(1 - 0.999 ** number) / (1 - 0.9 ** number)
+    rate = 0.1 * np.sqrt(1 - 0.999 ** number) / (1 - 0.8 ** number)
     return weight - rate * state["m"] / (np.sqrt(state["v"]) + 1e-8)
 
 
@@ -239,7 +239,7 @@ def adam(state, grad, weight, number):
 def test_two_updates_follow_the_rule_with_decay_on_weights_alone(optimizer, rule):
     settings = override(config, ["train.batch=20", "train.lr=0.1", "train.warmup=0",
                                  "train.schedule=step", "train.weight_decay=0.1",
-                                 f"train.optimizer={optimizer}"])
+                                 "train.momentum=0.8", f"train.optimizer={optimizer}"])
     start = checkpoint.initial("Pnet20_v0", {}, 0, 0.25)
     made = trainer.Trainer(start, settings.train, settings.loss, steps=1000)
     rng = np.random.default_rng(0)
