@@ -117,14 +117,14 @@ def test_settings_that_differ_come_first(page):
     first = {words(row[0]): [words(cell) for cell in row[1:]] for row in first.iter("tr")}
     assert first["train.batch"] == ["50", "256"]
     assert first["onet.train.epochs"] == ["1", "16"] and "train.lr" not in first
-    assert ["train.lr", "0.3"] in [[words(cell) for cell in row] for row in every.iter("tr")]
+    assert ["train.lr", "0.02"] in [[words(cell) for cell in row] for row in every.iter("tr")]
 
 
 def test_what_is_out_of_date_or_under_its_floor_is_marked(tiny_run, tmp_path):
     text, root = page_of(run_of(tiny_run, "rnet.train.lr=0.2", "pipeline.floors=0,0,1"),
                          tmp_path / "r.html")
     steps = rows(root, "steps")
-    assert steps["rnet"][2] == "made anew: train.lr was 0.3, is 0.2"
+    assert steps["rnet"][2] == "made anew: train.lr was 0.02, is 0.2"
     assert steps["pnet"][2] == "done" and steps["onet"][2].startswith("anew: if ")
     marked = {words(element) for element in root.iter("span") if element.get("class") == "warn"}
     recall = json.loads((tiny_run / "evaluate" / "stages.json").read_text())["recall"]
