@@ -25,10 +25,17 @@ from symbols import spec
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_PICTURES = 500
+DRAWN_POINTS = (5, 68, 106)
 CUT = {True: 112, False: 224}  # longer side of cuts, px, for nets up to SMALL_NETS and larger ones
 SMALL_NETS = 64
 # Of the drawn set, which is small: in batches of 64 its epochs would be a dozen steps.
 DRAWN = {"crop.preset": "detector", "train.batch": 32, "train.warmup": 100}
+
+
+def _lists(path):
+    """A drawn set's proof: of all its lists, as nets with other points may share it."""
+    lists = [path / "landmarks" / f"train_{points}.txt" for points in DRAWN_POINTS]
+    return " ".join(map(sha256, lists)) if path.exists() else None
 
 
 class Course:
@@ -70,12 +77,11 @@ class Course:
             first = Step("data", str(self.data), self.data,
                          lambda path: self.faces().sha256 if path.exists() else None)
         else:
-            if self.points not in (5, 68, 106):
+            if self.points not in DRAWN_POINTS:
                 raise Problem(f"the drawn faces have 5, 68 or 106 points, not {self.points}: give "
                               "--data")
             first = Step("data", f"the sample set: {SAMPLE_PICTURES} drawn pictures", self.drawn,
-                         lambda path: self.faces().sha256 if path.exists() else None,
-                         lambda: drawn.draw_sample_set(self.drawn, SAMPLE_PICTURES))
+                         _lists, lambda: drawn.draw_sample_set(self.drawn, SAMPLE_PICTURES))
         size = CUT[self.size <= SMALL_NETS]
         crop, offline = dict(self.settings.crop), dict(self.settings.landmark_samples)
         if self.offline:

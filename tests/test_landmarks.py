@@ -44,6 +44,14 @@ def test_another_number_of_points_from_finished_crops(drawn_set, tmp_path):
     assert OnnxNet(exported).facts["scheme"] == "68"
 
 
+def test_nets_of_other_points_share_a_drawn_set(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(landmarks, "SAMPLE_PICTURES", 24)
+    for net, there in (("Lnet_v2", 0), ("Lnet106_v2", 1)):
+        landmarks.main(["--net", net, "--base", "4", "--out", str(tmp_path), *SETTINGS])
+        assert capsys.readouterr().out.count("there already") == there
+        assert (tmp_path / f"{net}-base4-exported" / f"{net}.onnx").exists()
+
+
 def test_what_it_can_not_do(drawn_set, tmp_path):
     with pytest.raises(Problem, match="is no net of landmarks alone: an Lnet is"):
         course(drawn_set, tmp_path, "5", "--net", "Onet_v1")
