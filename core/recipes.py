@@ -46,7 +46,7 @@ RECIPES = {
     # a cascade that is good finds few.
     "classic": Recipe(
         {"pnet": "Pnet12", "rnet": "Rnet24", "onet": "Onet48"}, ("pnet", "rnet", "onet"),
-        # These nets have no batch norms: at 0.3, which bears others, theirs is lost in an epoch.
+        # These nets have no batch norms: at 0.3, which others bear, the loss is soon no number.
         ("train.optimizer=sgd", "train.lr=0.03",
          "loss.bbox.weight=0.5", "loss.landmark.weight=0.5", "onet.loss.landmark.weight=1",
          "mine.max_negative_iou=0.3"),
