@@ -120,8 +120,8 @@ class Trainer:
                          [(name, shapes[name]) for name in self.labels])
         self.module.init_params(arg_params=ndarrays(start.arguments),
                                 aux_params=ndarrays(start.auxiliary), initializer=None)
-        # Losses are averaged on each device, their gradients added up over the devices.
         momentum = {"sgd": "momentum", "adam": "beta1"}[settings.optimizer]
+        # Losses are averaged on each device, their gradients added up over the devices.
         self.module.init_optimizer(kvstore="device" if len(contexts) > 1 else None,
                                    optimizer=settings.optimizer, optimizer_params={
                                        "lr_scheduler": Schedule(settings, steps),
