@@ -8,17 +8,20 @@ saved with each run.
 import ast
 import copy
 import difflib
+from dataclasses import asdict
 
 from easydict import EasyDict
 
-from core.console import Problem
+from facelet.console import Problem
+from facelet.settings import LIMITS as DETECT_LIMITS
+from facelet.settings import MEAN, SCALE, Settings
 
 config = EasyDict()
 
 # --- picture to input: the same for training, mining, evaluation and export -----------------
 config.input = EasyDict()
-config.input.mean = 127.5            # BGR value -> (value - mean) * scale
-config.input.scale = 1 / 128
+config.input.mean = MEAN             # BGR value -> (value - mean) * scale
+config.input.scale = SCALE
 
 # --- samples (prepare_data.samples) ---------------------------------------------------------
 config.samples = EasyDict()
@@ -46,7 +49,7 @@ config.landmark_samples.padding = 0.1       # of a crop's area that may lie out 
 config.landmark_samples.min_face = 20       # faces whose box is smaller give none, px
 config.landmark_samples.seed = 0
 
-# --- crops that landmark nets are trained on (core.face_crop, core.landmark_loader) ------------
+# --- crops that landmark nets are trained on (prepare_data.face_crop, core.train.landmark_loader) ------------
 # A row is a preset, crop.preset=NAME; of its two dicts the first is for five points. Lengths are in
 # sides of the face's box unless it says otherwise.
 CROPS = {
@@ -84,7 +87,7 @@ config.crop = EasyDict(
 # occlusion  probability of a patch of another sample, and its least and greatest side, in sides of
 #            the crop
 
-# --- crops of bodies that heat-map nets are trained on (core.heatmaps) --------------------------
+# --- crops of bodies that heat-map nets are trained on (core.train.heatmaps) --------------------------
 # scale, plain, shift, angle, blur and occlusion as above, of the list's box.
 config.joints = EasyDict()
 config.joints.scale = [1.0, 1.5]
@@ -130,7 +133,7 @@ config.loss.landmark = EasyDict(weight=1.0, ohem=1.0, point_ohem=1.0, groups="",
 config.loss.heatmap = EasyDict(weight=1 / 784, ohem=1.0, kind="l2", beta=0.1, wing_w=0.1,
                                wing_eps=0.02)
 
-# --- pixel augmentation of training batches (core.augment) ----------------------------------
+# --- pixel augmentation of training batches (core.train.augment) ----------------------------------
 config.augment = EasyDict()
 config.augment.flip = True           # mirror every other sample, drawn per sample
 config.augment.brightness = [0.6, 0.8, 1.0, 1.2]  # factors, one drawn per sample
@@ -165,19 +168,10 @@ config.train.gpus = []               # CUDA device numbers; empty: the CPU
 LANDMARK_TRAINING = {"train.batch": 64, "train.lr": 0.05, "train.warmup": 200, "train.epochs": 40,
                      "loss.landmark.kind": "smooth_l1"}
 
-# --- detection (core.cascade, core.detector) and its evaluation (core.evaluate) ---------------
-config.detect = EasyDict()
-config.detect.min_face = 20          # smallest face looked for, px
-config.detect.factor = 0.709         # between the scales of the pyramid
-config.detect.thresholds = [0.5, 0.5, 0.7]  # scores from which a Pnet, Rnet, Onet keeps a box
-config.detect.nms_scale = 0.5        # greatest IoU of two of a Pnet's windows within a scale
-config.detect.nms = [0.7, 0.7, 0.7]  # greatest overlap of two boxes after Pnet, Rnet (IoU), and
-                                     # Onet (over the smaller box)
-# Points in videos (core.smooth): cut-off frequencies of low-pass filters, Hz.
-config.smooth = EasyDict()
-config.smooth.still = 1.0            # for a point that does not move ...
-config.smooth.moving = 10.0          # ... and what a speed of a box's side a second adds
-config.smooth.change = 1.0           # for that speed
+# --- detection (facelet.cascade, facelet.detector) and its evaluation (core.evaluate) ---------------
+# facelet.settings has the values, and what each is; lists, as all here.
+config.detect = EasyDict({name: list(value) if isinstance(value, tuple) else value
+                          for name, value in asdict(Settings()).items()})
 config.evaluate = EasyDict()
 config.evaluate.iou = 0.5            # a face is found when a box has this IoU with it
 config.evaluate.min_face = 20        # faces counted: larger side of the labelled box, px
@@ -198,7 +192,7 @@ config.pipeline.floors = [0.9, 0.85, 0.8]  # recall on held-out pictures that Pn
 LIMITS = (
     (("samples.base_num", "samples.min_face", "landmark_samples.base_num",
       "landmark_samples.min_face", "train.batch", "train.epochs", "train.prefetch",
-      "detect.min_face", "evaluate.min_face", "mine.min_side", "mine.per_picture", "mine.total",
+      "evaluate.min_face", "mine.min_side", "mine.per_picture", "mine.total",
       "second.min_face"), lambda v: v >= 1, "at least 1"),
     (("mine.pnet", "mine.rnet"), lambda v: len(v) == 1 and 0 <= v[0] <= 1,
      "one number from 0 to 1"),
@@ -241,11 +235,10 @@ LIMITS = (
       "loss.heatmap.ohem"), lambda v: 0 < v <= 1,
      "in (0, 1]"),
     (("train.val_fraction",), lambda v: 0 < v < 1, "between 0 and 1"),
-    (("detect.factor",), lambda v: 0.1 <= v <= 0.95, "from 0.1 to 0.95"),
-    (("smooth.still", "smooth.moving", "smooth.change"), lambda v: v > 0, "more than 0"),
-    (("detect.nms_scale", "second.floor", "second.score", "second.hopeless"),
+    *(((f"detect.{name}",), *rule) for name, rule in DETECT_LIMITS.items()),
+    (("second.floor", "second.score", "second.hopeless"),
      lambda v: 0 <= v <= 1, "from 0 to 1"),
-    (("detect.thresholds", "detect.nms", "pipeline.floors"),
+    (("pipeline.floors",),
      lambda v: len(v) == 3 and all(0 <= x <= 1 for x in v),
      "three numbers from 0 to 1, for Pnet,Rnet,Onet"),
     (("augment.noise",), lambda v: len(v) == 2 and 0 <= v[0] <= v[1], "two numbers, low,high"),

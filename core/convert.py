@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from core import checkpoint as checkpoints
-from core import fuse, numpy_net, zqcnn_file
-from core.checkpoint import Checkpoint, describe
-from core.console import Problem, program
-from core.files import sha256
+from core.formats import checkpoint as checkpoints
+from core.formats import fuse, numpy_net, zqcnn_file
+from core.formats.checkpoint import Checkpoint, describe
+from facelet.console import Problem, program
+from facelet.files import sha256
 from symbols import graph as graphs
 from symbols import zoo
 
@@ -102,7 +102,7 @@ class _Match(NamedTuple):
 
 def _best(matches):
     """Those without fault, with the fewest batch norms added; of nets that differ by the number of
-    points alone those that need not be told it, as core.checkpoint.nets_that_fit."""
+    points alone those that need not be told it, as core.formats.checkpoint.nets_that_fit."""
     right = [match for match in matches if not match.wrong]
     fewest = min((len(match.merged) for match in right), default=0)
     right = [match for match in right if len(match.merged) == fewest]
@@ -153,7 +153,7 @@ def from_params(path, net=None):
 
 
 def rescaled(made):
-    """The Checkpoint with activations of an ordinary size, see core.fuse.rescale."""
+    """The Checkpoint with activations of an ordinary size, see core.formats.fuse.rescale."""
     arguments, auxiliary = parameters(fuse.rescale(made.graph()))
     return replace(made, arguments=arguments, auxiliary=auxiliary)
 

@@ -20,11 +20,11 @@ from typing import Callable
 
 import numpy as np
 
-from core import checkpoint as checkpoints
-from core import fuse, ncnn_file, numpy_net, onnx_file, quantize, zqcnn_file
-from core.checkpoint import Checkpoint
-from core.console import Problem, program
-from core.files import read_json, sha256, whole_file, write_json
+from core.formats import checkpoint as checkpoints
+from core.formats import fuse, ncnn_file, numpy_net, onnx_file, quantize, zqcnn_file
+from core.formats.checkpoint import Checkpoint
+from facelet.console import Problem, program
+from facelet.files import read_json, sha256, whole_file, write_json
 from symbols.graph import shapes
 
 TRIED, ANOTHER_SIZE = 3, (9, 23)  # pictures at a time; pixels added to height and width
@@ -92,7 +92,7 @@ def onnx_bytes(source, graph):
 def onnx_net(model, name=None):
     """The net in a model, a path or bytes, in onnxruntime."""
     try:
-        from core.onnx_backend import OnnxNet
+        from facelet.onnx_net import OnnxNet
     except ImportError:
         raise Problem("the package onnxruntime is not installed here: pip install onnxruntime"
                       ) from None
@@ -162,7 +162,7 @@ def export(path, out, formats=("onnx",), split_prelu=False, pictures=None):
     """Write a checkpoint's net into the folder `out`, with NAME.json: what it takes to use it.
 
     formats -- of FORMATS; split_prelu -- ONNX in the form that is fast in onnxruntime
-    pictures -- folder; with it there is NAME-int8.onnx as well (core.quantize)
+    pictures -- folder; with it there is NAME-int8.onnx as well (core.formats.quantize)
 
     Prints a line a file. Raises Problem; nothing is written then.
     """

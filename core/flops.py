@@ -16,7 +16,7 @@ import json
 from dataclasses import dataclass
 from math import prod
 
-from core.console import Problem, program
+from facelet.console import Problem, program
 from symbols import build, names, spec, zoo
 from symbols.bodies import resolve
 
@@ -79,7 +79,7 @@ def graph(symbol, data_shape):
 
     Raises Problem where the shapes can't be found.
     """
-    from core.mxnet_import import mx  # here, so that MXNet missing is one line
+    from symbols.mxnet_import import mx  # here, so that MXNet missing is one line
     internals = symbol.get_internals()
     try:
         _, shapes, _ = internals.infer_shape(data=data_shape)
@@ -259,7 +259,7 @@ def _size(text):
 
 
 def _load_symbol(path):
-    from core.mxnet_import import mx
+    from symbols.mxnet_import import mx
     try:
         return mx.sym.load(path)
     except (mx.base.MXNetError, UnicodeDecodeError):

@@ -6,7 +6,7 @@
     python -m core.landmarks --net Lnet106_64_v3 --offline    crops made once, in place of on line
 
 Four steps below --out, each done once and made anew when what it depends on has changed
-(core.steps): the faces are cut out of their pictures with room for every augmentation, into one
+(core.pipeline.steps): the faces are cut out of their pictures with room for every augmentation, into one
 store (with --offline, into finished crops); the net is trained, its crops cut as that goes; it is
 measured on the faces held out, beside the mean face, with pictures; and it is exported. Several
 nets may share a folder, and with it the cuts.
@@ -15,11 +15,15 @@ import argparse
 from pathlib import Path
 
 from config import for_landmarks
-from core import checkpoint, parallel
-from core.console import Problem, program
-from core.files import sha256
-from core.steps import Plan, Step, file_proof
-from prepare_data import cuts, drawn, landmark_samples, points
+from core.base import parallel
+from core.formats import checkpoint
+from core.pipeline.steps import Plan, Step, file_proof
+from facelet.console import Problem, program
+from facelet.files import sha256
+from prepare_data import landmark_samples
+from prepare_data.drawn import sets as drawn
+from prepare_data.points import cuts, face_sets
+from prepare_data.points import sets as points
 from prepare_data.store import Store
 from symbols import spec
 
@@ -100,7 +104,7 @@ class Course:
                        ("data",), {"size": size, "crop": room})
         run, start = self.out / name, {}
         if self.start:
-            from core.nets import file_of
+            from core.detect.nets import file_of
             start = {"start": sha256(file_of(self.start))}
         params = checkpoint.paths(run, self.net, self.settings.train.epochs)[1]
 
@@ -108,13 +112,13 @@ class Course:
             return sha256(params) if params.with_suffix(".json").exists() else None
 
         def train():
-            from core import trainer  # MXNet takes its time and memory
-            data = Store(store, self.size) if self.offline else cuts.Cuts(store)
+            from core.train import trainer  # MXNet takes its time and memory
+            data = Store(store, self.size) if self.offline else face_sets.Cuts(store)
             trainer.train(self.net, self.options, [data], run, self.settings, self.start)
 
         def measure():
-            from core import evaluate_landmarks
-            part = evaluate_landmarks.Measured(cuts.Pictures(self.faces()),
+            from core.evaluate import landmarks as evaluate_landmarks
+            part = evaluate_landmarks.Measured(face_sets.Pictures(self.faces()),
                                                self.settings.train.val_fraction, self.settings)
             evaluate_landmarks.evaluate([params], [evaluate_landmarks.USUAL], part, measured,
                                         self.settings, self.assignments)

@@ -22,11 +22,11 @@ from typing import Callable
 import cv2
 import numpy as np
 
-from core import checkpoint as checkpoints
-from core import numpy_net
-from core.console import Problem, program
 from core.export import FORMATS, Source, onnx_bytes, opened
-from core.files import to_json
+from core.formats import checkpoint as checkpoints
+from core.formats import numpy_net
+from facelet.console import Problem, program
+from facelet.files import to_json
 from symbols import zoo
 
 LIMIT = 1e-5
@@ -157,7 +157,7 @@ def _seeded_source(name, options):
 
 def compare(source, engines):
     """The difference from MXNet by engine, NaN and a reason by engine where one did not run."""
-    from core.mxnet_backend import MxNet  # here, so that MXNet missing is one line
+    from core.detect.mxnet_net import MxNet  # here, so that MXNet missing is one line
     data = numpy_net.seeded_input(source.size)
     expected, found, reasons = MxNet(source.checkpoint)(data), {}, {}
     for name in engines:

@@ -1,6 +1,6 @@
 """Reads lists of bodies with joints: path x y w h, then x y visible of each joint, visible 0 or 1.
 
-Joints are in the order of the scheme "14" of core.schemes. Where one is not visible, its numbers
+Joints are in the order of the scheme "14" of facelet.schemes. Where one is not visible, its numbers
 are not looked at.
 """
 import collections
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from core import picture as pictures
-from core import schemes
-from core.console import Problem
-from prepare_data import points as landmarks
-from prepare_data.points import FARTHEST, Unusable
+from facelet import picture as pictures
+from facelet import schemes
+from facelet.console import Problem
+from prepare_data.points import sets as landmarks
+from prepare_data.points.sets import FARTHEST, Unusable
 
 SCHEME = "14"
 OUTSIDE = 1.0     # px: farther out of the picture a joint is nowhere
@@ -39,7 +39,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Bodies:
-    """Bodies with joints in the pictures below one folder; the interface of prepare_data.cuts.Cuts.
+    """Bodies with joints in the pictures below one folder; the interface of prepare_data.points.face_sets.Cuts.
 
     path -- of the list; sha256 -- of its content
     rejected -- a line for each body left out: file, line and reason

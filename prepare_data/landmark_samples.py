@@ -6,7 +6,7 @@ A net with landmarks only ever sees squares around boxes that a detector gave: t
 here, squares around the box of each face with a detector's scatter in place and size, turned a
 little by one affine warp. (The original cuts squares of half to 0.85 times the box about the nose,
 out of whole pictures that it has turned, and may try for ever.) What is drawn for a picture depends
-on the seed and the picture's path alone. Training mirrors samples as it goes (core.loader).
+on the seed and the picture's path alone. Training mirrors samples as it goes (core.train.loader).
 """
 import argparse
 from functools import partial
@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from config import config, override
-from core import boxes as geometry
-from core import picture as pictures
-from core.console import Problem, program
-from core.face_crop import crop, to_crop, to_picture
-from prepare_data import points as landmarks
-from prepare_data import cuts, samples, store
+from facelet import boxes as geometry
+from facelet import picture as pictures
+from facelet.console import Problem, program
+from prepare_data import samples, store
+from prepare_data.face_crop import crop, to_crop, to_picture
+from prepare_data.points import face_sets
+from prepare_data.points import sets as landmarks
 
 SIZES = (12, 24, 48, 64, 80, 96, 112)
 TRIES = 20       # draws per sample wanted, then a face makes do with what was found
@@ -66,7 +67,7 @@ def _reason_against(face, box, width, height, settings):
     """Why a Face can't be used in a picture of width x height, or None."""
     if max(box[2:] - box[:2]) < settings.min_face:
         return f"a face of {max(box[2:] - box[:2]):.0f} px is smaller than {settings.min_face}"
-    return cuts.reason_against(face, width, height)
+    return face_sets.reason_against(face, width, height)
 
 
 def cut(numbered, images, truth, scheme, size, settings):

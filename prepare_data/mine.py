@@ -23,14 +23,14 @@ from pathlib import Path
 import numpy as np
 
 from config import config, override
-from core import boxes as geometry
-from core import nets as net_files
-from core import parallel
-from core import picture as pictures
-from core.console import Problem, Progress, program
-from core.detector import FaceDetector
-from core.files import sha256
-from core.journal import Journal
+from core.base import parallel
+from core.base.journal import Journal
+from core.detect import nets as net_files
+from core.detect.detector import FaceDetector
+from facelet import boxes as geometry
+from facelet import picture as pictures
+from facelet.console import Problem, Progress, program
+from facelet.files import sha256
 from prepare_data import samples, second_opinion, store, wider
 
 STAGES = ("pnet", "rnet", "onet")

@@ -2,8 +2,8 @@
 import cv2
 import numpy as np
 
-from core import boxes as geometry
-from core import picture as pictures
+from facelet import boxes as geometry
+from facelet import picture as pictures
 from prepare_data.store import KINDS
 
 TILE = 72        # side a sample is drawn at, pixels

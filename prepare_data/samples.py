@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from config import config, override
-from core import boxes as geometry
-from core import parallel
-from core import picture as pictures
-from core.console import Problem, Progress, clock, program
-from core.files import sha256
+from core.base import parallel
+from facelet import boxes as geometry
+from facelet import picture as pictures
+from facelet.console import Problem, Progress, clock, program
+from facelet.files import sha256
 from prepare_data import mosaic, second_opinion, store, wider
 
 SIZES = (12, 16, 20, 24, 48)

@@ -27,12 +27,13 @@ from pathlib import Path
 import numpy as np
 
 from config import config, override
-from core import boxes as geometry
-from core import nets, parallel
-from core import picture as pictures
-from core.console import Problem, Progress, program
-from core.files import read_json, sha256, to_json, write_text
-from core.journal import Journal
+from core.base import parallel
+from core.base.journal import Journal
+from core.detect import nets
+from facelet import boxes as geometry
+from facelet import picture as pictures
+from facelet.console import Problem, Progress, program
+from facelet.files import read_json, sha256, to_json, write_text
 from prepare_data import wider
 
 VERSION = 1
@@ -45,14 +46,14 @@ PICTURES_PER_JOB = 32
 def _detector(path, min_face, thresholds):
     """A function of a picture uint8 (H, W, 3) BGR that gives boxes (N, 4) and scores (N,)."""
     if Path(path).is_dir():
-        from core.detector import FaceDetector
+        from core.detect.detector import FaceDetector
         detector = FaceDetector.open(path, min_face=min_face, thresholds=thresholds)
 
         def detect(picture):
             faces = detector.detect(picture)
             return faces.boxes, faces.scores
         return detect
-    from core.yunet import YuNet
+    from core.detect.yunet import YuNet
     return YuNet(path, score=thresholds[-1]).detect
 
 

@@ -9,7 +9,7 @@ from typing import Optional
 
 import numpy as np
 
-from core.console import Problem
+from facelet.console import Problem
 
 INVALID = 3  # index of the invalid flag among the six attributes after x y w h
 FARTHEST = 1e6  # px: where a coordinate is no longer one of any picture

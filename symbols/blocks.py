@@ -14,8 +14,8 @@ both are free: the layer before negates its weights and bias (its batch norm: ga
 tensor of a few numbers, the layer behind its weights. `Signed` keeps the books. `core.bench train`
 measures what this gains.
 """
-from core.mxnet_import import mx
 from symbols.graph import BN_EPS
+from symbols.mxnet_import import mx
 
 BN_MOMENTUM = 0.9
 

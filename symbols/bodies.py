@@ -7,7 +7,7 @@ graph without MXNet (symbols.graph).
 from dataclasses import dataclass
 from numbers import Integral
 
-from core.console import Problem
+from facelet.console import Problem
 
 HEATMAP_STAGES = 3
 

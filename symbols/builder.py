@@ -1,9 +1,9 @@
 """Turns a row of the zoo's tables into a symbol."""
-from core.console import Problem
-from core.mxnet_import import mx
+from facelet.console import Problem
 from symbols import losses, zoo
 from symbols.blocks import Blocks, Signed
 from symbols.bodies import BODIES, resolve
+from symbols.mxnet_import import mx
 
 MODES = ("test", "train")
 

@@ -17,7 +17,7 @@ from typing import Mapping, Tuple
 
 import numpy as np
 
-from core.console import Problem
+from facelet.console import Problem
 from symbols import zoo
 from symbols.bodies import BODIES, resolve
 

@@ -32,9 +32,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from core import schemes
-from core.console import Problem
-from core.mxnet_import import mx
+from facelet import schemes
+from facelet.console import Problem
+from symbols.mxnet_import import mx
 
 CLASSES = 2
 FINEST_PART = 10_000  # the largest denominator of a part that is kept

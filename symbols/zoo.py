@@ -3,7 +3,7 @@ import difflib
 import fnmatch
 from dataclasses import replace
 
-from core.console import Problem
+from facelet.console import Problem
 from symbols import classic, lnet, onet, pnet, rnet
 
 NETS = {net.name: net for table in (pnet, rnet, onet, lnet, classic) for net in table.NETS}

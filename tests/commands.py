@@ -1,6 +1,6 @@
 """Programs run in the tests' own process, which saves their start."""
-from core import evaluate
-from core.console import program
+from core.evaluate import __main__ as evaluate
+from facelet.console import program
 
 
 def evaluated(capsys, *arguments):

@@ -2,8 +2,8 @@
 import cv2
 import numpy as np
 
-from core import picture as pictures
-from prepare_data import points
+from facelet import picture as pictures
+from prepare_data.points import sets as points
 
 FACE = np.array([[-24, -22], [24, -22], [0, 2], [-18, 24], [18, 24]], float)  # about its mean
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255]])

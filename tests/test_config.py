@@ -4,7 +4,7 @@ import copy
 import pytest
 
 from config import config, override
-from core.console import Problem
+from facelet.console import Problem
 
 
 @pytest.mark.parametrize("assignment, value", [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core.console import program
+from facelet.console import program
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("core.flops", "core.train", "core.detect", "core.evaluate", "core.pipeline",
@@ -34,11 +34,19 @@ def one_line(status, errors, *says):
         assert text in lines[0], lines[0]
 
 
+def main_of(module):
+    """The main() that `python -m module` runs."""
+    found = importlib.import_module(module)
+    if hasattr(found, "__path__"):
+        found = importlib.import_module(f"{module}.__main__")
+    return found.main
+
+
 @pytest.fixture
 def fails(capsys):
     """Runs a program in this process, which saves its start, and expects one line."""
     def run(module, *arguments, says):
-        main = importlib.import_module(module).main
+        main = main_of(module)
         with pytest.raises(SystemExit) as stopped:
             program(main, [str(a) for a in arguments])
         one_line(stopped.value.code, capsys.readouterr().err, *says)
@@ -48,7 +56,7 @@ def fails(capsys):
 @pytest.mark.parametrize("module", PROGRAMS)
 def test_help(module, capsys):
     with pytest.raises(SystemExit) as stopped:
-        importlib.import_module(module).main(["--help"])
+        main_of(module)(["--help"])
     printed = capsys.readouterr().out
     assert stopped.value.code == 0 and "usage: " in printed
     assert len(printed.splitlines()) > 5
@@ -136,7 +144,7 @@ def test_wrong_size_and_existing_store(main_job, tmp_path, fails):
 
 
 def test_checkpoint_of_crops_makes_no_proposals(main_job, tmp_path, fails):
-    from core import checkpoint
+    from core.formats import checkpoint
     rnet = checkpoint.initial("Rnet_v1", {}, 0, 0.25)
     checkpoint.save(tmp_path, rnet, 1, {})
     fails("core.evaluate", "stages", "--pnet", tmp_path, "--data", main_job[0] / "drawn", "--out",

@@ -1,6 +1,7 @@
 """The whole pipeline made as small as it goes: a dozen drawn pictures, an epoch for each net, and
 thresholds so low that nets that know nothing find something."""
-from core import parallel, pipeline
+from core.base import parallel
+from core.pipeline.__main__ import main
 
 PICTURES = 12
 SETTINGS = [f"{name}.train.epochs=1" for name in ("pnet", "pnet_hard", "rnet", "onet")] + [
@@ -18,4 +19,4 @@ def arguments(out, *more):
 def run(monkeypatch, out, *more):
     """In this process, without workers, which take longer to start than they would work."""
     monkeypatch.setattr(parallel, "cores", lambda: 1)
-    pipeline.main(arguments(out, *more))
+    main(arguments(out, *more))

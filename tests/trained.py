@@ -1,8 +1,8 @@
 """Parameters of the kinds that training leaves, without training."""
 import numpy as np
 
-from core import checkpoint, numpy_net
-from core import picture as pictures
+from core.formats import checkpoint, numpy_net
+from facelet import picture as pictures
 
 # spread and mean of a net's outputs, by task
 USUAL = {"cls": (1, 0), "bbox": (0.1, 0), "landmark": (0.1, 0.5)}

@@ -1,0 +1,78 @@
+"""Results of numbered jobs, kept in files while a long work goes on, so that a kill loses those of
+the last moments only."""
+import json
+import shutil
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from core.base import parallel
+from facelet.console import Problem
+from facelet.files import differences, read_json, to_json, whole_file, write_json
+
+IDENTITY = "journal.json"
+SHOWN = 3  # differences that a line names
+
+
+class Journal:
+    """A folder of results, dicts of NumPy arrays, by number of the job.
+
+    folder -- made if it is not there; the work goes on if it is
+    identity -- JSON values that the results depend on: inputs by content, settings, how the work
+        is cut into jobs
+
+    Raises Problem for a folder that was begun with another identity, or that is no journal.
+    """
+
+    def __init__(self, folder, identity):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        about, identity = self.folder / IDENTITY, json.loads(to_json(identity))
+        if about.exists():
+            before = read_json(about)
+            if before != identity:
+                differing = "; ".join(differences(identity, before)[:SHOWN])
+                raise Problem(f"{self.folder} was begun otherwise ({differing}): give what it was "
+                              "begun with to go on, or remove it to start over")
+        elif any(not path.name.startswith(".") for path in self.folder.iterdir()):
+            raise Problem(f"{self.folder} is there already and is no journal: remove it")
+        else:
+            write_json(about, identity)
+        self.done = {int(path.stem) for path in self.folder.glob("*.npz")
+                     if path.stem.isdecimal()}
+
+    def _file(self, number):
+        return self.folder / f"{number:06d}.npz"
+
+    def save(self, number, arrays):
+        """Keep the result of a job, whole or not at all."""
+        with whole_file(self._file(number)) as part:
+            np.savez(part, **arrays)
+        self.done.add(number)
+
+    def load(self, number):
+        """The result of a job that is done. Raises Problem when its file is damaged."""
+        try:
+            with np.load(self._file(number)) as arrays:
+                return dict(arrays)
+        except (ValueError, EOFError, BadZipFile):
+            raise Problem(f"{self._file(number)} is damaged: remove it, and run the same command "
+                          "again") from None
+
+    def run(self, function, jobs, workers):
+        """Yields function(job), a dict of arrays, for each of a list of jobs in their order, as
+        core.base.parallel.in_order does, of those that are done as it was kept."""
+        missing = [job for number, job in enumerate(jobs) if number not in self.done]
+        results = parallel.in_order(function, missing, workers)
+        for number in range(len(jobs)):
+            if number in self.done:
+                yield self.load(number)
+            else:
+                arrays = next(results)
+                self.save(number, arrays)
+                yield arrays
+
+    def remove(self):
+        """To be called when what the work makes is in its place."""
+        shutil.rmtree(self.folder)

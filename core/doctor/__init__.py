@@ -1,0 +1,3 @@
+"""What a file is, what it holds, and what is odd about it."""
+
+__all__ = []

@@ -1,0 +1,228 @@
+"""What every net of a cascade lets through, measured: the numbers of core.evaluate.stages."""
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from core.detect.detector import FaceDetector
+from core.evaluate import metrics
+from facelet import boxes as geometry
+from facelet import picture as pictures
+from facelet.console import Problem
+from facelet.nets import SETTINGS
+
+NETS = ("pnet", "rnet", "onet")
+SIZE_EDGES = (20, 40, 80, 160)  # of the figures by face size, px
+
+
+def open_detector(said, settings, folder=None, **files):
+    """The detector of the nets in a folder, and of files by stage.
+
+    said -- settings as given, "section.key=value": a folder's detector.json goes before those of
+        detect that are not among them
+    settings -- the whole config with them
+
+    Raises Problem.
+    """
+    said = {setting.partition("=")[0] for setting in said}
+    given = {key: settings.detect[key] for key in SETTINGS
+             if not folder or f"detect.{key}" in said}
+    detector = (FaceDetector.open(folder, **files, **given) if folder else
+                FaceDetector(**files, **given))
+    return detector.changed(nms=settings.detect.nms, nms_scale=settings.detect.nms_scale)
+
+
+def floored(detector, settings):
+    """The detector for figures over all of its scores: its last net's threshold is evaluate.floor
+    if that is lower. A Pnet by itself stays as it is: what it gives below its threshold is a flood.
+    """
+    thresholds = list(detector.settings.thresholds)
+    last = sum(stage in detector.nets for stage in NETS) - 1
+    if last > 0:
+        thresholds[last] = min(thresholds[last], settings.evaluate.floor)
+    return detector.changed(thresholds=thresholds)
+
+
+def sides(boxes):
+    """Larger sides of boxes, (N, 4) -> (N,)."""
+    return (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture and what was found in it.
+
+    path -- of the picture
+    faces -- (M, 4), labelled, of any size; neither -- (K, 4), ignored and unsure boxes
+    overlap -- (S, M): greatest IoU with a face that a box over its net's threshold has, by net
+    boxes, scores -- (N, 4), (N,): what the last net gives over the floor, best first
+    """
+    path: Path
+    faces: np.ndarray
+    neither: np.ndarray
+    overlap: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Pictures run through a cascade of S nets.
+
+    nets -- names of the stages, (S,); thresholds -- (S,); floor -- the last net's scores go down to
+    seen -- a Seen for each picture; skipped -- why others could not be read
+    min_face -- smallest larger side of faces that count, px
+    boxes -- (S,), over the nets' thresholds; seconds -- (S,), and that of a net for landmarks after
+        them, of processor time, which a busy machine disturbs least: sums over the pictures
+    """
+    nets: list
+    thresholds: list
+    floor: float
+    seen: list
+    skipped: list
+    min_face: float
+    boxes: np.ndarray
+    seconds: np.ndarray
+
+    def faces(self):
+        """Of the F faces that count: larger sides (F,), overlap (S, F) as in Seen, and where they
+        are, [(Seen, box (4,)), ...]."""
+        places, overlap = [], []
+        for one in self.seen:
+            counted = np.flatnonzero(sides(one.faces) >= self.min_face)
+            places += [(one, one.faces[i]) for i in counted]
+            overlap.append(one.overlap[:, counted])
+        return (sides(np.reshape([box for _, box in places], (-1, 4))),
+                np.concatenate(overlap, axis=1), places)
+
+    def face_scores(self, iou):
+        """(F,): best score of a box of the last net with this IoU with a face; -1 without one."""
+        best = []
+        for one in self.seen:
+            near = geometry.iou(one.faces[sides(one.faces) >= self.min_face], one.boxes) >= iou
+            best.append(np.where(near, one.scores, -1).max(axis=1, initial=-1))
+        return np.concatenate(best)
+
+    def curve(self, iou, min_face):
+        """The core.evaluate.metrics.Curve of the last net's boxes down to the floor."""
+        return metrics.precision_recall(
+            {i: (one.boxes, one.scores) for i, one in enumerate(self.seen)},
+            {i: (one.faces, one.neither) for i, one in enumerate(self.seen)}, [iou], min_face)[0]
+
+
+def measure(detector, face_set, settings, progress):
+    """Run a detector over a FaceSet: Measured.
+
+    detector -- a core.detect.FaceDetector; settings -- the whole config, of which `evaluate`
+    counts; the detector has its own of detect; progress -- a facelet.console.Progress
+
+    Raises Problem: no picture that can be read, no face that counts.
+    """
+    nets = [stage for stage in NETS if stage in detector.nets]
+    thresholds = list(detector.settings.thresholds)[:len(nets)]
+    last, detector = thresholds[-1], floored(detector, settings)
+    seen, skipped, boxes, seconds = [], [], np.zeros(len(nets)), 0
+    for annotation in face_set.annotations:
+        progress.step()
+        path = face_set.images / annotation.path
+        try:
+            picture = pictures.read(path)
+        except pictures.BrokenPicture as error:
+            skipped.append(str(error))
+            continue
+        found, spent = _run(detector, nets, picture, last)
+        seconds += np.array(spent)
+        kept = [*(faces.boxes for faces in found[:-1]),
+                found[-1].boxes[found[-1].scores > last]]
+        boxes += [len(one) for one in kept]
+        overlap = [geometry.iou(annotation.boxes, one).max(axis=1, initial=0) for one in kept]
+        seen.append(Seen(path, annotation.boxes,
+                         np.concatenate([annotation.ignored, annotation.unsure]),
+                         np.array(overlap), found[-1].boxes, found[-1].scores))
+    if not seen:
+        raise Problem(f"not one picture could be read; the first: {skipped[0]}" if skipped else
+                      f"{face_set.truth} lists no pictures")
+    floor = detector.settings.thresholds[len(nets) - 1]
+    measured = Measured(nets, thresholds, floor, seen, skipped, settings.evaluate.min_face, boxes,
+                        seconds)
+    if not len(measured.faces()[0]):
+        raise Problem(f"{face_set.truth} has no face of {settings.evaluate.min_face} px or more in "
+                      "these pictures: evaluate.min_face may be smaller")
+    return measured
+
+
+def _run(detector, nets, picture, last):
+    """The Faces after each net, and the seconds that each took."""
+    found, seconds, stages = [], [], detector.stages(picture)
+    for _ in nets:
+        start = time.process_time()
+        found.append(next(stages)[1])
+        seconds.append(time.process_time() - start)
+    if "landmark" in detector.nets:  # of those faces alone that are over the threshold
+        start = time.process_time()
+        detector.with_landmarks(picture, found[-1].chosen(found[-1].scores > last))
+        seconds.append(time.process_time() - start)
+    return found, seconds
+
+
+def lost_in(overlap, iou):
+    """By face, the number of the net that lost it, S if none did: (S, F) -> (F,). A face that no
+    box has in the end was lost in the net after which no box has had it any more."""
+    had = np.concatenate([np.ones((1, overlap.shape[1]), bool), overlap >= iou])
+    return len(had) - 1 - had[::-1].argmax(axis=0)
+
+
+def groups(by_face, min_face):
+    """Faces by their larger sides (F,): [(from, to, mask (F,)), ...], first all, then by size,
+    those sizes left out that no face has; `to` is None without end."""
+    edges = [min_face, *(edge for edge in SIZE_EDGES if edge > min_face), float("inf")]
+    spans = [(edges[0], edges[-1]), *(zip(edges, edges[1:]) if len(edges) > 2 else ())]
+    found = [(low, high, (by_face >= low) & (by_face < high)) for low, high in spans]
+    return [(low, None if high == float("inf") else high, mask)
+            for low, high, mask in found if mask.any()]
+
+
+def figures(measured, detector, settings):
+    """The figures of a Measured as stages.json has them, and a core.evaluate.metrics.Curve for each of
+    evaluate.sizes.
+
+    Figures by face size are lists in the order of "sizes", of which the first is all faces; those
+    by IoU are objects with the IoU as text: stages[0]["recall"]["0.5"][0]. "recall" of all is at
+    evaluate.iou, in the end; "lost" is at evaluate.iou too.
+    """
+    wanted, count = settings.evaluate, len(measured.seen)
+    by_face, overlap, _ = measured.faces()
+    sized = groups(by_face, wanted.min_face)
+    lost, milliseconds = lost_in(overlap, wanted.iou), 1000 * measured.seconds / count
+    ious = sorted({*wanted.ious, wanted.iou})
+
+    def shares(values):
+        return [float(values[mask].mean()) for *_, mask in sized]
+
+    stages = [{
+        "stage": stage, "net": detector.nets[stage].facts["net"],
+        "threshold": measured.thresholds[i], "boxes_per_picture": measured.boxes[i] / count,
+        "ms_per_picture": milliseconds[i],
+        "recall": {f"{iou:g}": shares(overlap[i] >= iou) for iou in ious},
+        "lost": [int((lost[mask] == i).sum()) for *_, mask in sized],
+    } for i, stage in enumerate(measured.nets)]
+    curves = [measured.curve(wanted.iou, size) for size in wanted.sizes]
+    used = detector.settings
+    return {
+        "pictures": count, "skipped": measured.skipped, "faces": len(by_face),
+        "neither": sum(len(one.neither) for one in measured.seen),
+        "recall": float((overlap[-1] >= wanted.iou).mean()), "iou": wanted.iou,
+        "boxes_per_picture": measured.boxes[-1] / count,
+        "ms_per_picture": milliseconds.sum(),
+        "rule": {"min_face": used.min_face, "factor": used.factor,
+                 "nms_scale": used.nms_scale, "nms": list(used.nms)[:len(stages)],
+                 "counted_from": wanted.min_face, "floor": measured.floor},
+        "sizes": [{"from": low, "to": high, "faces": int(mask.sum())} for low, high, mask in sized],
+        "stages": stages,
+        "landmark": {"net": detector.nets["landmark"].facts["net"],
+                     "ms_per_picture": milliseconds[-1]} if "landmark" in detector.nets else None,
+        "average_precision": [
+            {"min_face": size, "faces": curve.faces, "value": metrics.average_precision(curve)}
+            for size, curve in zip(wanted.sizes, curves)],
+    }, curves

@@ -1,0 +1,226 @@
+"""Average precision by WIDER FACE's rule.
+
+    python -m core.evaluate wider --data DIR --nets DIR --out FOLDER
+    python -m core.evaluate wider --data DIR --results DIR --out FOLDER
+
+leaves in FOLDER wider.json, curves.png and, with --nets, what was found in WIDER's own submission
+layout, results/<event>/<picture>.txt. The same command goes on where it was stopped; results of
+other nets or settings are made anew. WIDER FACE as it is downloaded:
+
+    DIR/WIDER_val/images/<event>/<picture>.jpg      or DIR/images/...; not needed with --results
+    DIR/wider_face_split/wider_face_val.mat         or in any of the folders below
+    DIR/eval_tools/ground_truth/wider_easy_val.mat  and medium, hard; or in DIR/ground_truth,
+                                                    DIR/wider_face_split, DIR
+
+The rule: scores of the whole set are brought to 0 to 1 and counted from 1,000 thresholds. In each
+picture, best score first, a box belongs to the labelled box of greatest IoU, if that is 0.5 or
+more, the first if there are several; boxes reach to the end of their last pixel (1 is added to
+differences). A face is found by the first box that belongs to it, and others that do are false.
+Those that belong to faces not of the difficulty count neither way. Average precision is the area
+under the curve made to fall.
+
+Before any figure the ground truth is taken for detections, which must score 1.
+"""
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from core.evaluate import detections, metrics, plots
+from facelet.console import Problem
+from facelet.files import read_json, write_json, write_text
+
+DIFFICULTIES = ("easy", "medium", "hard")
+IOU, THRESHOLDS = 0.5, 1000
+PLACES = ("", "wider_face_split", "eval_tools/ground_truth", "ground_truth")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The official ground truth: {picture: (M, 4) float64, x1 y1 x2 y2} of all labelled boxes, and
+    by difficulty {picture: (M,) bool}, which of them count. Pictures are <event>/<file>, bare."""
+    boxes: dict
+    counted: dict
+
+
+def read_truth(folder):
+    """The Truth in the .mat files in a folder, or where they are after download. Raises Problem."""
+    mats = {name: _mat(folder, name) for name in ("face", *DIFFICULTIES)}
+    boxes, counted = {}, {name: {} for name in DIFFICULTIES}
+    path, data = mats["face"]
+    try:
+        for i, event in enumerate(data["event_list"][:, 0]):
+            for j, file in enumerate(data["file_list"][i, 0][:, 0]):
+                picture = f"{event[0]}/{file[0]}"
+                xywh = np.asarray(data["face_bbx_list"][i, 0][j, 0], np.float64).reshape(-1, 4)
+                if not np.isfinite(xywh).all() or picture in boxes:
+                    raise ValueError(picture)
+                boxes[picture] = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+        for name in DIFFICULTIES:
+            path, data = mats[name]
+            pictures = iter(boxes)
+            for row in data["gt_list"][:, 0]:
+                for index in row[:, 0]:
+                    picture = next(pictures)
+                    counted[name][picture] = np.zeros(len(boxes[picture]), bool)
+                    # MATLAB counts from 1.
+                    chosen = np.asarray(index, np.int64).reshape(-1)
+                    if chosen.size and chosen.min() < 1:
+                        raise IndexError(picture)
+                    counted[name][picture][chosen - 1] = True
+            if len(counted[name]) < len(boxes):
+                raise ValueError(f"{len(counted[name])} pictures")
+            if not any(map(np.any, counted[name].values())):
+                raise ValueError("no face")
+    except Exception as error:  # whatever a file with other things in it leads to
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
+        raise Problem(f"{path} is no ground truth of WIDER FACE's evaluation, or not of these "
+                      f"pictures ({reason})") from None
+    return Truth(boxes, counted)
+
+
+def _mat(folder, name):
+    from scipy.io import loadmat  # here, as it takes a while to import
+    places = [Path(folder) / place / f"wider_{name}_val.mat" for place in PLACES]
+    path = next((place for place in places if place.exists()), None)
+    if path is None:
+        raise Problem(f"{places[0].name} is neither in {folder} nor in "
+                      f"{', '.join(PLACES[1:])} there: it comes with WIDER FACE's evaluation tools")
+    try:
+        return path, loadmat(path)
+    except Exception as error:  # of a damaged file SciPy raises whatever it meets
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
+        raise Problem(f"{path} is no .mat file, or a damaged one ({reason})") from None
+
+
+def curves(found, truth):
+    """The core.evaluate.metrics.Curve of each difficulty, over thresholds of scores brought to 0 to 1.
+
+    found -- picture: (boxes (N, 4), scores (N,)); truth -- Truth
+    """
+    every = np.concatenate([np.zeros(0), *(scores for _, scores in found.values())])
+    low, high = (every.min(), every.max()) if len(every) else (0, 0)
+    given = {name: [np.zeros(0)] for name in DIFFICULTIES}  # scores of boxes that count ...
+    hits = {name: [np.zeros(0)] for name in DIFFICULTIES}   # ... and of those that find a face
+    for picture, (boxes, scores) in found.items():
+        faces = truth.boxes[picture]
+        if not len(boxes) or not len(faces):
+            continue
+        order = np.argsort(-scores, kind="stable")
+        boxes, scores = boxes[order].astype(np.float64), scores[order].astype(np.float64)
+        scores = (scores - low) / (high - low) if high > low else np.ones(len(scores))
+        overlap = _iou(boxes, faces)
+        best, belongs = overlap.argmax(axis=1), overlap.max(axis=1) >= IOU
+        for name in DIFFICULTIES:
+            wanted = truth.counted[name][picture][best]
+            given[name].append(scores[wanted | ~belongs])
+            finding = np.flatnonzero(wanted & belongs)
+            hits[name].append(scores[finding[np.unique(best[finding], return_index=True)[1]]])
+    thresholds = 1 - np.arange(1, THRESHOLDS + 1) / THRESHOLDS
+    result = {}
+    for name in DIFFICULTIES:
+        boxes, right = (_from(np.concatenate(part[name]), thresholds) for part in (given, hits))
+        faces = sum(int(mask.sum()) for mask in truth.counted[name].values())
+        result[name] = metrics.Curve(thresholds, right / np.maximum(boxes, 1), right / faces, faces)
+    return result
+
+
+def _iou(boxes, others):
+    """IoU of boxes whose corners are pixels, both within."""
+    def sides(low, high):
+        return np.maximum(np.minimum(*high) - np.maximum(*low) + 1, 0)
+
+    def areas(of):
+        return (of[:, 2] - of[:, 0] + 1) * (of[:, 3] - of[:, 1] + 1)
+    pairs = [(boxes[:, None, i], others[None, :, i]) for i in range(4)]
+    shared = sides(pairs[0], pairs[2]) * sides(pairs[1], pairs[3])
+    return shared / np.where(shared > 0, areas(boxes)[:, None] + areas(others)[None] - shared, 1)
+
+
+def _from(scores, thresholds):
+    """How many scores are at each threshold or over it."""
+    return len(scores) - np.searchsorted(np.sort(scores), thresholds)
+
+
+def self_check(truth):
+    """Average precision of the ground truth taken for detections, by difficulty: 1, less what no
+    detection can find by the rule, which are boxes without an area and those drawn twice. Prints
+    it. Raises Problem if it is anything else."""
+    found, lost = {}, dict.fromkeys(DIFFICULTIES, 0)
+    for picture, boxes in truth.boxes.items():
+        first = np.sort(np.unique(boxes, axis=0, return_index=True)[1])
+        usable = first[(boxes[first, 2:] - boxes[first, :2] > -1).all(axis=1)]
+        found[picture] = boxes[usable], np.ones(len(usable))
+        for name in DIFFICULTIES:
+            lost[name] += int(np.delete(truth.counted[name][picture], usable).sum())
+    words = []
+    for name, curve in curves(found, truth).items():
+        value = metrics.average_precision(curve)
+        if abs(value - (1 - lost[name] / curve.faces)) > 1e-9:
+            raise Problem(f"the ground truth taken for detections scores {value:.6f} for {name}, "
+                          "not 1: its files are damaged")
+        words.append(f"{value:.4f} {name}" + (
+            f" ({lost[name]} of its boxes are empty or drawn twice)" if lost[name] else ""))
+    print(f"self-check, the ground truth taken for detections: {', '.join(words)}")
+
+
+# ---- the program ---------------------------------------------------------------------------
+
+def find(detector, facts, images, names, out):
+    """Run a detector over pictures of a folder, <event>/<picture>.jpg, into out/results. What is
+    there already by the same `facts`, in out/results.json, is left. Raises Problem."""
+    results, made_by = out / "results", out / "results.json"
+    if results.exists() and not made_by.exists():
+        raise Problem(f"{results} is there, and no {made_by.name} beside it that says what it was "
+                      "made by: remove it or choose another folder")
+    if made_by.exists() and read_json(made_by) != facts:
+        print(f"{results} is by other nets or settings: it is made anew")
+        shutil.rmtree(results, ignore_errors=True)
+    write_json(made_by, facts)
+    missing = {name: images / f"{name}.jpg" for name in names
+               if not (results / f"{name}.txt").exists()}
+    if len(missing) < len(names):
+        print(f"{results} has {len(names) - len(missing):,} of {len(names):,} pictures already")
+    for name, boxes, scores, _ in detections.run(detector, missing):
+        write_text(results / f"{name}.txt", detections.text(f"{name}.jpg", boxes, scores))
+    return results
+
+
+def arguments(parser):
+    parser.add_argument("--data", required=True, metavar="DIR",
+                        help="WIDER FACE as it is downloaded, or a folder of the four .mat files")
+    made = parser.add_mutually_exclusive_group(required=True)
+    made.add_argument("--nets", metavar="DIR", help="folder with the nets of a detector to run")
+    made.add_argument("--results", metavar="DIR", help="what was found, <event>/<picture>.txt "
+                      "with a name, the number of boxes, and x y w h score for each")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="for figures and curves")
+
+
+def main(args, settings):
+    truth, out, results = read_truth(args.data), Path(args.out), args.results
+    self_check(truth)
+    if args.nets:
+        images = next((images for images in (Path(args.data) / "WIDER_val" / "images",
+                                             Path(args.data) / "images") if images.is_dir()), None)
+        if images is None:
+            raise Problem(f"{args.data} has no pictures: looked for WIDER_val/images and images")
+        detector = detections.open_detector(args.nets, args.settings, settings)
+        results = find(detector, detections.facts(args.nets, detector), images, list(truth.boxes),
+                       out)
+    found = detections.fitted(detections.read_folder(results), truth.boxes, results)
+    rule = (detections.rule(detector) if args.nets else
+            detections.rule_of_list(found, results))
+    result = curves(found, truth)
+    values = {name: metrics.average_precision(curve) for name, curve in result.items()}
+    boxes = sum(len(scores) for _, scores in found.values())
+    print(f"{len(truth.boxes):,} pictures, {boxes:,} boxes; {rule}")
+    for name, curve in result.items():
+        print(f"  {name:<8}{values[name]:.4f}  over {curve.faces:,} faces")
+    write_json(out / "wider.json", {
+        "rule": rule, "iou": IOU, "pictures": len(truth.boxes),
+        "average_precision": values, "faces": {n: c.faces for n, c in result.items()}})
+    plots.precision_recall(
+        {f"{name}: {values[name]:.3f}": curve for name, curve in result.items()},
+        out / "curves.png", f"WIDER FACE, validation set\n{rule}")
+    print(f"in {out}: wider.json, curves.png" + (", results" if args.nets else ""))

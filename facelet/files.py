@@ -1,0 +1,100 @@
+"""Files and folders that appear whole or not at all, and content hashes."""
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+
+from facelet.console import Problem
+
+
+def _temporary(path):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent / f".{path.name}.part"  # the same each time: a rerun clears what a kill left
+
+
+@contextlib.contextmanager
+def whole_file(path):
+    """Give a temporary path beside `path`; it takes its place when the block ends well and
+    is removed when it doesn't. The suffix is kept, as cv2 and matplotlib go by it."""
+    path = Path(path)
+    part = _temporary(path).with_suffix(".part" + path.suffix)
+    try:
+        yield part
+        with open(part, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path):
+    """Give a temporary folder beside `path`; it takes its name when the block ends well and
+    is removed when it doesn't. Raises Problem if `path` is there already."""
+    path = Path(path)
+    if path.exists():
+        raise Problem(f"{path} is there already: remove it or choose another folder")
+    part = _temporary(path)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_text(path, text):
+    with whole_file(path) as part:
+        part.write_text(text)
+
+
+def to_json(value, **options):
+    """JSON text; NaN, which JSON has not, becomes null."""
+    def known(part):
+        if isinstance(part, dict):
+            return {key: known(inner) for key, inner in part.items()}
+        if isinstance(part, (list, tuple)):
+            return [known(inner) for inner in part]
+        return None if isinstance(part, float) and math.isnan(part) else part
+    return json.dumps(known(value), allow_nan=False, **options)
+
+
+def write_json(path, value):
+    write_text(path, to_json(value, indent=1) + "\n")
+
+
+def read_json(path):
+    """The value in a JSON file; Problem when it is missing or broken."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise Problem(f"{path} is not there") from None
+    except (ValueError, RecursionError) as error:  # no JSON, no text, numbers or nesting too long
+        raise Problem(f"{path} is not valid JSON ({error}): it was damaged or is another kind of "
+                      "file") from None
+
+
+def differences(now, then, prefix=""):
+    """What differs between two dicts of JSON values: lines like "train.lr was 0.3, is 0.1"."""
+    found = []
+    for key in sorted({*now, *then}):
+        a, b = now.get(key), then.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key} was {b}, is {a}")
+    return found
+
+
+def sha256(path):
+    """Hex digest of a file's content."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,84 @@
+"""Runs an exported net with onnxruntime."""
+import json
+from pathlib import Path
+
+from facelet.console import Problem
+from facelet.settings import INPUT
+
+FACTS = {"net": str, "options": dict, "family": str, "input": dict, "cell": (int, type(None)),
+         "stride": (int, type(None)), "points": (int, type(None)), "scheme": (str, type(None)),
+         "outputs": dict}
+MAY_SAY = {"crop": dict}
+LARGEST = 1000  # side of a net's input, pixels
+
+
+class AnotherModel(Problem):
+    """An ONNX model that is not one of ours."""
+
+
+class OnnxNet:
+    """A net in an ONNX model that core.export wrote.
+
+    model -- path, or the bytes of a model; name -- what to call the latter in errors
+    threads -- of onnxruntime; these nets are so small that more than one rarely pays
+
+    Raises Problem for what is no model, AnotherModel for one that is not ours.
+    """
+
+    def __init__(self, model, threads=1, name=None):
+        self.name, self.threads = str(name or model), int(threads)
+        if not isinstance(model, bytes):
+            try:
+                model = Path(model).read_bytes()
+            except OSError as error:
+                raise Problem(f"{self.name}: {error.strerror}") from None
+        self._model = model
+        try:
+            import onnxruntime  # here, as it takes a while
+        except ImportError:
+            raise Problem("the package onnxruntime is not installed here: pip install onnxruntime"
+                          ) from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        options.log_severity_level = 4  # what goes wrong is raised
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"], enable_fallback=False)
+            metadata = self._session.get_modelmeta().custom_metadata_map
+        except Exception as error:  # onnxruntime raises several classes, most of them its own
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+            raise Problem(f"{self.name} is no ONNX model that onnxruntime can run, or a damaged "
+                          f"one ({reason}): export it anew") from None
+        self.facts = _facts(metadata, {out.name for out in self._session.get_outputs()}, self.name)
+        self.tasks = list(self.facts["outputs"])
+
+    def __reduce__(self):
+        return OnnxNet, (self._model, self.threads, self.name)
+
+    def __call__(self, data):
+        """data (N, 3, H, W) float32 -> outputs by task, float32."""
+        outputs = self._session.run(list(self.facts["outputs"].values()), {"data": data})
+        return dict(zip(self.tasks, outputs))
+
+
+def _facts(metadata, blobs, name):
+    """What a model with outputs `blobs` says of its net. Raises Problem where it says nothing, or
+    wants its pictures otherwise than they are made here."""
+    try:
+        kinds = {**FACTS, **{key: kind for key, kind in MAY_SAY.items() if key in metadata}}
+        facts = {key: json.loads(metadata[key]) for key in kinds}
+    except (KeyError, ValueError, RecursionError):
+        raise AnotherModel(f"{name} is a model of another kind: it lacks what core.export writes "
+                           f"into its metadata ({', '.join(FACTS)})") from None
+    wrong = [key for key, kind in kinds.items() if not isinstance(facts[key], kind)]
+    if not wrong:
+        size, outputs = facts["input"].get("size"), list(facts["outputs"].values())
+        wrong = ["input.size"] * (type(size) is not int or not 0 < size <= LARGEST)
+        wrong += ["outputs"] * (not outputs or any(blob not in blobs for blob in map(str, outputs)))
+    if wrong:
+        raise Problem(f"{name} is damaged: what its metadata says of {', '.join(wrong)} can't be; "
+                      "export it anew")
+    if any(facts["input"].get(key) != value for key, value in INPUT.items()):
+        raise Problem(f"{name} wants its input as {facts['input']}, and pictures are made as "
+                      f"{INPUT}: train or export it anew")
+    return facts

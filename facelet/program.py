@@ -1,0 +1,389 @@
+"""Faces in pictures, folders, videos and from a camera.
+
+    facelet PICTURE|FOLDER|VIDEO ... [--nets DIR] [--out OUT]
+    facelet 0                             # the first camera, until ctrl-C
+
+(or python -m facelet; in the toolkit python -m core.detect, which takes checkpoints as well)
+
+leaves in OUT, which must be new or empty (without --out a new folder "found", "found-2", ...):
+
+    drawn/             each picture or video with its boxes and points, at the path that it has
+                       below the folder common to all; videos as MPEG-4 (.mp4), without sound
+    detections.jsonl   a line a picture, or frame of a video: {"file", "frame" (of videos, from 0),
+                       "width", "height", "boxes": [[x1, y1, x2, y2], ...], "scores",
+                       "points": [[[x, y], ...], ...] or null, "scheme": the order of the points
+                       (facelet.schemes) or null}, best faces first, as in facelet.detector.Faces,
+                       rounded to hundredths of a pixel
+    crops/             with --crops: NAME-0.png for the first face of NAME. With five points it is
+                       shifted, turned and scaled to the usual place in 112 x 112 pixels, otherwise
+                       it is the square around the box
+
+Folders are searched to the bottom, hidden files left out. A video that ends before its header says
+gets a line, but is no failure: headers are often wrong. A file that can't be read is passed over
+and named at the end. Ctrl-C ends a run after the picture at hand: detections.jsonl and a drawn
+video have what was found until then. Pressed again it ends at once, without that video.
+
+With --smooth the points in videos go through a One-Euro filter, at the price of a lag: facelet.smooth.
+
+The camera is written, never tried, for want of one.
+"""
+import argparse
+import contextlib
+import itertools
+import os
+import signal
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from facelet import boxes as geometry
+from facelet import draw
+from facelet import picture as pictures
+from facelet.console import Problem, Progress, describe_os_error, program
+from facelet.detector import FaceDetector
+from facelet.files import to_json, whole_file
+from facelet.nets import MODELS
+from facelet.settings import Settings
+from facelet.smooth import TRAIL, Smoother, lag
+
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+USUAL_RATE = 25  # frames/s, of videos that don't say
+
+# Where the eyes, the nose and the corners of the mouth are in an aligned crop, as nets for face
+# recognition want them (those of ArcFace's authors); (0, 0) is the centre of the first pixel.
+ALIGNED = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366],
+                    [41.5493, 92.3655], [70.7299, 92.2041]])
+ALIGNED_SIZE = 112
+
+PIXELS_PER_LINE = 600  # of a picture's longer side, per pixel of the width of lines
+
+
+# ---- what is looked at ---------------------------------------------------------------------
+
+def listed(inputs):
+    """The files in what is given, paths or one camera's number: [(source, name)], where `source`
+    is a Path or int and `name` the Path of what is drawn, below a folder.
+
+    Names are paths below the folder that all files have in common, so no two are the same; they
+    end in what can be written. Raises Problem.
+    """
+    cameras = [text for text in inputs if text.isdecimal() and not os.path.exists(text)]
+    if cameras:
+        if len(inputs) > 1:
+            raise Problem(f"camera {cameras[0]} runs until ctrl-C: give nothing beside it")
+        return [(int(cameras[0]), Path(f"camera{cameras[0]}.mp4"))]
+    files, tops = {}, []  # files by their absolute paths: none twice
+    for path in map(Path, inputs):
+        tops.append(os.path.abspath(path if path.is_dir() else path.parent))
+        files.update((os.path.abspath(file), file) for file in _files(path))
+    common, names = os.path.commonpath(tops), {}
+    for absolute, file in files.items():
+        suffix = ".mp4" if _is_video(file) else ".png"
+        name = Path(os.path.relpath(absolute, common))
+        if name.suffix.lower() not in ((suffix,) if _is_video(file) else pictures.SUFFIXES):
+            name = name.with_name(name.name + suffix)
+        while name in names:  # of a.avi and a.avi.mp4
+            name = name.with_name(f"{name.stem}_{name.suffix}")
+        names[name] = file
+    return [(file, name) for name, file in names.items()]
+
+
+def _files(path):
+    """The file itself, or the pictures and videos in a folder. Raises Problem."""
+    if not path.is_dir():
+        if not path.exists():
+            raise Problem(f"{path} is not there")
+        return [path]
+    suffixes = (*pictures.SUFFIXES, *VIDEOS)
+    files = pictures.in_folder(path, suffixes)
+    if not files:
+        raise Problem(f"{path} holds no picture or video: no file there ends in "
+                      + " ".join(suffixes))
+    return files
+
+
+def _is_video(source):
+    return isinstance(source, int) or source.suffix.lower() in VIDEOS
+
+
+def _open_video(source):
+    """A cv2.VideoCapture of a file or camera. Raises BrokenPicture."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what goes wrong is said here
+    cv2.setLogLevel(0)
+    if isinstance(source, int):
+        video, wrong = cv2.VideoCapture(source), f"camera {source} can't be opened"
+    else:
+        video = cv2.VideoCapture(str(source), cv2.CAP_FFMPEG)
+        wrong = f"{source}: no video that OpenCV can read, or a truncated one"
+    if not video.isOpened():
+        raise pictures.BrokenPicture(wrong)
+    return video
+
+
+def _promised(video):
+    """Frames in a video as its header has it; 0 where that doesn't say, as of a camera."""
+    return max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+
+
+def _count(source):
+    """Pictures in a file, as far as its header says."""
+    try:
+        return _promised(_open_video(source)) if _is_video(source) else 1
+    except pictures.BrokenPicture:
+        return 0
+
+
+# ---- what is made of it --------------------------------------------------------------------
+
+def aligned(picture, points):
+    """The face with five points (5, 2) in a picture uint8 (H, W, 3), shifted, turned and scaled so
+    that they come nearest, in least squares, to ALIGNED: uint8 (112, 112, 3)."""
+    # As complex numbers, a turn with a scale is a product.
+    here, there = (values.astype(np.float64) @ [1, 1j] for values in (points, ALIGNED))
+    spread = here - here.mean()
+    turn = np.vdot(spread, there) / max(np.vdot(spread, spread).real, 1e-12)
+    shift = there.mean() - turn * here.mean()
+    matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+    return cv2.warpAffine(picture, matrix, (ALIGNED_SIZE, ALIGNED_SIZE))
+
+
+def crops(picture, faces):
+    """Yields a crop of each face, see above: uint8 (S, S, 3), black outside the picture."""
+    if faces.landmarks is not None and faces.landmarks.shape[1] == len(ALIGNED):
+        yield from (aligned(picture, points) for points in faces.landmarks)
+    else:
+        for square in geometry.squares(faces.boxes):
+            yield pictures.crop(picture, square, int(square[2] - square[0]))
+
+
+@contextlib.contextmanager
+def _lines(path):
+    """Give a function that adds a value as a line of JSON. The file gets its name when the block
+    ends, in whatever way, if there is a line; none is cut short."""
+    part, end = path.with_name(f".{path.name}.part"), 0
+    file = open(part, "wb", buffering=0)
+
+    def add(value):
+        nonlocal end
+        line = (to_json(value) + "\n").encode()
+        done = 0
+        while done < len(line):
+            done += file.write(line[done:])
+        end += done
+
+    try:
+        yield add
+    finally:
+        file.truncate(end)
+        file.close()
+        if end:
+            os.replace(part, path)
+        else:
+            part.unlink()
+
+
+@contextlib.contextmanager
+def _until_ctrl_c():
+    """Give a function that tells whether ctrl-C was pressed. Pressed again, it interrupts."""
+    presses = []
+
+    def press(*_):
+        presses.append(True)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: bool(presses)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Run:
+    """What is found in pictures, on its way into a folder."""
+
+    def __init__(self, detector, out, crops, smooth, add, stopped, progress):
+        self.detector, self.out, self.crops, self.smooth = detector, out, crops, smooth
+        self.add, self.stopped, self.progress = add, stopped, progress
+        self.pictures = self.faces = 0
+        self.remarks = []
+
+    def picture(self, source, name):
+        picture = pictures.read(source)
+        self.look(picture, name, {"file": str(source)})
+        pictures.write(self.out / "drawn" / name, picture)
+
+    def video(self, source, name):
+        video, start, count = _open_video(source), time.perf_counter(), 0
+        there, picture = video.read()
+        if not there:
+            raise pictures.BrokenPicture(f"{source}: not one frame of it can be read")
+        rate = video.get(cv2.CAP_PROP_FPS)
+        rate = rate if 0 < rate < 1000 else USUAL_RATE
+        smooth = Smoother(rate) if self.smooth else None
+        with whole_file(self.out / "drawn" / name) as part:
+            drawn = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), rate,
+                                    picture.shape[1::-1])
+            while there and not (count and self.stopped()):  # a video has a frame
+                self.look(picture, f"{name}-{count:06d}", {"file": str(source), "frame": count},
+                          smooth)
+                drawn.write(picture)
+                count += 1
+                there, picture = video.read()
+            drawn.release()
+            if _count(part) != count:  # OpenCV says nothing of a full disk
+                raise Problem(f"{self.out / 'drawn' / name} can't be written: the disk is full, or "
+                              "its frames are too small")
+        remark = f"{source}: {count / (time.perf_counter() - start):.1f} frames/s"
+        if count < _promised(video) and not self.stopped():
+            remark += (f"; it ends after {count} of the {_promised(video)} frames that its header "
+                       "promises")
+        self.remarks.append(remark)
+
+    def look(self, picture, name, record, smooth=None):
+        """Find faces, note and draw them, the latter in place."""
+        faces = self.detector.detect(picture)
+        faces = smooth(faces) if smooth else faces
+        if self.crops:
+            for i, crop in enumerate(crops(picture, faces)):
+                pictures.write(self.out / "crops" / f"{name}-{i}.png", crop)
+        height, width = picture.shape[:2]
+        self.add({**record, "width": width, "height": height, "boxes": _rounded(faces.boxes, 2),
+                  "scores": _rounded(faces.scores, 6), "points": _rounded(faces.landmarks, 2),
+                  "scheme": self.detector.scheme})
+        line = max(1, round(max(width, height) / PIXELS_PER_LINE))
+        draw.boxes(picture, faces.boxes, draw.GREEN, line, faces.scores)
+        if faces.landmarks is not None:
+            draw.landmarks(picture, faces.landmarks, self.detector.scheme)
+        self.pictures += 1
+        self.faces += len(faces)
+        self.progress.step()
+
+
+def _rounded(values, digits):
+    return None if values is None else np.round(values.astype(np.float64), digits).tolist()
+
+
+def run(detector, files, out, crops=False, smooth=False):
+    """Find the faces in files, see listed(), and leave them in the folder `out`.
+
+    crops -- save a crop of each face; smooth -- smooth the points in videos
+
+    Raises Problem: `out` is not empty; at the end, files that can't be read. KeyboardInterrupt
+    that says so when ctrl-C was pressed, unless a camera had to be stopped.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise Problem(f"{out} is there already: remove it or choose another folder")
+    camera = isinstance(files[0][0], int)
+    progress = Progress(None if camera else sum(_count(source) for source, _ in files), "pictures")
+    out.mkdir(parents=True, exist_ok=True)
+    broken = []
+    with _lines(out / "detections.jsonl") as add, _until_ctrl_c() as stopped:
+        work = _Run(detector, out, crops, smooth, add, stopped, progress)
+        try:
+            for source, name in files:
+                if stopped():
+                    break
+                try:
+                    (work.video if _is_video(source) else work.picture)(source, name)
+                except pictures.BrokenPicture as error:
+                    broken.append(str(error))
+        except KeyboardInterrupt:
+            pass
+        except OSError as error:
+            raise Problem(f"{describe_os_error(error)}; {out} has what was found until then, and "
+                          "another run needs another --out") from None
+        interrupted = stopped() and not camera
+    if work.pictures:
+        progress.close()
+        print(*work.remarks, *(f"passed over {reason}" for reason in broken),
+              f"{out / 'detections.jsonl'}: faces: {work.faces:,}, pictures: {work.pictures:,}",
+              sep="\n")
+    else:
+        with contextlib.suppress(OSError):
+            out.rmdir()
+    if interrupted:
+        raise KeyboardInterrupt(f"stopped: {out} has what was found until then")
+    if broken:
+        raise Problem(broken[0] if len(files) == 1 else f"{len(broken)} of {len(files)} files "
+                      f"can't be read; the first: {broken[0]}")
+
+
+def _new_folder(name):
+    """The first of NAME, NAME-2, NAME-3, ... that is not there."""
+    return next(path for number in itertools.count(1)
+                if not (path := Path(name if number == 1 else f"{name}-{number}")).exists())
+
+
+def _points(text):
+    if text == "none":
+        return 0
+    if not text.isdecimal():
+        raise Problem(f"--points {text}: it must be a number of points, or none")
+    return int(text)
+
+
+def options(prog, files="ONNX models"):
+    """The parser of a program that main() runs; files -- what nets may be, in words."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Faces in pictures, videos and from a camera: drawn, and as JSON lines.",
+        epilog=f"DIR holds the nets as {files}, or a detector.json that names them, or is a "
+               "finished run of the toolkit.")
+    parser.add_argument("inputs", nargs="+", metavar="PICTURE|FOLDER|VIDEO|CAMERA",
+                        help="a camera is a number")
+    parser.add_argument("--out", help="folder for the results, new or empty (default: found, "
+                                      "found-2, ...)")
+    parser.add_argument("--nets", metavar="DIR", help="folder with the nets (default: those that "
+                                                      "come with the toolkit)")
+    for stage in ("pnet", "rnet", "onet", "landmark"):
+        parser.add_argument(f"--{stage}", metavar="FILE", help=f"the {stage}, whatever DIR holds")
+    usual = Settings()  # where no detector.json says otherwise
+    parser.add_argument("--min-face", type=float, metavar="PX",
+                        help=f"smallest face looked for (default {usual.min_face})")
+    parser.add_argument("--factor", type=float, help="between the scales that a picture is looked "
+                                                     f"at in (default {usual.factor})")
+    parser.add_argument("--thresholds", metavar="P,R,O", type=lambda text: text.split(","),
+                        help="scores from which each net keeps a box (default "
+                             f"{','.join(map(str, usual.thresholds))})")
+    parser.add_argument("--points", metavar="P", help="how many each face gets, from a net that "
+                        "gives as many, or none (default: what the last of the nets gives)")
+    parser.add_argument("--max-faces", type=int, metavar="N", help="the best N of a picture")
+    parser.add_argument("--threads", type=int, default=1, help="of the nets (default 1)")
+    parser.add_argument("--crops", action="store_true", help="save a crop of each face")
+    parser.add_argument("--smooth", action="store_true", help="steady the points in videos; "
+                        f"they come up to {lag(0):.2f} s late on slow faces and trail fast ones by "
+                        f"up to {TRAIL:.1%}% of the box's side")
+    return parser
+
+
+def main(argv, parser=None, detector_class=FaceDetector, more=()):
+    """Run the program on arguments, a list.
+
+    parser -- see options(); detector_class -- FaceDetector or one that takes the same; more --
+        names of arguments that it takes beside
+    """
+    args = (parser or options("facelet")).parse_args(argv)
+    if args.threads < 1:
+        raise Problem(f"--threads {args.threads}: it must be at least 1")
+    files = listed(args.inputs)
+    given = {name: getattr(args, name) for name in (
+        "pnet", "rnet", "onet", "landmark", "min_face", "factor", "thresholds", "max_faces",
+        "threads", *more) if getattr(args, name) is not None}
+    if args.points is not None:
+        given["points"] = _points(args.points)
+    detector = (detector_class(**given) if args.pnet and not args.nets else
+                detector_class.open(args.nets or MODELS, **given))
+    if args.smooth and detector.detect(np.zeros((1, 1, 3), np.uint8)).landmarks is None:
+        raise Problem("--smooth smooths points, and these nets give none: give --landmark "
+                      "or --points")
+    print(", ".join(f"{stage} {net.facts['net']} ({net.name})"
+                    for stage, net in detector.nets.items()))
+    run(detector, files, args.out or _new_folder("found"), args.crops, args.smooth)
+
+
+def command():
+    """The command `facelet`."""
+    program(main)

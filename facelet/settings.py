@@ -1,0 +1,72 @@
+"""How pictures are made into inputs, and how faces are looked for: each default, once."""
+from dataclasses import dataclass
+from math import isfinite
+from numbers import Real
+from typing import Any, Callable, Sequence
+
+from facelet.console import Problem
+
+MEAN, SCALE = 127.5, 1 / 128  # picture to input: a BGR value -> (value - mean) * scale
+# What a net's facts say of its input where it is made like this.
+INPUT = {"order": "BGR", "layout": "NCHW", "mean": MEAN, "scale": SCALE}
+
+_THREE = "three numbers from 0 to 1, for Pnet,Rnet,Onet"
+
+
+def _three(values: Sequence[float]) -> bool:
+    return len(values) == 3 and all(0 <= value <= 1 for value in values)
+
+
+# What a value must be, beside a number: a test, and the same in words.
+LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "min_face": (lambda value: value >= 1, "at least 1"),
+    "factor": (lambda value: 0.1 <= value <= 0.95, "from 0.1 to 0.95"),
+    "thresholds": (_three, _THREE),
+    "nms_scale": (lambda value: 0 <= value <= 1, "from 0 to 1"),
+    "nms": (_three, _THREE),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How faces are looked for. Raises Problem for a value that can't be.
+
+    min_face -- smallest face looked for, px: the larger, the faster
+    factor -- between the scales of the pyramid
+    thresholds -- scores from which a Pnet, Rnet and Onet keep a box
+    nms_scale -- greatest IoU of two of a Pnet's windows within a scale
+    nms -- greatest overlap of two boxes after Pnet, Rnet (IoU), and Onet (over the smaller box)
+    """
+    min_face: float = 20
+    factor: float = 0.709
+    thresholds: tuple[float, ...] = (0.5, 0.5, 0.7)
+    nms_scale: float = 0.5
+    nms: tuple[float, ...] = (0.7, 0.7, 0.7)
+
+    def __post_init__(self) -> None:
+        for name in ("thresholds", "nms"):
+            given = getattr(self, name)
+            try:
+                object.__setattr__(self, name, tuple(float(value) for value in given))
+            except (TypeError, ValueError):
+                raise Problem(f"{name} is {given!r}: it must be {_THREE}") from None
+        for name, (holds, words) in LIMITS.items():
+            value = getattr(self, name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(isinstance(one, Real) and isfinite(one) for one in numbers):
+                raise Problem(f"{name} is {value!r}: it must be "
+                              + ("a number" if len(numbers) == 1 else words))
+            if not holds(value):
+                raise Problem(f"{name} is {value}: it must be {words}")
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """Cut-off frequencies of the low-pass filters on points in videos, Hz (facelet.smooth).
+
+    still -- for a point that does not move; moving -- what a speed of a box's side a second adds;
+    change -- for that speed
+    """
+    still: float = 1.0
+    moving: float = 10.0
+    change: float = 1.0

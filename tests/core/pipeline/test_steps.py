@@ -1,0 +1,348 @@
+"""The engine of the pipeline on steps that write small files.
+
+Run as a program it is the child of the test that kills: `test_steps.py FOLDER BEFORE RATE`.
+"""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.pipeline import steps
+from core.pipeline.steps import ANEW, DONE, GO_ON, MAYBE, TO_DO, Plan, Step, file_proof
+from facelet.console import Problem, program
+from facelet.files import whole_folder, write_text
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Course:
+    """Pictures -> samples -> net -> hard -> net again: results are functions of what is read."""
+
+    def __init__(self, folder, rate=0.1, size=20, stop_after=None, floor=0.0):
+        self.folder, self.ran, self.stop_after = Path(folder), [], stop_after
+        self.given = self.folder / "pictures.txt"
+        out = self.folder / "out"
+
+        def store(name, reads, settings):
+            path = out / name
+
+            def run():
+                self.ran.append(name)
+                with whole_folder(path) as part:
+                    text = "".join((out / read / "x").read_text() if read != "pictures" else
+                                   self.given.read_text() for read in reads)
+                    write_text(part / "x", f"{name} {settings} of ({text})")
+            return Step(name, f"makes {name}", path, file_proof("x"), run, reads, settings)
+
+        def net(name, reads, judge=lambda: None, after=()):
+            path = out / name
+
+            def run():  # three epochs, each kept: it goes on after the last
+                self.ran.append(name)
+                path.mkdir(exist_ok=True, parents=True)
+                text = "".join((out / read / "x").read_text() for read in reads)
+                for epoch in range(1, 4):
+                    if (path / f"{epoch}.params").exists():
+                        continue
+                    if self.stop_after == (name, epoch - 1):
+                        raise KeyboardInterrupt
+                    before = (path / f"{epoch - 1}.params").read_text() if epoch > 1 else text
+                    write_text(path / f"{epoch}.params", f"{before} {rate}")
+                write_text(path / "x", (path / "3.params").read_text())
+            return Step(name, f"trains {name}", path, file_proof("x"), run, reads,
+                        {"train": {"lr": rate}}, keep=True, judge=judge, after=after)
+
+        def judge():
+            if len((out / "measured" / "x").read_text()) < floor:
+                raise Problem("too little")
+
+        measured = store("measured", ("net",), {"iou": 0.5})
+        measured = Step(**{**measured.__dict__, "judge": judge, "also": ("net",),
+                           "script": "measure.sh"})
+        hard = store("hard", ("pictures", "net"), {})
+        hard = Step(**{**hard.__dict__, "after": ("measured",)})
+        self.plan = Plan([Step("pictures", "given", self.given, file_proof("")),
+                          store("samples", ("pictures",), {"size": size}),
+                          net("net", ("samples",)), measured, hard,
+                          net("net_hard", ("samples", "hard"))], out)
+
+    def run(self, *names):
+        every = [step for step in self.plan.steps.values() if step.run]
+        self.plan.run([step for name in names for step in self.plan.named(name)] or every)
+        return self.ran
+
+    def kinds(self):
+        return {step.name: state.kind
+                for step, state in self.plan.states(list(self.plan.steps.values()))}
+
+    def whys(self):
+        return {step.name: state.why
+                for step, state in self.plan.states(list(self.plan.steps.values()))}
+
+
+def pictures(folder):
+    folder.mkdir()
+    (folder / "pictures.txt").write_text("a b c")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return pictures(tmp_path / "course")
+
+
+def tree(folder):
+    """Content of all files but the records', in which times stand."""
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*")
+            if path.is_file() and path.parent.name != "steps"}
+
+
+ALL = ["samples", "net", "measured", "hard", "net_hard"]
+
+
+def test_each_runs_once_and_then_none(folder, capsys):
+    assert Course(folder).kinds() == {"pictures": DONE, **dict.fromkeys(ALL, TO_DO)}
+    assert Course(folder).run() == ALL
+    before = tree(folder)
+    assert Course(folder).run() == []
+    assert tree(folder) == before
+    assert capsys.readouterr().out.count("there already, nothing it depends on changed") == 5
+
+
+def test_only_what_is_needed(folder):
+    assert Course(folder).run("net") == ["samples", "net", "measured"]  # it is part of net
+    assert Course(folder).run("hard") == ["hard"]
+    assert Course(folder).run("samples") == []
+
+
+def test_a_changed_setting_makes_anew_what_depends_on_it(folder, capsys):
+    Course(folder).run()
+    old = (folder / "out" / "net" / "3.params").read_text()
+    course = Course(folder, rate=0.3)
+    assert course.kinds() == {"pictures": DONE, "samples": DONE, "net": ANEW, "measured": MAYBE,
+                              "hard": MAYBE, "net_hard": ANEW}
+    assert course.whys()["net"] == "train.lr was 0.1, is 0.3"
+    assert course.whys()["measured"] == "if net comes out otherwise"
+    capsys.readouterr()
+    assert course.run() == ["net", "measured", "hard", "net_hard"]
+    printed = capsys.readouterr().out
+    assert "made anew: train.lr was 0.1, is 0.3" in printed
+    assert f"{folder / 'out' / 'net'} is set aside as {folder / 'out' / 'net-1'}" in printed
+    assert "made anew: net is another one" in printed
+    assert (folder / "out" / "net-1" / "3.params").read_text() == old
+    Course(folder, rate=0.5).run("net")
+    assert {p.name for p in (folder / "out").iterdir()} == {
+        "samples", "net", "net-1", "net-2", "measured", "hard", "net_hard", "net_hard-1", "steps"}
+
+
+def test_changed_pictures_change_all_and_changed_back_need_new_ones(folder):
+    first = Course(folder)
+    first.run()
+    wanted = (folder / "out" / "net_hard" / "x").read_text()
+    (folder / "pictures.txt").write_text("a b")
+    course = Course(folder)
+    assert course.whys()["samples"] == "pictures is another one"
+    assert course.run() == ALL
+    (folder / "pictures.txt").write_text("a b c")
+    Course(folder).run()
+    assert (folder / "out" / "net_hard" / "x").read_text() == wanted
+
+
+def test_a_result_that_comes_out_the_same_changes_nothing_behind_it(folder):
+    Course(folder).run()
+    os.remove(folder / "out" / "samples" / "x")
+    os.rmdir(folder / "out" / "samples")
+    course = Course(folder)
+    assert course.kinds() == {"pictures": DONE, "samples": GO_ON, "net": MAYBE, "measured": MAYBE,
+                              "hard": MAYBE, "net_hard": MAYBE}
+    assert course.whys()["samples"].endswith("samples is gone")
+    assert course.run() == ["samples"]
+
+
+def test_stopped_in_the_middle_it_goes_on(folder, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        Course(folder, stop_after=("net", 2)).run()
+    made = (folder / "out" / "net" / "2.params").stat().st_mtime_ns
+    course = Course(folder)
+    assert course.kinds()["net"] == GO_ON
+    spent = json.loads((folder / "out" / "steps" / "net.json").read_text())["seconds"]
+    assert course.run() == ["net", "measured", "hard", "net_hard"]
+    assert (folder / "out" / "net" / "2.params").stat().st_mtime_ns == made
+    assert course.plan.seconds()["net"] > spent > 0
+
+
+def test_stopped_and_asked_for_otherwise_it_begins_anew(folder):
+    with pytest.raises(KeyboardInterrupt):
+        Course(folder, stop_after=("net", 2)).run()
+    (folder / "out" / ".net.journal").mkdir()
+    Course(folder, rate=0.3).run()
+    fresh = pictures(folder / "fresh")
+    Course(fresh, rate=0.3).run()
+    aside = folder / "out" / "net-1"
+    assert sorted(p.name for p in aside.iterdir()) == ["1.params", "2.params"]
+    for path in aside.iterdir():
+        path.unlink()
+    aside.rmdir()
+    assert tree(folder / "out") == tree(fresh / "out")
+    assert not (folder / "out" / ".net.journal").exists()
+
+
+@pytest.mark.parametrize("before, rate", [("0", "0.1"), ("0.1", "0.3")])
+def test_killed_at_any_moment_it_ends_the_same(tmp_path, before, rate):
+    """From nothing, and over a finished run with another rate, whose nets are set aside."""
+    child = subprocess.run([sys.executable, __file__, str(tmp_path), before, rate], cwd=ROOT,
+                           capture_output=True, text=True,
+                           env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert child.returncode == 0, child.stderr
+    *killed, whole = sorted(tmp_path.iterdir())
+    assert whole.name == "whole" and len(killed) > 15
+    for folder in killed:
+        assert tree(folder) == tree(whole), f"killed before change {folder.name}"
+
+
+def test_a_step_that_failed_is_tried_again(folder):
+    course = Course(folder)
+    broken = Step(**{**course.plan.steps["samples"].__dict__, "run": lambda: 1 / 0})
+    with pytest.raises(ZeroDivisionError):
+        Plan([course.plan.steps["pictures"], broken], folder / "out").run([broken])
+    assert course.kinds()["samples"] == GO_ON and course.plan.seconds() == {}
+    assert course.run()[0] == "samples"
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(folder, monkeypatch, capsys):
+    """In the middle of a net, where the record can't be written either."""
+    course, write = Course(folder), steps.write_json
+
+    def full(*_):
+        raise OSError(28, "No space left on device", "x")
+    net = Step(**{**course.plan.steps["net"].__dict__, "run": lambda: (
+        monkeypatch.setattr(steps, "write_json", full), full())})
+    plan = Plan([net if name == "net" else step for name, step in course.plan.steps.items()],
+                folder / "out")
+    with pytest.raises(SystemExit) as stopped:
+        program(lambda _: plan.run([net]), [])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: No space left on device: x; free some space and run the same command again\n")
+    monkeypatch.setattr(steps, "write_json", write)
+    assert course.kinds()["net"] == GO_ON
+    assert Course(folder).run() == ["net", "measured", "hard", "net_hard"]
+
+
+def test_what_it_has_not_made_is_not_touched(folder):
+    (folder / "out" / "samples").mkdir(parents=True)
+    (folder / "out" / "samples" / "x").write_text("mine")
+    with pytest.raises(Problem, match="samples is there, and this run has not made it: remove it"):
+        Course(folder).run()
+    assert (folder / "out" / "samples" / "x").read_text() == "mine"
+
+
+def test_what_was_changed_behind_its_back_is_not_used(folder):
+    Course(folder).run()
+    (folder / "out" / "samples" / "x").write_text("of another configuration")
+    with pytest.raises(Problem, match="samples has changed since it was made, .* remove it"):
+        Course(folder).run()
+    with pytest.raises(Problem, match="samples has changed since"):
+        Course(folder).plan.run_only(Course(folder).plan.named("net_hard"))
+
+
+def test_one_step_alone(folder, capsys):
+    course = Course(folder)
+    with pytest.raises(Problem, match=r"net needs samples, which isn't there yet: run --stage "
+                                      r"samples first, or --upto net$"):
+        course.plan.run_only(course.plan.named("net"))
+    course.plan.run_only(course.plan.named("samples"))
+    course.plan.run_only(course.plan.named("net"))
+    assert course.ran == ["samples", "net", "measured"]
+    course.plan.run_only(course.plan.named("hard"))
+    other = Course(folder, size=24)
+    with pytest.raises(Problem, match=r"net_hard needs samples, which is not what is asked for now "
+                                      r"\(size was 20, is 24\): run --stage samples first"):
+        other.plan.run_only(other.plan.named("net_hard"))
+    assert other.ran == []
+
+
+def test_a_hint_names_the_script(folder):
+    course = Course(folder)
+    shown = Step("shown", "", folder / "shown", file_proof("x"), lambda: None, ("measured",))
+    plan = Plan([*course.plan.steps.values(), shown], folder / "out")
+    course.run("samples")
+    with pytest.raises(Problem, match="needs net, "):
+        plan.run_only([shown])
+    course.plan.run_only([course.plan.steps["net"]])
+    with pytest.raises(Problem, match=r"run --stage measured \(scripts/measure.sh\) first"):
+        plan.run_only([shown])
+
+
+def test_a_judge_stops_the_run_each_time_and_a_lower_floor_goes_on(folder):
+    for _ in range(2):
+        course = Course(folder, floor=1e9)
+        with pytest.raises(Problem, match="too little"):
+            course.run("hard")
+        assert "hard" not in course.ran
+    assert Course(folder).run("hard") == ["hard"]
+
+
+def test_no_such_step(folder):
+    with pytest.raises(Problem, match="no step 'nets' here; there are samples, net, measured"):
+        Course(folder).run("nets")
+
+
+def test_a_small_disk_is_noticed_before_anything_is_done(folder):
+    course = Course(folder)
+    large = Step(**{**course.plan.steps["hard"].__dict__, "expected": lambda: (1e18, 0)})
+    plan = Plan([*(s for n, s in course.plan.steps.items() if n != "hard"), large],
+                folder / "out")
+    with pytest.raises(Problem, match=r"MB free, and about 1,000,000,000,000 MB are needed"):
+        plan.run([large])
+    assert course.ran == []
+
+
+def test_differences():
+    now, then = {"a": {"b": 1, "c": [1]}, "d": None}, {"a": {"b": 2, "c": [1]}, "e": 3}
+    assert steps.differences(now, then) == ["a.b was 2, is 1", "e was 3, is None"]
+
+
+def killed(folder, rate, change):
+    """Run the course in a process that ends, as by kill -9, before a change of a name, counted
+    from 0. Returns whether it came to that."""
+    process = os.fork()
+    if process:
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        assert status in (0, 9)
+        return status == 9
+    rename, done = os.replace, []
+
+    def replace(*paths):
+        if len(done) == change:
+            os._exit(9)
+        done.append(paths)
+        rename(*paths)
+    os.replace = replace
+    try:
+        Course(folder, rate).run()
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def kill_at_each_change(work, before, rate):
+    """Leaves folders of courses that were killed once and run again, and `whole`."""
+    def begun(name):
+        folder = pictures(Path(work) / name)
+        if before:
+            Course(folder, before).run()
+        return folder
+
+    change = 0
+    while killed(folder := begun(f"{change:03d}"), rate, change):
+        Course(folder, rate).run()
+        change += 1
+    folder.rename(folder.with_name("whole"))
+
+
+if __name__ == "__main__":  # a process of few threads, which may be forked
+    kill_at_each_change(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]))

@@ -1,0 +1,285 @@
+"""Training runs: what they leave, and how they stop and go on."""
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config import config, override
+from core.formats import checkpoint
+from core.train import trainer
+from core.train.loader import Samples, split_by_picture
+from facelet.console import Problem
+from prepare_data.store import Store
+from symbols.mxnet_import import mx
+
+ROOT = Path(__file__).resolve().parents[3]
+QUICK = ["train.batch=100", "train.epochs=3", "train.warmup=5", "train.val_fraction=0.25"]
+
+
+def command(store, out, *settings):
+    return [sys.executable, "-m", "core.train", "--net", "Pnet20_v1", "--data", str(store), "--out",
+            str(out), *QUICK, *settings]
+
+
+def train(store, out, *settings, **options):
+    return subprocess.run(command(store, out, *settings), cwd=ROOT, capture_output=True,
+                          text=True, **options)
+
+
+def parameters(folder, epoch):
+    arguments, auxiliary = checkpoint.read_params(folder / f"Pnet20_v1-{epoch:04d}.params")
+    return {**arguments, **auxiliary}
+
+
+@pytest.fixture(scope="module")
+def finished(store20, tmp_path_factory):
+    """A run that went through, and what it printed."""
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    result = train(store20, out)
+    assert result.returncode == 0, result.stderr
+    return out, result.stdout
+
+
+def test_what_a_run_leaves(finished, store20):
+    out, printed = finished
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    for row in rows:
+        assert {"cls_loss", "bbox_loss", "accuracy_hard", "samples_per_second",
+                "waiting"} <= set(row["train"])
+        assert {"cls_loss", "accuracy", "accuracy_hard", "precision", "recall",
+                "box_error"} <= set(row["val"])
+        assert 0 <= row["train"]["waiting"] < 1 and row["train"]["samples_per_second"] > 0
+    assert len([line for line in printed.splitlines() if line.startswith("epoch")]) == 3
+    assert (out / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    saved = json.loads((out / "config.json").read_text())
+    assert saved["config"]["train"]["batch"] == 100 and saved["net"] == "Pnet20_v1"
+    manifest = json.loads((out / "Pnet20_v1-0003.json").read_text())
+    assert manifest["input"] == {"size": 20, "order": "BGR", "layout": "NCHW", "mean": 127.5,
+                                 "scale": 1 / 128}
+    assert (manifest["cell"], manifest["stride"], manifest["epoch"]) == (20, 4, 3)
+    assert manifest["figures"] == rows[-1]
+    assert manifest["data"][0]["counts"] == Store(store20).facts["counts"]
+
+
+def test_any_mxnet_user_can_load_it(finished):
+    """MXNet's own loader and Module, and the graph has MXNet's own operators alone."""
+    out, _ = finished
+    symbol, arguments, auxiliary = mx.model.load_checkpoint(str(out / "Pnet20_v1"), 3)
+    assert "Custom" not in symbol.tojson()
+    module = mx.mod.Module(symbol, label_names=None)
+    module.bind([("data", (2, 3, 20, 20))], for_training=False)
+    module.set_params(arguments, auxiliary)
+    module.forward(mx.io.DataBatch([mx.nd.ones((2, 3, 20, 20))]))
+    prob, offsets = (o.asnumpy() for o in module.get_outputs())
+    assert prob.shape == (2, 2, 1, 1) and offsets.shape == (2, 4, 1, 1)
+    np.testing.assert_allclose(prob.sum(axis=1), 1, atol=1e-5)
+
+
+def test_validation_figures_are_those_of_the_saved_net(finished, store20):
+    """The log's last row, computed anew through the test graph."""
+    out, _ = finished
+    made = Store(store20)
+    settings = override(config, QUICK)
+    _, held_out = split_by_picture(Samples([made]), 0.25, settings.train.seed)
+    symbol, arguments, auxiliary = mx.model.load_checkpoint(str(out / "Pnet20_v1"), 3)
+    data = (made.crops[held_out].transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 128
+    net = symbol.bind(mx.cpu(), {"data": mx.nd.array(data), **arguments}, aux_states=auxiliary)
+    prob, offsets = (o.asnumpy().reshape(len(data), -1) for o in net.forward(is_train=False))
+    labels, targets = made.labels[held_out], made.offsets[held_out]
+    known = labels >= 0
+    losses = -np.log(prob[known, labels[known]])
+    right = (prob[known, 1] >= 0.5) == (labels[known] == 1)
+    hardest = np.argsort(-losses)[:int(0.7 * len(losses))]
+    logged = json.loads((out / "log.jsonl").read_text().splitlines()[-1])["val"]
+    assert logged["cls_loss"] == pytest.approx(losses.mean(), rel=1e-4)
+    assert logged["accuracy"] == pytest.approx(right.mean(), abs=1e-9)
+    assert logged["accuracy_hard"] == pytest.approx(right[hardest].mean(), abs=2e-3)
+    box = np.abs(labels) == 1
+    assert logged["box_error"] == pytest.approx(np.abs(offsets - targets)[box].mean(), rel=1e-4)
+
+
+def kill_after_line(arguments, start, sent):
+    """Run a command, send a signal at its first line that begins with `start`; its exit code
+    and standard error."""
+    process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith(start):
+            time.sleep(0.2)  # into the next epoch
+            os.kill(process.pid, sent)
+            break
+    _, errors = process.communicate()
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("sent, epochs, code", [(signal.SIGKILL, ("epoch 1/", "epoch 2/"), -9),
+                                                (signal.SIGINT, ("epoch 1/",), 130)])
+def test_stopped_and_resumed_ends_the_same(finished, store20, tmp_path, sent, epochs, code):
+    """Once before and once after mining sets in, where the trainer is rebuilt."""
+    out = tmp_path / "run"
+    for start in epochs:
+        returned, errors = kill_after_line(command(store20, out), start, sent)
+        assert returned == code
+        if sent == signal.SIGINT:
+            assert errors.strip().splitlines()[-1].startswith("stopped: ")
+    result = train(store20, out)
+    assert result.returncode == 0 and "going on after epoch" in result.stdout
+    expected, found = parameters(finished[0], 3), parameters(out, 3)
+    assert expected.keys() == found.keys()
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+    rows = [json.loads(line)["epoch"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert rows == [1, 2, 3]
+
+
+def test_half_written_epoch_is_made_again(finished, store20, tmp_path):
+    """A kill between an epoch's files: the epoch does not count."""
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    (out / "Pnet20_v1-0003.json").unlink()
+    shutil.copy(out / "Pnet20_v1-0003.states", out / "Pnet20_v1-0002.states")
+    run = trainer.Run(out, "Pnet20_v1", json.loads((out / "config.json").read_text()))
+    assert run.epoch == 2 and [row["epoch"] for row in run.log] == [1, 2]
+
+
+def test_finished_run_is_left_alone(finished, store20):
+    out, _ = finished
+    before = {p.name: p.stat().st_mtime_ns for p in out.glob("*.params")}
+    assert train(store20, out).returncode == 0
+    assert {p.name: p.stat().st_mtime_ns for p in out.glob("*.params")} == before
+
+
+@pytest.mark.parametrize("settings, says", [
+    (["train.lr=0.2"], "config.train.lr was 0.02, is 0.2"),
+    (["train.seed=4"], "train.seed was 0, is 4")])
+def test_other_settings_are_refused(finished, store20, settings, says):
+    result = train(store20, finished[0], *settings)
+    assert result.returncode == 2 and says in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_folder_of_another_net_is_refused(finished, store20):
+    before = {p.name: p.read_bytes() for p in finished[0].iterdir() if p.is_file()}
+    with pytest.raises(Problem, match="net was Pnet20_v1, is Pnet20_v0"):
+        trainer.train("Pnet20_v0", {}, [Store(store20)], finished[0], override(config, QUICK))
+    assert {p.name: p.read_bytes() for p in finished[0].iterdir() if p.is_file()} == before
+
+
+def test_run_that_never_began_may_be_started_otherwise(tmp_path):
+    trainer.Run(tmp_path / "run", "Pnet20_v1", {"lr": 1})
+    assert trainer.Run(tmp_path / "run", "Pnet20_v1", {"lr": 2}).epoch == 0
+
+
+def test_folder_of_something_else_is_refused(store20, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(Problem, match="is not empty and holds no run"):
+        trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path)
+
+
+def test_loss_that_is_not_finite_stops_the_run(store20, tmp_path):
+    result = train(store20, tmp_path / "run", "train.lr=1e9", "train.warmup=0")
+    assert result.returncode == 2
+    line = result.stderr.strip().splitlines()[-1]
+    assert "loss is" in line and "learning rate is 1000000000.0" in line
+    assert not list((tmp_path / "run").glob("*.params"))
+
+
+def test_wrong_store_and_net(store20, tmp_path):
+    with pytest.raises(Problem, match="Rnet_v1 takes 24: make a store with --size 24"):
+        trainer.train("Rnet_v1", {}, [Store(store20)], tmp_path / "a")
+    with pytest.raises(Problem, match="holds no landmarks: make crops with"):
+        trainer.train("Lnet_v1", {}, [Store(store20)], tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_gpus_that_are_not_there(store20, tmp_path):
+    with pytest.raises(Problem, match=r"train.gpus is \[97\], and MXNet sees"):
+        trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path / "run",
+                      override(config, ["train.gpus=97"]))
+    assert not (tmp_path / "run").exists()
+
+
+def test_schedules():
+    settings = override(config, ["train.lr=0.5", "train.warmup=10", "train.epochs=4",
+                                 "train.schedule=step", "train.lr_steps=2,3"]).train
+    step = trainer.Schedule(settings, steps=100)
+    assert [step(n) for n in (1, 5, 10, 200)] == pytest.approx([0.05, 0.25, 0.5, 0.5])
+    assert [step(n) for n in (201, 300, 301, 400)] == pytest.approx([0.05, 0.05, 0.005, 0.005])
+    cosine = trainer.Schedule(override({"train": settings}, ["train.schedule=cosine"])["train"],
+                              steps=100)
+    assert cosine(201) == pytest.approx(0.25)
+    assert cosine(400) == pytest.approx(0.25 * (1 + math.cos(math.pi * 399 / 400)))
+    with pytest.raises(Problem, match="train.schedule"):
+        trainer.Schedule(override({"train": settings}, ["train.schedule=linear"])["train"], 1)
+
+
+def momentum(state, grad, weight, number):
+    """v = m v - lr g, w += v, m 0.8."""
+    state["v"] = 0.8 * state.get("v", 0.0) - 0.1 * grad
+    return weight + state["v"]
+
+
+def adam(state, grad, weight, number):
+    """Kingma and Ba 2015, section 2, with the bias correction put into the rate."""
+    state["m"] = 0.8 * state.get("m", 0.0) + 0.2 * grad
+    state["v"] = 0.999 * state.get("v", 0.0) + 0.001 * grad ** 2
+    rate = 0.1 * np.sqrt(1 - 0.999 ** number) / (1 - 0.8 ** number)
+    return weight - rate * state["m"] / (np.sqrt(state["v"]) + 1e-8)
+
+
+@pytest.mark.parametrize("optimizer, rule", [("sgd", momentum), ("adam", adam)])
+def test_two_updates_follow_the_rule_with_decay_on_weights_alone(optimizer, rule):
+    settings = override(config, ["train.batch=20", "train.lr=0.1", "train.warmup=0",
+                                 "train.schedule=step", "train.weight_decay=0.1",
+                                 "train.momentum=0.8", f"train.optimizer={optimizer}"])
+    start = checkpoint.initial("Pnet20_v0", {}, 0, 0.25)
+    made = trainer.Trainer(start, settings.train, settings.loss, steps=1000)
+    rng = np.random.default_rng(0)
+    batch = {"data": rng.uniform(-1, 1, (20, 3, 20, 20)).astype(np.float32),
+             "label": rng.integers(-1, 2, 20).astype(np.float32),
+             "bbox_target": rng.normal(0, 0.1, (20, 4)).astype(np.float32)}
+    weights = {k: v.astype(float) for k, v in start.arguments.items()}
+    states = {k: {} for k in weights}
+    group = made.module._exec_group
+    for number in (1, 2):
+        made.step(batch)
+        grads = dict(zip(group.param_names, (g[0].asnumpy() for g in group.grad_arrays)))
+        for name in weights:
+            decay = 0.1 if name.endswith(("_weight", "_gamma")) else 0
+            weights[name] = rule(states[name], grads[name] + decay * weights[name], weights[name],
+                                 number)
+    for name, value in made.checkpoint().arguments.items():
+        np.testing.assert_allclose(value, weights[name], rtol=1e-4, atol=1e-5)
+
+
+def test_it_learns(store20, tmp_path):
+    """From 78 % background to telling faces, on 24 pictures and in seconds; mining, which wants
+    more steps than these, is left out."""
+    params = trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path / "run",
+                           override(config, [*QUICK, "train.batch=50", "train.epochs=20",
+                                             "train.lr=0.1", "train.warmup=50",
+                                             "train.mine_from=99"]))
+    val = json.loads(params.with_suffix(".json").read_text())["figures"]["val"]
+    assert val["accuracy"] > 0.86 and val["recall"] > 0.6
+
+
+def test_it_begins_from_given_parameters(finished, store20, tmp_path):
+    """With steps too small to see, an epoch leaves what it began from; a run remembers that."""
+    still = override(config, [*QUICK, "train.epochs=1", "train.lr=1e-12"])
+    params = trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path / "run", still, finished[0])
+    before, after = (checkpoint.load(path).arguments for path in (finished[0], params))
+    assert all(np.allclose(before[name], after[name], atol=1e-7) for name in before)
+    with pytest.raises(Problem, match="start was .*, is None"):
+        trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path / "run", still)
+    with pytest.raises(Problem, match="Pnet20_v1.* does not fit Pnet20_v0"):
+        trainer.train("Pnet20_v0", {}, [Store(store20)], tmp_path / "other", still, finished[0])
+    assert not (tmp_path / "other").exists()

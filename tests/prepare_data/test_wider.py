@@ -1,0 +1,230 @@
+"""The readers of WIDER FACE's ground truth."""
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.io import savemat
+
+from facelet.console import Problem
+from prepare_data import wider
+
+TRUTH = """0--Parade/a.jpg
+2
+10 20 30 40 0 0 0 0 0 0
+1 2 3 4 2 0 0 1 2 0
+0--Parade/none.jpg
+0
+0 0 0 0 0 0 0 0 0 0
+1--Handshaking/b c.jpg
+3
+5 5 0 7 0 0 0 0 0 0
+5 5 7 9 0 0 0 0 0 0
+6 6 2 0 0 0 0 1 0 0
+"""
+
+
+def as_mat(path):
+    """TRUTH in the form of wider_face_*.mat: cells of cells."""
+    def cell(values):
+        out = np.empty((len(values), 1), object)
+        for i, value in enumerate(values):
+            out[i, 0] = value
+        return out
+    savemat(path, {
+        "event_list": cell(["0--Parade", "1--Handshaking"]),
+        "file_list": cell([cell(["a", "none"]), cell(["b c"])]),
+        "face_bbx_list": cell([cell([np.array([[10., 20, 30, 40], [1, 2, 3, 4]]),
+                                     np.zeros((1, 4))]),
+                               cell([np.array([[5., 5, 0, 7], [5, 5, 7, 9], [6, 6, 2, 0]])])]),
+        "invalid_label_list": cell([cell([np.array([[0], [1]]), np.array([[0]])]),
+                                    cell([np.array([[0], [0], [1]])])])})
+
+
+@pytest.mark.parametrize("kind", ["txt", "mat"])
+def test_boxes_and_counts(tmp_path, kind):
+    path = tmp_path / f"truth.{kind}"
+    if kind == "txt":
+        path.write_text(TRUTH)
+        annotations, counts = wider.read_txt(path)
+        zero_sized = 2
+    else:
+        as_mat(path)
+        annotations, counts = wider.read_mat(path)
+        zero_sized = 3  # the .mat has a row of zeros for a picture without faces
+    assert counts == dict(pictures=3, faces=2, invalid=1, zero_sized=zero_sized)
+    assert [a.path for a in annotations] == ["0--Parade/a.jpg", "0--Parade/none.jpg",
+                                             "1--Handshaking/b c.jpg"]
+    np.testing.assert_array_equal(annotations[0].boxes, [[10, 20, 40, 60]])
+    np.testing.assert_array_equal(annotations[0].ignored, [[1, 2, 4, 6]])
+    assert annotations[1].boxes.shape == annotations[1].ignored.shape == (0, 4)
+    np.testing.assert_array_equal(annotations[2].boxes, [[5, 5, 12, 14]])
+    assert [a.rows.tolist() for a in annotations[::2]] == [[True, False], [False, True, False]]
+    for a in annotations:
+        assert a.unsure.shape == (0, 4) and a.unsure.dtype == np.float32
+
+
+def test_no_line_of_zeros_after_a_count_of_zero(tmp_path):
+    """The published text has one; other tools leave it out."""
+    path = tmp_path / "truth.txt"
+    path.write_text("a/0.jpg\n0\na/1.jpg\n1\n1 1 5 5 0 0 0 0 0 0\n")
+    annotations, counts = wider.read_txt(path)
+    assert [a.path for a in annotations] == ["a/0.jpg", "a/1.jpg"] and counts["faces"] == 1
+
+
+@pytest.mark.parametrize("text, line, says", [
+    ("a/1.jpg\nmany\n", 2, "number of faces of a/1.jpg, found 'many'"),
+    ("a/1.jpg\n2\n1 1 5 5 0 0 0 0 0 0\n", 4, "a face of a/1.jpg"),
+    ("a/1.jpg\n1\n1 1 5\n", 3, "found '1 1 5'"),
+    ("a/1.jpg\n1\n1 1 5 x 0 0 0 0 0 0\n", 3, "found '1 1 5 x"),
+    ("a/1.jpg\n1\n1 1 5 nan 0 0 0 0 0 0\n", 3, "nan"),
+    ("a/1.jpg\n1\n1 1 5 5 0 0 0 0 0 0\n3 3 5 5 0 0 0 0 0 0\n", 4, "a picture's path"),
+])
+def test_broken_line_is_named(tmp_path, text, line, says):
+    path = tmp_path / "truth.txt"
+    path.write_text(text)
+    with pytest.raises(Problem, match=rf"truth.txt, line {line}: .*{says}"):
+        wider.read_txt(path)
+
+
+@pytest.mark.parametrize("number", ["²", "-1", "1.0", "1e3", "9" * 5000, "9" * 400], ids=range(6))
+def test_numbers_of_faces_that_are_none(tmp_path, number):
+    path = tmp_path / "truth.txt"
+    path.write_text(f"a/1.jpg\n{number}\n1 1 5 5 0 0 0 0 0 0\n", encoding="utf-8")
+    with pytest.raises(Problem, match=r"truth.txt, line 2: expected the number of faces"):
+        wider.read_txt(path)
+
+
+@pytest.mark.parametrize("value", ["1e300", "1e39", "-2e6", "inf", "nan"])
+def test_boxes_that_are_nowhere(tmp_path, value):
+    """float32 has no 1e39, and no picture a pixel 2,000,000."""
+    path = tmp_path / "truth.txt"
+    path.write_text(f"a/1.jpg\n1\n1 {value} 5 5 0 0 0 0 0 0\n")
+    with pytest.raises(Problem, match="line 3: expected a face of a/1.jpg as x y w h"):
+        wider.read_txt(path)
+
+
+def test_open_set_finds_both_layouts(tmp_path):
+    for images, truth in (("WIDER_train/images", "wider_face_split/wider_face_train_bbx_gt.txt"),
+                          ("images", "my_train_bbx_gt.txt")):
+        folder = tmp_path / images.split("/")[0]
+        (folder / images / "0--Parade").mkdir(parents=True)
+        (folder / images / "0--Parade" / "a.jpg").write_bytes(b"x")
+        (folder / truth).parent.mkdir(exist_ok=True)
+        (folder / truth).write_text(TRUTH)
+        face_set = wider.open_set(folder, "train")
+        assert face_set.images == folder / images and face_set.counts["faces"] == 2
+        with pytest.raises(Problem, match="for val"):
+            wider.open_set(folder, "val")
+
+
+def test_open_set_says_what_is_missing(tmp_path):
+    with pytest.raises(Problem, match="nowhere is not there"):
+        wider.open_set(tmp_path / "nowhere", "train")
+    with pytest.raises(Problem, match="no pictures for train"):
+        wider.open_set(tmp_path, "train")
+    (tmp_path / "images").mkdir()
+    with pytest.raises(Problem, match="no ground truth for train.*wider_face_train_bbx_gt.txt"):
+        wider.open_set(tmp_path, "train")
+    (tmp_path / "train_bbx_gt.txt").write_text("\n")
+    with pytest.raises(Problem, match="lists no pictures"):
+        wider.open_set(tmp_path, "train")
+    (tmp_path / "train_bbx_gt.txt").write_text(TRUTH)
+    with pytest.raises(Problem, match="none of the 3 pictures.*0--Parade/a.jpg"):
+        wider.open_set(tmp_path, "train")
+
+
+def test_broken_mat(tmp_path):
+    (tmp_path / "x.mat").write_bytes(b"not a mat file at all" * 20)
+    with pytest.raises(Problem, match="no WIDER FACE .mat"):
+        wider.read_mat(tmp_path / "x.mat")
+
+
+@pytest.mark.parametrize("change", [
+    lambda boxes, invalid, files: (boxes[:1], invalid, files),          # pictures without boxes
+    lambda boxes, invalid, files: (boxes, [[[0], [1], [0]], invalid[1]], files),  # a flag too many
+    lambda boxes, invalid, files: (boxes, [[[0]], *invalid[1:]], files),  # one flag for two boxes
+    lambda boxes, invalid, files: ([[[1., 2, 3]], *boxes[1:]], [[[0]], *invalid[1:]], files),
+    lambda boxes, invalid, files: ([[[1., 2, np.nan, 3]], *boxes[1:]], [[[0]], *invalid[1:]],
+                                   files),
+    lambda boxes, invalid, files: ([[[1e300, 2, 3, 3]], *boxes[1:]], [[[0]], *invalid[1:]], files),
+    lambda boxes, invalid, files: (["abcd", *boxes[1:]], invalid, files),
+    lambda boxes, invalid, files: (boxes, invalid, [])], ids=range(8))
+def test_mats_that_hold_something_else(tmp_path, change):
+    def cell(values):
+        out = np.empty((len(values), 1), object)
+        for i, value in enumerate(values):
+            out[i, 0] = value
+        return out
+
+    boxes, invalid, files = change([[[10., 20, 30, 40], [1, 2, 3, 4]], [[5., 5, 7, 9]]],
+                                   [[[0], [1]], [[0]]], ["a", "b"])
+    savemat(tmp_path / "x.mat", {
+        "event_list": cell(["0--Parade"]), "file_list": cell([cell(files)] if files else []),
+        "face_bbx_list": cell([cell([part if isinstance(part, str) else np.array(part)
+                                     for part in boxes])]),
+        "invalid_label_list": cell([cell([np.array(part) for part in invalid])])})
+    with pytest.raises(Problem, match="x.mat is no WIDER FACE .mat file"):
+        wider.read_mat(tmp_path / "x.mat")
+
+
+# ---- fuzzing -------------------------------------------------------------------------------
+
+FUZZ = settings(max_examples=200, deadline=None, derandomize=True,
+                suppress_health_check=[HealthCheck.function_scoped_fixture])
+NUMBER = st.sampled_from(["0", "1", "7", "-3", "2.5", "nan", "inf", "1e99", "x", "", "²", "1_0"])
+LINE = st.one_of(st.sampled_from(["a/1.jpg", "b.jpg", "", "0", "1", "2", "3", " 2 ", "0 0 0 0 0"]),
+                 st.lists(NUMBER, min_size=3, max_size=11).map(" ".join),
+                 st.just("1 2 3 4 0 0 0 0 0 0"), st.text(max_size=12))
+
+
+def works_or_says(read, path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            annotations, counts = read(path)
+        except Problem as problem:
+            assert len(str(problem).splitlines()) == 1 and str(path) in str(problem)
+            return
+    assert counts["pictures"] == len(annotations)
+    assert counts["faces"] == sum(len(a.boxes) for a in annotations)
+    for a in annotations:
+        assert a.rows.sum() == len(a.boxes)
+        for boxes in (a.boxes, a.ignored):
+            assert boxes.dtype == np.float32 and boxes.shape[1:] == (4,)
+            assert np.isfinite(boxes).all() and np.all(boxes[:, 2:] >= boxes[:, :2])
+
+
+@settings(FUZZ, max_examples=400)
+@given(st.lists(LINE, max_size=12), st.sampled_from(["\n", "\r\n", "\r"]))
+def test_texts_of_any_lines(tmp_path, lines, end):
+    path = tmp_path / "truth.txt"
+    path.write_bytes(end.join(lines).encode("utf-8", "surrogatepass"))
+    works_or_says(wider.read_txt, path)
+
+
+@FUZZ
+@given(st.binary(max_size=60))
+def test_texts_of_any_bytes(tmp_path, data):
+    path = tmp_path / "truth.txt"
+    path.write_bytes(data)
+    works_or_says(wider.read_txt, path)
+    path.write_bytes(TRUTH[:100].encode() + data + TRUTH[100:].encode())
+    works_or_says(wider.read_txt, path)
+
+
+@settings(FUZZ, max_examples=60)
+@given(length=st.integers(0, 10 ** 6), anything=st.binary(max_size=300))
+def test_truncated_mats(tmp_path, length, anything):
+    """Of flipped bits none is tried: SciPy's reader may take the whole process down with it."""
+    whole, path = tmp_path / "whole.mat", tmp_path / "x.mat"
+    if not whole.exists():
+        as_mat(whole)
+    data = whole.read_bytes()
+    path.write_bytes(data[:length % len(data)])
+    with pytest.raises(Problem, match="x.mat is no WIDER FACE .mat file"):
+        wider.read_mat(path)
+    path.write_bytes(anything)
+    with pytest.raises(Problem, match="x.mat is no WIDER FACE .mat file"):
+        wider.read_mat(path)
