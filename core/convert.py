@@ -7,6 +7,7 @@ A FILE is an MXNet .params file, either file of a ZQCNN pair (NAME.zqparams, NAM
 stem of a pair. Which net of the zoo it is, is found by the names and shapes of its parameters.
 Nothing is written unless every net gives the values of the one that it was made from.
 """
+
 import argparse
 import re
 from dataclasses import replace
@@ -39,10 +40,11 @@ def parameters(graph):
     renamed = next((table for head, table in CLASSIC.items() if head in names), {})
     arguments, auxiliary = {}, {}
     for node in graph.nodes:
-        values = {name[len(node.name) + 1:]: graph.params[name] for name in node.parameters()}
+        values = {name[len(node.name) + 1 :]: graph.params[name] for name in node.parameters()}
         if node.op == "bn":
             values["gamma"], values["moving_var"] = graphs.with_zoo_eps(
-                values["gamma"], values["moving_var"], node.eps)
+                values["gamma"], values["moving_var"], node.eps
+            )
         for kind, value in values.items():
             part = auxiliary if kind.startswith("moving_") else arguments
             part[f"{renamed.get(node.name, node.name)}_{kind}"] = value
@@ -60,15 +62,20 @@ def with_identities(net, options, arguments, auxiliary):
     makers = {node.top: node for node in described.nodes}
     channels = checkpoints.expected_shapes(net, options)[1]
     for node in described.nodes:
-        if node.op != "bn" or any(name in arguments or name in auxiliary
-                                  for name in node.parameters()):
+        if node.op != "bn" or any(
+            name in arguments or name in auxiliary for name in node.parameters()
+        ):
             continue
         source = makers[node.inputs[0]]
         zeros = np.zeros(channels[f"{node.name}_moving_mean"], np.float32)
         shift = zeros if source.bias else arguments.pop(f"{source.name}_bias", zeros)
         arguments.update({f"{node.name}_gamma": zeros + 1, f"{node.name}_beta": shift})
-        auxiliary.update({f"{node.name}_moving_mean": zeros,
-                          f"{node.name}_moving_var": zeros + np.float32(1 - graphs.BN_EPS)})
+        auxiliary.update(
+            {
+                f"{node.name}_moving_mean": zeros,
+                f"{node.name}_moving_var": zeros + np.float32(1 - graphs.BN_EPS),
+            }
+        )
         added.append(node.name)
     return arguments, auxiliary, added
 
@@ -78,26 +85,31 @@ def with_still_boxes(net, options, arguments):
     0, so windows stay where they are."""
     spec = zoo.spec(net, options.get("landmark", False))
     layers = [head.layer for head in spec.heads if head.task == "bbox" and spec.stride]
-    zeros = {name: np.zeros(shape, np.float32)
-             for name, shape in checkpoints.expected_shapes(net, options)[0].items()
-             if name.rpartition("_")[0] in layers}
+    zeros = {
+        name: np.zeros(shape, np.float32)
+        for name, shape in checkpoints.expected_shapes(net, options)[0].items()
+        if name.rpartition("_")[0] in layers
+    }
     return {**zeros, **arguments}
 
 
 def _only(path, fitting):
     """The one net that fits, (net, options), or None. Raises Problem where there are several."""
     if len(fitting) > 1:
-        raise Problem(f"{path} fits {', '.join(describe(*fit) for fit in fitting)}: say which it "
-                      "is with --net")
+        raise Problem(
+            f"{path} fits {', '.join(describe(*fit) for fit in fitting)}: say which it "
+            "is with --net"
+        )
     return fitting[0] if fitting else None
 
 
 class _Match(NamedTuple):
     """Parameters of a pair held against a net of the zoo."""
-    wrong: list      # what doesn't fit
-    merged: list     # batch norms that had to be added
-    fit: tuple       # (net, options)
-    made: tuple      # (arguments, auxiliary states)
+
+    wrong: list  # what doesn't fit
+    merged: list  # batch norms that had to be added
+    fit: tuple  # (net, options)
+    made: tuple  # (arguments, auxiliary states)
 
 
 def _best(matches):
@@ -124,19 +136,32 @@ def from_pair(path, numbers=None, net=None):
         about = describe(*nearest.fit)
         lacks = set(graphs.describe(nearest.fit[0], **nearest.fit[1]).outputs) - set(graph.outputs)
         if lacks and not net:
-            raise Problem(f"{path} has no output for {' and '.join(sorted(lacks))}; {about}, which "
-                          "it is most like, has: it can't be converted")
-        raise checkpoints.misfit(path, *nearest.fit, nearest.wrong,
-                                 [match.fit for match in _best(matches)])
+            raise Problem(
+                f"{path} has no output for {' and '.join(sorted(lacks))}; {about}, which "
+                "it is most like, has: it can't be converted"
+            )
+        raise checkpoints.misfit(
+            path, *nearest.fit, nearest.wrong, [match.fit for match in _best(matches)]
+        )
     _, merged, (net, options), made = best[0]
     if set(graphs.describe(net, **options).outputs) - set(graph.outputs):
         remarks.append("it has no box branch: that of the checkpoint gives offsets of 0")
     if merged:
-        remarks.append(f"batch norms merged away in it, which do nothing now: {len(merged)} ("
-                       + ", ".join(merged[:4]) + (" ...)" if len(merged) > 4 else ")"))
+        remarks.append(
+            f"batch norms merged away in it, which do nothing now: {len(merged)} ("
+            + ", ".join(merged[:4])
+            + (" ...)" if len(merged) > 4 else ")")
+        )
     order = checkpoints.expected_shapes(net, options)
-    return Checkpoint(net, options, *({name: part[name] for name in names}
-                                      for part, names in zip(made, order))), graph, remarks
+    return (
+        Checkpoint(
+            net,
+            options,
+            *({name: part[name] for name in names} for part, names in zip(made, order)),
+        ),
+        graph,
+        remarks,
+    )
 
 
 def from_params(path, net=None):
@@ -164,9 +189,12 @@ def _guessed_scheme(made):
     if not points or made.facts()["scheme"]:
         return None, []
     scheme = made.guessed_scheme()
-    return scheme, [f'its {points} points are in the order "{scheme}": a guess, from the mirror '
-                    "symmetry of its mean face" if scheme else
-                    f"the order of its {points} points is unknown"]
+    return scheme, [
+        f'its {points} points are in the order "{scheme}": a guess, from the mirror '
+        "symmetry of its mean face"
+        if scheme
+        else f"the order of its {points} points is unknown"
+    ]
 
 
 def convert(path, numbers=None, net=None, rescale=False):
@@ -180,15 +208,19 @@ def convert(path, numbers=None, net=None, rescale=False):
     Problem.
     """
     pair = zqcnn_file.is_pair(path)
-    files = (Path(path),) if not pair else (
-        zqcnn_file.files(path, numbers) if numbers else zqcnn_file.pair(path))
+    files = (
+        (Path(path),)
+        if not pair
+        else (zqcnn_file.files(path, numbers) if numbers else zqcnn_file.pair(path))
+    )
     if not pair and not files[0].is_file():
-        raise Problem(f"{path} is {'a folder' if files[0].is_dir() else 'not there'}: give a "
-                      ".params file, or a file or the stem of a ZQCNN pair")
+        raise Problem(
+            f"{path} is {'a folder' if files[0].is_dir() else 'not there'}: give a "
+            ".params file, or a file or the stem of a ZQCNN pair"
+        )
     net = zoo.spec(net).name if net else None
     with np.errstate(all="ignore"):  # values too large are found by running the nets
-        made, source, remarks = (from_pair(*files, net) if pair else
-                                 from_params(files[0], net))
+        made, source, remarks = from_pair(*files, net) if pair else from_params(files[0], net)
         size = made.spec.size
         if rescale:
             picture = numpy_net.seeded_input(size)
@@ -196,21 +228,35 @@ def convert(path, numbers=None, net=None, rescale=False):
             after = numpy_net.largest_activation(made.graph(), picture)
             remarks.append(f"largest activation {before:.3g}, now {after:.3g}")
         made_graph = made.graph()
-        made_graph = replace(made_graph, outputs={
-            task: blob for task, blob in made_graph.outputs.items() if task in source.outputs})
+        made_graph = replace(
+            made_graph,
+            outputs={
+                task: blob for task, blob in made_graph.outputs.items() if task in source.outputs
+            },
+        )
         difference = zqcnn_file.same(source, made_graph, size, str(files[0]))
-    more = {key: value for key, value in made.manifest.items()
-            if key not in ("epoch", "params", "sha256", *made.facts())}
+    more = {
+        key: value
+        for key, value in made.manifest.items()
+        if key not in ("epoch", "params", "sha256", *made.facts())
+    }
     more["source"] = [{"file": file.name, "sha256": sha256(file)} for file in files]
     scheme, said = _guessed_scheme(made)
     if scheme:
         made.manifest["scheme"] = scheme
         more["scheme_from"] = "mirror symmetry of the mean face"
     epoch = re.search(r"-(\d{4,8})$", files[0].stem)
-    return made, int(epoch[1]) if epoch else 0, more, [
-        f"{files[0].name} is {describe(made.net, made.options)}; the checkpoint differs from it by "
-        f"{difference:.1e} of the largest output",
-        *remarks, *said]
+    return (
+        made,
+        int(epoch[1]) if epoch else 0,
+        more,
+        [
+            f"{files[0].name} is {describe(made.net, made.options)}; the checkpoint differs from it by "
+            f"{difference:.1e} of the largest output",
+            *remarks,
+            *said,
+        ],
+    )
 
 
 def _refuse_if_there(folder, made, epoch):
@@ -226,18 +272,30 @@ def main(argv):
     parser = argparse.ArgumentParser(
         prog="python -m core.convert",
         description="Published nets as checkpoints of the zoo, each with its manifest.",
-        epilog="The checkpoint gets its epoch from the file's name (-0016), else 0.")
-    parser.add_argument("files", nargs="+", metavar="FILE",
-                        help="a .params file, or a file or the stem of a ZQCNN pair")
+        epilog="The checkpoint gets its epoch from the file's name (-0016), else 0.",
+    )
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="a .params file, or a file or the stem of a ZQCNN pair",
+    )
     parser.add_argument("--out", required=True, help="folder for the checkpoints")
     parser.add_argument("--net", help="which net of the zoo it is, where several fit")
     parser.add_argument("--numbers", help="the .nchwbin file, where it can't be told from its name")
-    parser.add_argument("--rescale", action="store_true",
-                        help="bring activations to an ordinary size, without a change of results")
+    parser.add_argument(
+        "--rescale",
+        action="store_true",
+        help="bring activations to an ordinary size, without a change of results",
+    )
     args = parser.parse_args(argv)
     # Both files of a pair, as a shell's pattern gives them, are one net.
-    files = list({zqcnn_file.pair(file)[0] if zqcnn_file.is_pair(file) else Path(file): file
-                  for file in args.files}.values())
+    files = list(
+        {
+            zqcnn_file.pair(file)[0] if zqcnn_file.is_pair(file) else Path(file): file
+            for file in args.files
+        }.values()
+    )
     if args.numbers and (len(files) > 1 or not zqcnn_file.is_pair(files[0])):
         raise Problem("--numbers goes with one FILE.zqparams")
     made = [convert(file, args.numbers, args.net, args.rescale) for file in files]
@@ -247,8 +305,9 @@ def main(argv):
     for name in names:
         if names.count(name) > 1:
             alike = [str(file) for file, other in zip(files, names) if other == name]
-            raise Problem(f"{' and '.join(alike)} are both {name[0]}: give each a folder of its "
-                          "own")
+            raise Problem(
+                f"{' and '.join(alike)} are both {name[0]}: give each a folder of its own"
+            )
     for checkpoint, epoch, more, lines in made:
         first, *others = lines
         print(f"{first}\n  {checkpoints.save(args.out, checkpoint, epoch, more)}")

@@ -9,6 +9,7 @@ out, so that half precision will do as well. Files are run in their engine and c
 checkpoint, for several pictures at a time and, where a net takes pictures of any size, another size
 too; only then do they appear, all those of a net together.
 """
+
 import argparse
 import contextlib
 import os
@@ -33,6 +34,7 @@ TRIED, ANOTHER_SIZE = 3, (9, 23)  # pictures at a time; pixels added to height a
 @dataclass
 class Source:
     """A checkpoint, and what its exports are made of and held against."""
+
     checkpoint: Checkpoint
     name: str  # in errors
 
@@ -73,20 +75,24 @@ class Source:
         """How far a net, a function of an input giving outputs by task, is from the checkpoint, as
         a part of the largest output. Raises Problem beyond the limit."""
         try:
-            found = np.max([numpy_net.difference(net(data), expected)
-                            for data, expected in self.tries])
+            found = np.max(
+                [numpy_net.difference(net(data), expected) for data, expected in self.tries]
+            )
         except Problem as problem:
             raise Problem(f"{self.name}: {what}: {problem}; nothing is written") from None
         if not found <= limit:
-            raise Problem(f"{self.name}: {what} differs from it by {found:.1e} of the largest "
-                          f"output, more than {limit:.0e}: nothing is written")
+            raise Problem(
+                f"{self.name}: {what} differs from it by {found:.1e} of the largest "
+                f"output, more than {limit:.0e}: nothing is written"
+            )
         return found
 
 
 def onnx_bytes(source, graph):
     """The ONNX model of a graph that was made from a source."""
-    return onnx_file.model(graph, source.checkpoint.facts(),
-                           shapes(graph, source.size, source.size)).SerializeToString()
+    return onnx_file.model(
+        graph, source.checkpoint.facts(), shapes(graph, source.size, source.size)
+    ).SerializeToString()
 
 
 def onnx_net(model, name=None):
@@ -94,8 +100,9 @@ def onnx_net(model, name=None):
     try:
         from facelet.onnx_net import OnnxNet
     except ImportError:
-        raise Problem("the package onnxruntime is not installed here: pip install onnxruntime"
-                      ) from None
+        raise Problem(
+            "the package onnxruntime is not installed here: pip install onnxruntime"
+        ) from None
     return OnnxNet(model, name=name)
 
 
@@ -116,20 +123,32 @@ def _run_zqcnn(source, stem):
 
 @dataclass(frozen=True)
 class Format:
-    write: Callable     # of a Source, a graph for ONNX, and the stem of the files
-    run: Callable       # of a Source and the stem: the net, a function of an input
+    write: Callable  # of a Source, a graph for ONNX, and the stem of the files
+    run: Callable  # of a Source and the stem: the net, a function of an input
     engine: str
-    limit: float        # of the difference from the checkpoint, as a part of the largest output
+    limit: float  # of the difference from the checkpoint, as a part of the largest output
     outputs: Callable = lambda source: source.ready.outputs  # names of blobs by task
 
 
 FORMATS = {
     "onnx": Format(_write_onnx, lambda source, stem: onnx_net(f"{stem}.onnx"), "onnxruntime", 1e-5),
-    "ncnn": Format(lambda source, graph, stem: ncnn_file.write(
-        source.ready, None if source.any_size else source.size, stem), _run_ncnn, "ncnn", 1e-3),
-    "zqcnn": Format(lambda source, graph, stem: zqcnn_file.write(
-        fuse.rescale(source.original), source.size, stem), _run_zqcnn, "NumPy, read back", 1e-5,
-        lambda source: zqcnn_file.output_names(source.original, source.size)),
+    "ncnn": Format(
+        lambda source, graph, stem: ncnn_file.write(
+            source.ready, None if source.any_size else source.size, stem
+        ),
+        _run_ncnn,
+        "ncnn",
+        1e-3,
+    ),
+    "zqcnn": Format(
+        lambda source, graph, stem: zqcnn_file.write(
+            fuse.rescale(source.original), source.size, stem
+        ),
+        _run_zqcnn,
+        "NumPy, read back",
+        1e-5,
+        lambda source: zqcnn_file.output_names(source.original, source.size),
+    ),
 }
 
 
@@ -168,27 +187,39 @@ def export(path, out, formats=("onnx",), split_prelu=False, pictures=None):
     """
     source, path = opened(path)
     out, net = Path(out), source.checkpoint.net
-    before, after = (numpy_net.largest_activation(graph, source.tries[0][0])
-                     for graph in (source.original, source.ready))
-    lines = [f"{net} of {path}: largest activation {before:.3g}, in the files {after:.3g}"
-             + (", too large for half precision" if after > fuse.HALF_LARGEST else "")]
+    before, after = (
+        numpy_net.largest_activation(graph, source.tries[0][0])
+        for graph in (source.original, source.ready)
+    )
+    lines = [
+        f"{net} of {path}: largest activation {before:.3g}, in the files {after:.3g}"
+        + (", too large for half precision" if after > fuse.HALF_LARGEST else "")
+    ]
     beside, outputs = _beside(out / f"{net}.json", path, formats), {}
     with _appearing(out, net) as folder:
         stem = folder / net
         for name in formats:
             kind, there = FORMATS[name], set(folder.iterdir())
             kind.write(source, source.fast if split_prelu else source.ready, stem)
-            found = source.difference(kind.run(source, stem), f"what is written for {name}",
-                                      kind.limit)
+            found = source.difference(
+                kind.run(source, stem), f"what is written for {name}", kind.limit
+            )
             outputs[name] = dict(kind.outputs(source))
             for file in sorted(set(folder.iterdir()) - there):
-                lines.append(f"  {out / file.name}  {file.stat().st_size:,} bytes, differs from "
-                             f"the checkpoint by {found:.1e} ({kind.engine})")
+                lines.append(
+                    f"  {out / file.name}  {file.stat().st_size:,} bytes, differs from "
+                    f"the checkpoint by {found:.1e} ({kind.engine})"
+                )
         if pictures:
             lines += _int8(source, folder / f"{net}-int8.onnx", out, pictures)
-        write_json(folder / f"{net}.json", {
-            **source.checkpoint.facts(), "outputs": {**beside, **outputs},
-            "checkpoint": {"file": path.name, "sha256": sha256(path)}})
+        write_json(
+            folder / f"{net}.json",
+            {
+                **source.checkpoint.facts(),
+                "outputs": {**beside, **outputs},
+                "checkpoint": {"file": path.name, "sha256": sha256(path)},
+            },
+        )
         lines.append(f"  {out / net}.json")
     print("\n".join(lines), flush=True)
 
@@ -203,9 +234,11 @@ def _beside(facts, path, formats):
         raise Problem(f"{facts} is no file of core.export's: choose another folder")
     staying = {name: blobs for name, blobs in before["outputs"].items() if name not in formats}
     if staying and before["checkpoint"].get("sha256") != sha256(path):
-        raise Problem(f"{facts.parent} holds {', '.join(staying)} files of {facts.stem} from "
-                      f"another checkpoint, {before['checkpoint'].get('file')}: choose another "
-                      "folder, or export those formats too")
+        raise Problem(
+            f"{facts.parent} holds {', '.join(staying)} files of {facts.stem} from "
+            f"another checkpoint, {before['checkpoint'].get('file')}: choose another "
+            "folder, or export those formats too"
+        )
     return staying
 
 
@@ -219,28 +252,41 @@ def _int8(source, path, out, pictures):
     nets = onnx_net(model, path.name), onnx_net(float_model, f"{source.name} in ONNX")
     gaps = quantize.differences(*nets, held_out)
     ratio = quantize.time_ratio(*nets, held_out, source.any_size)
-    yield (f"  {out / path.name}  {len(model):,} bytes, {len(model) / len(float_model):.2f} times "
-           f"those of the same net in float32; time {ratio:.2f} times (one thread)")
+    yield (
+        f"  {out / path.name}  {len(model):,} bytes, {len(model) / len(float_model):.2f} times "
+        f"those of the same net in float32; time {ratio:.2f} times (one thread)"
+    )
     for task, (mean, largest) in gaps.items():
-        yield (f"    {task} differs from float32 by {mean:.4f} on average, {largest:.3f} at most, "
-               f"over {len(held_out)} crops of pictures not calibrated with")
+        yield (
+            f"    {task} differs from float32 by {mean:.4f} on average, {largest:.3f} at most, "
+            f"over {len(held_out)} crops of pictures not calibrated with"
+        )
 
 
 def main(argv):
     parser = argparse.ArgumentParser(
         prog="python -m core.export",
         description="Trained nets as ONNX models and as files for ncnn and ZQCNN.",
-        epilog="Each file is run in its engine and compared with the checkpoint before it appears.")
-    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT",
-                        help="a .params file or a run's folder")
+        epilog="Each file is run in its engine and compared with the checkpoint before it appears.",
+    )
+    parser.add_argument(
+        "checkpoints", nargs="+", metavar="CHECKPOINT", help="a .params file or a run's folder"
+    )
     parser.add_argument("--out", required=True, help="folder for the files")
-    parser.add_argument("--format", nargs="+", default=["onnx"], choices=FORMATS,
-                        help="default: onnx")
-    parser.add_argument("--split-prelu", action="store_true",
-                        help="ONNX without PReLUs on maps, which is faster in onnxruntime")
-    parser.add_argument("--int8", metavar="PICTURES",
-                        help="an ONNX model in 8-bit integers too, calibrated with a folder's "
-                             "pictures; says what that costs")
+    parser.add_argument(
+        "--format", nargs="+", default=["onnx"], choices=FORMATS, help="default: onnx"
+    )
+    parser.add_argument(
+        "--split-prelu",
+        action="store_true",
+        help="ONNX without PReLUs on maps, which is faster in onnxruntime",
+    )
+    parser.add_argument(
+        "--int8",
+        metavar="PICTURES",
+        help="an ONNX model in 8-bit integers too, calibrated with a folder's "
+        "pictures; says what that costs",
+    )
     args = parser.parse_args(argv)
     if args.split_prelu and "onnx" not in args.format:
         raise Problem("--split-prelu is a form of the ONNX model: it goes with --format onnx")

@@ -11,6 +11,7 @@ biases left out; its M is 10^6. Both are for one picture, and for the Pnets both
 branch out, as the tables do. Multiply-adds are one notion of cost
 among several: memory traffic, and how well an engine runs small layers, are not in it.
 """
+
 import argparse
 import json
 from dataclasses import dataclass
@@ -20,19 +21,20 @@ from facelet.console import Problem, program
 from symbols import build, names, spec, zoo
 from symbols.bodies import resolve
 
-M = 2 ** 20  # the tables' unit
+M = 2**20  # the tables' unit
 
 
 @dataclass(frozen=True)
 class Node:
     """An operator of a graph, with the shapes of one picture."""
+
     name: str
     op: str
     attrs: dict
-    inputs: tuple      # names of the operators it reads ("data" too)
-    out: tuple         # output shape without the batch
-    weight: tuple      # shape of its weights, () without
-    merged: bool       # a batch norm that disappears into the layer before it
+    inputs: tuple  # names of the operators it reads ("data" too)
+    out: tuple  # output shape without the batch
+    weight: tuple  # shape of its weights, () without
+    merged: bool  # a batch norm that disappears into the layer before it
 
 
 def _elements(node):
@@ -80,6 +82,7 @@ def graph(symbol, data_shape):
     Raises Problem where the shapes can't be found.
     """
     from symbols.mxnet_import import mx  # here, so that MXNet missing is one line
+
     internals = symbol.get_internals()
     try:
         _, shapes, _ = internals.infer_shape(data=data_shape)
@@ -104,25 +107,43 @@ def graph(symbol, data_shape):
         if node["op"] == "null":
             continue
         sources = [index for index, *_ in node["inputs"]]
-        merged = (node["op"] == "BatchNorm" and nodes[sources[0]]["op"] in MERGING
-                  and readers[sources[0]] == 1 and sources[0] not in heads)
-        weight = (shapes[nodes[sources[1]]["name"]] if node["op"] in MERGING else ())
-        operators.append(Node(
-            node["name"], node["op"], node.get("attrs", {}),
-            tuple(nodes[index]["name"] for index in sources
-                  if nodes[index]["name"] not in parameters),
-            shapes.get(f"{node['name']}_output", ())[1:] or
-            next(shape[1:] for name, shape in shapes.items()
-                 if name.startswith(f"{node['name']}_")),
-            tuple(weight), merged))
+        merged = (
+            node["op"] == "BatchNorm"
+            and nodes[sources[0]]["op"] in MERGING
+            and readers[sources[0]] == 1
+            and sources[0] not in heads
+        )
+        weight = shapes[nodes[sources[1]]["name"]] if node["op"] in MERGING else ()
+        operators.append(
+            Node(
+                node["name"],
+                node["op"],
+                node.get("attrs", {}),
+                tuple(
+                    nodes[index]["name"]
+                    for index in sources
+                    if nodes[index]["name"] not in parameters
+                ),
+                shapes.get(f"{node['name']}_output", ())[1:]
+                or next(
+                    shape[1:]
+                    for name, shape in shapes.items()
+                    if name.startswith(f"{node['name']}_")
+                ),
+                tuple(weight),
+                merged,
+            )
+        )
     return operators
 
 
 def cost(node):
     """The published rule's cost of one operator. Raises Problem for one it doesn't know."""
     if node.op not in COSTS:
-        raise Problem(f"operator {node.op} ({node.name}) is not in the counting rule: add it to "
-                      "COSTS in core/flops.py")
+        raise Problem(
+            f"operator {node.op} ({node.name}) is not in the counting rule: add it to "
+            "COSTS in core/flops.py"
+        )
     return COSTS[node.op](node)
 
 
@@ -143,9 +164,10 @@ def without(nodes, ends):
 @dataclass(frozen=True)
 class Budget:
     """What a net costs on one picture."""
+
     nodes: list
-    counted: list      # those of `nodes` in the published figure
-    params: int        # learned parameters; moving means and variances are none
+    counted: list  # those of `nodes` in the published figure
+    params: int  # learned parameters; moving means and variances are none
 
     @property
     def macs(self):
@@ -182,8 +204,12 @@ def count_net(name, base=None, points=None, landmark=False, size=None):
     if min(width, height) < net.size:
         raise Problem(f"{width}x{height} is smaller than the {net.size} pixel window of {net.name}")
     ends = [head.bn or head.layer for head in net.heads if head.task == "bbox"]
-    return count(build(name, base=base, points=points, landmark=landmark), width, height,
-                 left_out=ends if net.family == "Pnet" else ())
+    return count(
+        build(name, base=base, points=points, landmark=landmark),
+        width,
+        height,
+        left_out=ends if net.family == "Pnet" else (),
+    )
 
 
 def record(name, base=None, points=None, landmark=False, size=None):
@@ -192,21 +218,44 @@ def record(name, base=None, points=None, landmark=False, size=None):
     shape = resolve(net, base, points)
     width, height = size or net.table_input
     base = shape.base if net.base else None
-    comparable = (width, height) == net.table_input and (not shape.points
-                                                         or shape.points == net.points)
-    return _record(net.name, f"{width}x{height}", count_net(name, base, points, landmark, size),
-                   base=base, points=shape.points or None, landmark=landmark,
-                   published_m=net.published.get(base) if comparable else None,
-                   published_with_bbox=net.published_with_bbox)
+    comparable = (width, height) == net.table_input and (
+        not shape.points or shape.points == net.points
+    )
+    return _record(
+        net.name,
+        f"{width}x{height}",
+        count_net(name, base, points, landmark, size),
+        base=base,
+        points=shape.points or None,
+        landmark=landmark,
+        published_m=net.published.get(base) if comparable else None,
+        published_with_bbox=net.published_with_bbox,
+    )
 
 
-def _record(net, size, budget, base=None, points=None, landmark=False, published_m=None,
-            published_with_bbox=False):
-    return {"net": net, "base": base, "points": points, "landmark": landmark, "input": size,
-            "params": budget.params, "macs": budget.macs,
-            "budget_m": round(budget.budget / M, 6),
-            "budget_bbox_m": round(budget.budget_bbox / M, 6),
-            "published_m": published_m, "published_with_bbox": published_with_bbox}
+def _record(
+    net,
+    size,
+    budget,
+    base=None,
+    points=None,
+    landmark=False,
+    published_m=None,
+    published_with_bbox=False,
+):
+    return {
+        "net": net,
+        "base": base,
+        "points": points,
+        "landmark": landmark,
+        "input": size,
+        "params": budget.params,
+        "macs": budget.macs,
+        "budget_m": round(budget.budget / M, 6),
+        "budget_bbox_m": round(budget.budget_bbox / M, 6),
+        "published_m": published_m,
+        "published_with_bbox": published_with_bbox,
+    }
 
 
 def table():
@@ -215,33 +264,46 @@ def table():
 
 
 def _show_table(rows):
-    print(f"{'net':<20}{'base':>5}{'input':>9}{'params':>12}{'10^6 MACs':>11}{'2^20':>9}"
-          f"{'with box':>10}{'published':>11}")
+    print(
+        f"{'net':<20}{'base':>5}{'input':>9}{'params':>12}{'10^6 MACs':>11}{'2^20':>9}"
+        f"{'with box':>10}{'published':>11}"
+    )
     for row in rows:
         name = row["net"] + (" +lmk" if row["landmark"] else "")
         mark = "*" if row["published_with_bbox"] else " "
         published = f"{row['published_m']:.1f}{mark}" if row["published_m"] else "- "
-        print(f"{name:<20}{row['base'] or '':>5}{row['input']:>9}{row['params']:>12,}"
-              f"{row['macs'] / 1e6:>11.3f}{row['budget_m']:>9.3f}{row['budget_bbox_m']:>10.3f}"
-              f"{published:>11}")
-    print("\n2^20: the published rule, batch norms merged, Pnets without their box branch; "
-          "* published with it.")
+        print(
+            f"{name:<20}{row['base'] or '':>5}{row['input']:>9}{row['params']:>12,}"
+            f"{row['macs'] / 1e6:>11.3f}{row['budget_m']:>9.3f}{row['budget_bbox_m']:>10.3f}"
+            f"{published:>11}"
+        )
+    print(
+        "\n2^20: the published rule, batch norms merged, Pnets without their box branch; "
+        "* published with it."
+    )
 
 
 def _show(title, budget):
     print(title)
     print(f"  parameters {budget.params:,}")
-    print(f"  published rule {budget.budget / M:.3f} M (2^20)"
-          + (f", {budget.budget_bbox / M:.3f} M with the box branch"
-             if len(budget.counted) < len(budget.nodes) else ""))
+    print(
+        f"  published rule {budget.budget / M:.3f} M (2^20)"
+        + (
+            f", {budget.budget_bbox / M:.3f} M with the box branch"
+            if len(budget.counted) < len(budget.nodes)
+            else ""
+        )
+    )
     print(f"  plain {budget.macs / 1e6:.3f} M multiply-adds (10^6)\n")
     left_out = {node.name for node in budget.nodes} - {node.name for node in budget.counted}
     print(f"  {'layer':<34}{'operator':<19}{'output':<15}{'rule':>12}{'plain':>12}")
     for node in budget.nodes:
         if cost(node):
             note = "  box branch" if node.name in left_out else ""
-            print(f"  {node.name:<34}{node.op:<19}{'x'.join(map(str, node.out)):<15}"
-                  f"{cost(node):>12,}{plain_macs(node):>12,}{note}")
+            print(
+                f"  {node.name:<34}{node.op:<19}{'x'.join(map(str, node.out)):<15}"
+                f"{cost(node):>12,}{plain_macs(node):>12,}{note}"
+            )
     print()
     by_operator = {}
     for node in budget.nodes:
@@ -260,16 +322,20 @@ def _size(text):
 
 def _load_symbol(path):
     from symbols.mxnet_import import mx
+
     try:
         return mx.sym.load(path)
     except (mx.base.MXNetError, UnicodeDecodeError):
-        raise Problem(f"{path} can't be read as an MXNet symbol: it is missing, damaged, or holds "
-                      "operators that this MXNet lacks") from None
+        raise Problem(
+            f"{path} can't be read as an MXNet symbol: it is missing, damaged, or holds "
+            "operators that this MXNet lacks"
+        ) from None
 
 
 def main(argv):
     parser = argparse.ArgumentParser(
-        prog="python -m core.flops", description="Multiply-add budgets after batch norm merging.")
+        prog="python -m core.flops", description="Multiply-add budgets after batch norm merging."
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--net", help="a net of the zoo, or all")
     what.add_argument("--symbol", help="an MXNet symbol.json file")
@@ -302,11 +368,12 @@ def main(argv):
         _show_table(rows)
     else:
         row = rows[0]
-        _show(f"{row['net']}{' base %d' % row['base'] if row['base'] else ''} at {row['input']}"
-              + (f", published {row['published_m']} M" if row["published_m"] else "")
-              + (" with the box branch" if row["published_m"] and row["published_with_bbox"]
-                 else ""),
-              count_net(args.net, args.base, args.points, args.landmark, size))
+        _show(
+            f"{row['net']}{' base %d' % row['base'] if row['base'] else ''} at {row['input']}"
+            + (f", published {row['published_m']} M" if row["published_m"] else "")
+            + (" with the box branch" if row["published_m"] and row["published_with_bbox"] else ""),
+            count_net(args.net, args.base, args.points, args.landmark, size),
+        )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ store (with --offline, into finished crops); the net is trained, its crops cut a
 measured on the faces held out, beside the mean face, with pictures; and it is exported. Several
 nets may share a folder, and with it the cuts.
 """
+
 import argparse
 from pathlib import Path
 
@@ -53,8 +54,9 @@ class Course:
     Raises Problem for a net that gives no landmarks, or more than these.
     """
 
-    def __init__(self, out, net, options, data=None, offline=False, start=None, args=None,
-                 assignments=()):
+    def __init__(
+        self, out, net, options, data=None, offline=False, start=None, args=None, assignments=()
+    ):
         found = spec(net)
         if [head.task for head in found.heads] != ["landmark"]:
             raise Problem(f"{net} is no net of landmarks alone: an Lnet is")
@@ -66,8 +68,13 @@ class Course:
         self.data = Path(data) if data else None
         self.drawn = self.out / "drawn"
         self.start, self.offline = start and Path(start), offline
-        name = "-".join([self.net, *(f"{key}{value}" for key, value in sorted(options.items())),
-                         *(["offline"] if offline else [])])
+        name = "-".join(
+            [
+                self.net,
+                *(f"{key}{value}" for key, value in sorted(options.items())),
+                *(["offline"] if offline else []),
+            ]
+        )
         self.plan = Plan(self._steps(name), self.out)
 
     def faces(self):
@@ -78,33 +85,55 @@ class Course:
 
     def _steps(self, name):
         if self.data:
-            first = Step("data", str(self.data), self.data,
-                         lambda path: self.faces().sha256 if path.exists() else None)
+            first = Step(
+                "data",
+                str(self.data),
+                self.data,
+                lambda path: self.faces().sha256 if path.exists() else None,
+            )
         else:
             if self.points not in DRAWN_POINTS:
-                raise Problem(f"the drawn faces have 5, 68 or 106 points, not {self.points}: give "
-                              "--data")
-            first = Step("data", f"the sample set: {SAMPLE_PICTURES} drawn pictures", self.drawn,
-                         _lists, lambda: drawn.draw_sample_set(self.drawn, SAMPLE_PICTURES))
+                raise Problem(
+                    f"the drawn faces have 5, 68 or 106 points, not {self.points}: give --data"
+                )
+            first = Step(
+                "data",
+                f"the sample set: {SAMPLE_PICTURES} drawn pictures",
+                self.drawn,
+                _lists,
+                lambda: drawn.draw_sample_set(self.drawn, SAMPLE_PICTURES),
+            )
         size = CUT[self.size <= SMALL_NETS]
         crop, offline = dict(self.settings.crop), dict(self.settings.landmark_samples)
         if self.offline:
             store = self.out / f"crops_{self.points}_{self.size}"
-            cut = Step(store.name, f"finished crops of {self.size} px", store,
-                       file_proof("store.json"),
-                       lambda: landmark_samples.make_store(self.faces(), self.size, store,
-                                                           self.settings.landmark_samples),
-                       ("data",), {"size": self.size, "landmark_samples": offline})
+            cut = Step(
+                store.name,
+                f"finished crops of {self.size} px",
+                store,
+                file_proof("store.json"),
+                lambda: landmark_samples.make_store(
+                    self.faces(), self.size, store, self.settings.landmark_samples
+                ),
+                ("data",),
+                {"size": self.size, "landmark_samples": offline},
+            )
         else:
             store = self.out / f"cuts_{self.points}_{size}"
             room = {key: crop[key] for key in ("box", "scale", "plain", "shift", "min_face")}
-            cut = Step(store.name, f"faces cut out with room, up to {size} px", store,
-                       file_proof("cuts.json"),
-                       lambda: cuts.make_store(self.faces(), size, store, self.settings.crop),
-                       ("data",), {"size": size, "crop": room})
+            cut = Step(
+                store.name,
+                f"faces cut out with room, up to {size} px",
+                store,
+                file_proof("cuts.json"),
+                lambda: cuts.make_store(self.faces(), size, store, self.settings.crop),
+                ("data",),
+                {"size": size, "crop": room},
+            )
         run, start = self.out / name, {}
         if self.start:
             from core.detect.nets import file_of
+
             start = {"start": sha256(file_of(self.start))}
         params = checkpoint.paths(run, self.net, self.settings.train.epochs)[1]
 
@@ -113,73 +142,127 @@ class Course:
 
         def train():
             from core.train import trainer  # MXNet takes its time and memory
+
             data = Store(store, self.size) if self.offline else face_sets.Cuts(store)
             trainer.train(self.net, self.options, [data], run, self.settings, self.start)
 
         def measure():
             from core.evaluate import landmarks as evaluate_landmarks
-            part = evaluate_landmarks.Measured(face_sets.Pictures(self.faces()),
-                                               self.settings.train.val_fraction, self.settings)
-            evaluate_landmarks.evaluate([params], [evaluate_landmarks.USUAL], part, measured,
-                                        self.settings, self.assignments)
+
+            part = evaluate_landmarks.Measured(
+                face_sets.Pictures(self.faces()), self.settings.train.val_fraction, self.settings
+            )
+            evaluate_landmarks.evaluate(
+                [params],
+                [evaluate_landmarks.USUAL],
+                part,
+                measured,
+                self.settings,
+                self.assignments,
+            )
 
         def export():
             from core import export
+
             export.export(params, exported)
 
         measured, exported = self.out / f"{name}-measured", self.out / f"{name}-exported"
-        self.made = {"net": params, "training curves": run / "curves.png",
-                     "samples": run / "samples.png", "held-out faces": run / "points.png",
-                     "figures": measured, "exported": exported}
-        own = {section: dict(self.settings[section])
-               for section in ("input", "loss", "augment", "crop", "train")}
+        self.made = {
+            "net": params,
+            "training curves": run / "curves.png",
+            "samples": run / "samples.png",
+            "held-out faces": run / "points.png",
+            "figures": measured,
+            "exported": exported,
+        }
+        own = {
+            section: dict(self.settings[section])
+            for section in ("input", "loss", "augment", "crop", "train")
+        }
         return [
-            first, cut,
-            Step(name, f"training {checkpoint.describe(self.net, self.options)}", run, trained,
-                 train, (cut.name,), {"net": self.net, "options": self.options, **own, **start},
-                 keep=True),
-            Step(measured.name, "errors on held-out faces", measured,
-                 file_proof("landmarks.json"), measure, (name, "data"),
-                 {"evaluate": dict(self.settings.evaluate)}),
-            Step(exported.name, "the net as an ONNX model", exported,
-                 file_proof(f"{self.net}.onnx"), export, (name,))]
+            first,
+            cut,
+            Step(
+                name,
+                f"training {checkpoint.describe(self.net, self.options)}",
+                run,
+                trained,
+                train,
+                (cut.name,),
+                {"net": self.net, "options": self.options, **own, **start},
+                keep=True,
+            ),
+            Step(
+                measured.name,
+                "errors on held-out faces",
+                measured,
+                file_proof("landmarks.json"),
+                measure,
+                (name, "data"),
+                {"evaluate": dict(self.settings.evaluate)},
+            ),
+            Step(
+                exported.name,
+                "the net as an ONNX model",
+                exported,
+                file_proof(f"{self.net}.onnx"),
+                export,
+                (name,),
+            ),
+        ]
 
     def go(self):
         """Run what has not been run."""
-        print(f"{self.out}: {checkpoint.describe(self.net, self.options)}, "
-              f"{'crops made once' if self.offline else 'crops cut as training goes'}, on "
-              f"{parallel.cores()} processors", flush=True)
-        self.plan.run(self.plan.named(list(self.plan.steps)[-1])
-                      + self.plan.named(list(self.plan.steps)[-2]))
+        print(
+            f"{self.out}: {checkpoint.describe(self.net, self.options)}, "
+            f"{'crops made once' if self.offline else 'crops cut as training goes'}, on "
+            f"{parallel.cores()} processors",
+            flush=True,
+        )
+        self.plan.run(
+            self.plan.named(list(self.plan.steps)[-1]) + self.plan.named(list(self.plan.steps)[-2])
+        )
         for label, path in self.made.items():
             print(f"  {label:<16} {path}")
 
 
 def main(argv):
     parser = argparse.ArgumentParser(
-        prog="python -m core.landmarks", description=__doc__,
+        prog="python -m core.landmarks",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Settings of config.py are overridden as section.key=value, e.g. train.epochs=100 "
-               "crop.preset=detector.")
+        "crop.preset=detector.",
+    )
     parser.add_argument("--net", required=True, help="e.g. Lnet_v2, Lnet106_96_v2")
     parser.add_argument("--points", type=int, help="how many (default: the net's own)")
     parser.add_argument("--base", type=int, help="its width (default: the net's own)")
-    parser.add_argument("--data", metavar="FACES", help="list or folder of faces with points "
-                        "(default: a sample set drawn by the program)")
+    parser.add_argument(
+        "--data",
+        metavar="FACES",
+        help="list or folder of faces with points (default: a sample set drawn by the program)",
+    )
     points.arguments(parser)
-    parser.add_argument("--offline", action="store_true", help="make the crops once, "
-                        "landmark_samples.base_num of each face")
-    parser.add_argument("--start", metavar="FILE", help="a .params file or a run's folder to begin "
-                        "from; it may have other points")
-    parser.add_argument("--out", help="folder for everything made (default: runs/landmarks-DATA in "
-                                      "the repository)")
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="make the crops once, landmark_samples.base_num of each face",
+    )
+    parser.add_argument(
+        "--start",
+        metavar="FILE",
+        help="a .params file or a run's folder to begin from; it may have other points",
+    )
+    parser.add_argument(
+        "--out", help="folder for everything made (default: runs/landmarks-DATA in the repository)"
+    )
     parser.add_argument("settings", nargs="*", metavar="section.key=value")
     args = parser.parse_intermixed_args(argv)
     options = {name: getattr(args, name) for name in ("points", "base") if getattr(args, name)}
-    out = args.out or ROOT / "runs" / ("landmarks-" + (Path(args.data).resolve().stem if args.data
-                                                       else "drawn"))
-    Course(out, args.net, options, args.data, args.offline, args.start, args,
-           args.settings).go()
+    out = args.out or ROOT / "runs" / (
+        "landmarks-" + (Path(args.data).resolve().stem if args.data else "drawn")
+    )
+    Course(out, args.net, options, args.data, args.offline, args.start, args, args.settings).go()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Nets of the zoo get seeded weights, in which every kind of parameter counts; che
 own. The reference is MXNet with the net as it was trained, in single precision. A figure is the
 largest difference as a part of the largest value of that output.
 """
+
 import argparse
 import contextlib
 import ctypes
@@ -36,9 +37,11 @@ MNN_WINOGRAD = 3  # number of a hint to MNN, whose Python package has no name fo
 
 def _exported(name, form="ready"):
     """A format of core.export in its engine."""
+
     def run(source, stem, data):
         FORMATS[name].write(source, getattr(source, form), stem)
         return FORMATS[name].run(source, stem)(data)
+
     return run
 
 
@@ -54,9 +57,13 @@ def _openvino(source, stem, data):
     # By itself the package reports its use to Google Analytics.
     sys.modules.setdefault("openvino_telemetry", None)
     import openvino
+
     core = openvino.Core()
-    net = core.compile_model(core.read_model(onnx_bytes(source, source.ready)), "CPU",
-                             {"INFERENCE_PRECISION_HINT": "f32"})
+    net = core.compile_model(
+        core.read_model(onnx_bytes(source, source.ready)),
+        "CPU",
+        {"INFERENCE_PRECISION_HINT": "f32"},
+    )
     results = net({"data": data})
     return {task: results[blob] for task, blob in source.ready.outputs.items()}
 
@@ -68,17 +75,33 @@ def _mnn(source, stem, data):
         # when it is imported.
         import MNN
         from _tools import mnnconvert
+
         Path(f"{stem}.onnx").write_bytes(onnx_bytes(source, source.ready))
-        mnnconvert(["mnnconvert", "-f", "ONNX", "--modelFile", f"{stem}.onnx",
-                    "--MNNModel", f"{stem}.mnn", "--bizCode", "net"])
+        mnnconvert(
+            [
+                "mnnconvert",
+                "-f",
+                "ONNX",
+                "--modelFile",
+                f"{stem}.onnx",
+                "--MNNModel",
+                f"{stem}.mnn",
+                "--bizCode",
+                "net",
+            ]
+        )
         runtime = MNN.nn.create_runtime_manager(
-            ({"backend": "CPU", "numThread": 1, "precision": "high"},))
+            ({"backend": "CPU", "numThread": 1, "precision": "high"},)
+        )
         runtime.set_hint(MNN_WINOGRAD, 0)
-        net = MNN.nn.load_module_from_file(f"{stem}.mnn", ["data"], list(blobs.values()),
-                                           runtime_manager=runtime)
+        net = MNN.nn.load_module_from_file(
+            f"{stem}.mnn", ["data"], list(blobs.values()), runtime_manager=runtime
+        )
         made = net.forward([MNN.expr.const(data, list(data.shape), MNN.expr.NCHW)])
-        return {task: np.array(MNN.expr.convert(blob, MNN.expr.NCHW).read())
-                for task, blob in zip(blobs, made)}
+        return {
+            task: np.array(MNN.expr.convert(blob, MNN.expr.NCHW).read())
+            for task, blob in zip(blobs, made)
+        }
 
 
 @contextlib.contextmanager
@@ -118,10 +141,12 @@ ENGINES = {
     "ncnn": Engine(_exported("ncnn"), "ncnn", "ncnn", FORMATS["ncnn"].limit),
     "zqcnn": Engine(_exported("zqcnn")),
 }
-ABOUT = ("merged: batch norms merged, activations rescaled, in NumPy; onnx, split: onnxruntime, "
-         "plain and with PReLUs split; opencv, mnn, openvino: from the plain ONNX, the first two "
-         "without Winograd's convolutions; ncnn: in single precision; zqcnn: the files read back, "
-         "in NumPy")
+ABOUT = (
+    "merged: batch norms merged, activations rescaled, in NumPy; onnx, split: onnxruntime, "
+    "plain and with PReLUs split; opencv, mnn, openvino: from the plain ONNX, the first two "
+    "without Winograd's convolutions; ncnn: in single precision; zqcnn: the files read back, "
+    "in NumPy"
+)
 
 
 def seeded(net, options):
@@ -158,6 +183,7 @@ def _seeded_source(name, options):
 def compare(source, engines):
     """The difference from MXNet by engine, NaN and a reason by engine where one did not run."""
     from core.detect.mxnet_net import MxNet  # here, so that MXNet missing is one line
+
     data = numpy_net.seeded_input(source.size)
     expected, found, reasons = MxNet(source.checkpoint)(data), {}, {}
     for name in engines:
@@ -196,10 +222,17 @@ def table(what, chosen, stream):
         why += [f"{label}, {name}: {reason}" for name, reason in reasons.items()]
         print(f"{label:<{width}}" + "".join(_cells(found, chosen)), file=stream, flush=True)
         rows.append((label, found))
-    limits = ", ".join(f"{name} {engine.limit:.0e}" for name, engine in ENGINES.items()
-                       if name in here and engine.limit != LIMIT)
-    print(f"\nLargest difference from MXNet; limit {LIMIT:.0e}" + (f", {limits}" if limits else "")
-          + f"; ! is over it. {ABOUT}", file=stream)
+    limits = ", ".join(
+        f"{name} {engine.limit:.0e}"
+        for name, engine in ENGINES.items()
+        if name in here and engine.limit != LIMIT
+    )
+    print(
+        f"\nLargest difference from MXNet; limit {LIMIT:.0e}"
+        + (f", {limits}" if limits else "")
+        + f"; ! is over it. {ABOUT}",
+        file=stream,
+    )
     for line in why:
         print(line, file=stream)
     for name in sorted(set(chosen) - set(here)):
@@ -211,19 +244,26 @@ def main(argv):
     parser = argparse.ArgumentParser(
         prog="python -m core.parity",
         description="Every export of a net against MXNet, in every engine that is installed.",
-        epilog="Leaves with a status other than 0 when a difference is over its limit.")
-    parser.add_argument("nets", nargs="*", metavar="NET|FILE",
-                        help="names of the zoo or patterns of them, .params files, runs' folders "
-                             "(default: the whole zoo)")
+        epilog="Leaves with a status other than 0 when a difference is over its limit.",
+    )
+    parser.add_argument(
+        "nets",
+        nargs="*",
+        metavar="NET|FILE",
+        help="names of the zoo or patterns of them, .params files, runs' folders "
+        "(default: the whole zoo)",
+    )
     parser.add_argument("--engines", nargs="+", choices=ENGINES, help="default: all")
-    parser.add_argument("--json", action="store_true",
-                        help="print a list of objects; the table goes to stderr")
+    parser.add_argument(
+        "--json", action="store_true", help="print a list of objects; the table goes to stderr"
+    )
     args = parser.parse_args(argv)
     for name in args.engines or ():
         if not find_spec(ENGINES[name].module):
             raise Problem(f"{name} is not installed here: pip install {ENGINES[name].package}")
-    rows, missed = table(args.nets or ["*"], args.engines or list(ENGINES),
-                         sys.stderr if args.json else sys.stdout)
+    rows, missed = table(
+        args.nets or ["*"], args.engines or list(ENGINES), sys.stderr if args.json else sys.stdout
+    )
     if args.json:
         print(to_json([{"net": label, **found} for label, found in rows], indent=1))
     if missed:

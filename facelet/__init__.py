@@ -10,6 +10,7 @@
 It stands by itself: NumPy, OpenCV and onnxruntime are all that it imports. The nets are trained
 and exported by the toolkit that it is part of.
 """
+
 import os
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,17 @@ __version__ = "1.0.0"
 __all__ = ["BrokenPicture", "FaceDetector", "Faces", "Problem"]
 
 # Imported when first asked for: messages and files need neither OpenCV nor onnxruntime.
-_WHERE = {"BrokenPicture": "picture", "FaceDetector": "detector", "Faces": "detector",
-          "Problem": "console"}
+_WHERE = {
+    "BrokenPicture": "picture",
+    "FaceDetector": "detector",
+    "Faces": "detector",
+    "Problem": "console",
+}
 
 
 def __getattr__(name):
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
+
     return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

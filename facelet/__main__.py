@@ -1,4 +1,5 @@
 """python -m facelet: see facelet.program."""
+
 from facelet.program import command
 
 if __name__ == "__main__":

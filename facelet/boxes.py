@@ -6,6 +6,7 @@ overlap. (The reference added 1 to widths in some places and not in others.) Lan
 kept as annotations give them, with (0, 0) the centre of the first pixel, so a point p lies at
 p + 0.5 in a box's coordinates.
 """
+
 import numpy as np
 
 
@@ -21,10 +22,12 @@ def whole(boxes):
 
 def intersections(boxes, others):
     """Area shared by each pair: (N, 4), (M, 4) -> (N, M) float."""
-    width = (np.minimum(boxes[:, None, 2], others[None, :, 2])
-             - np.maximum(boxes[:, None, 0], others[None, :, 0]))
-    height = (np.minimum(boxes[:, None, 3], others[None, :, 3])
-              - np.maximum(boxes[:, None, 1], others[None, :, 1]))
+    width = np.minimum(boxes[:, None, 2], others[None, :, 2]) - np.maximum(
+        boxes[:, None, 0], others[None, :, 0]
+    )
+    height = np.minimum(boxes[:, None, 3], others[None, :, 3]) - np.maximum(
+        boxes[:, None, 1], others[None, :, 1]
+    )
     return np.maximum(width, 0) * np.maximum(height, 0)
 
 
@@ -42,8 +45,8 @@ def covered(boxes, others):
 
 
 OVERLAPS = {  # of boxes with the areas a and b that share s: the part of what they cover ...
-    "union": lambda a, b, shared: a + b - shared,              # ... together
-    "minimum": lambda a, b, shared: np.minimum(a, b),          # ... of the smaller one
+    "union": lambda a, b, shared: a + b - shared,  # ... together
+    "minimum": lambda a, b, shared: np.minimum(a, b),  # ... of the smaller one
 }
 NMS_BLOCK = 512  # boxes compared with each other at a time, which bounds the memory
 
@@ -64,9 +67,9 @@ def nms(boxes, scores, threshold, overlap="union"):
 
     kept = np.zeros(0, np.int64)
     for start in range(0, len(order), NMS_BLOCK):
-        block = order[start:start + NMS_BLOCK]
+        block = order[start : start + NMS_BLOCK]
         for earlier in range(0, len(kept), NMS_BLOCK):
-            block = block[~over(kept[earlier:earlier + NMS_BLOCK], block).any(axis=0)]
+            block = block[~over(kept[earlier : earlier + NMS_BLOCK], block).any(axis=0)]
         kept = np.concatenate([kept, block[_greedy(np.triu(over(block, block), 1))]])
     return kept
 

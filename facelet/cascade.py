@@ -2,6 +2,7 @@
 
 Boxes are x1 y1 x2 y2 in continuous pixel coordinates of the picture, float32 (see facelet.boxes).
 """
+
 import cv2
 import numpy as np
 
@@ -34,8 +35,9 @@ def window_boxes(rows, columns, cell, stride, scale_x, scale_y):
     """Boxes (N, 4) of a fully convolutional net's outputs, in the unscaled picture: what each
     window sees and WINDOW_MARGIN around it."""
     x1, y1 = columns * stride, rows * stride
-    windows = np.stack([x1 / scale_x, y1 / scale_y, (x1 + cell) / scale_x, (y1 + cell) / scale_y],
-                       axis=1)
+    windows = np.stack(
+        [x1 / scale_x, y1 / scale_y, (x1 + cell) / scale_x, (y1 + cell) / scale_y], axis=1
+    )
     return (windows + WINDOW_MARGIN * np.array([-1, -1, 1, 1])).astype(np.float32)
 
 
@@ -88,7 +90,7 @@ def suppress_on_grid(prob, threshold, cell, stride, overlap):
     reach = (cell - 1) // stride
     aside = np.maximum(cell - stride * np.abs(np.arange(-reach, reach + 1)), 0)
     shared = aside[:, None] * aside[None, :]
-    near = (shared > overlap * (2 * cell ** 2 - shared)).astype(np.uint8)
+    near = (shared > overlap * (2 * cell**2 - shared)).astype(np.uint8)
     near[reach, reach] = 1  # itself, even where no overlap is too much
     order = np.argsort(-prob[rows, columns], kind="stable")
     rank = np.zeros(prob.shape, np.float32)
@@ -122,12 +124,19 @@ def propose(picture, net, cell, stride, settings):
         prob, offsets = maps(scaled, net, cell, stride)
         # Suppressed as windows, moved to the face only afterwards: windows of one scale lie on
         # a grid, so their overlap tells neighbours apart.
-        rows, columns = suppress_on_grid(prob, settings.thresholds[0], cell, stride,
-                                         settings.nms_scale)
-        windows = window_boxes(rows, columns, cell, stride, scaled_width / width,
-                               scaled_height / height)
-        found.append((geometry.apply_offsets(windows, offsets[:, rows, columns].T),
-                      prob[rows, columns], windows))
+        rows, columns = suppress_on_grid(
+            prob, settings.thresholds[0], cell, stride, settings.nms_scale
+        )
+        windows = window_boxes(
+            rows, columns, cell, stride, scaled_width / width, scaled_height / height
+        )
+        found.append(
+            (
+                geometry.apply_offsets(windows, offsets[:, rows, columns].T),
+                prob[rows, columns],
+                windows,
+            )
+        )
     boxes, scores, windows = map(np.concatenate, zip(*found))
     whole = geometry.whole(boxes)
     boxes, scores, windows = boxes[whole], scores[whole], windows[whole]
@@ -145,8 +154,11 @@ def look(picture, squares, net, size):
     """
     parts = []
     for start in range(0, len(squares), CROPS_AT_ONCE):
-        crops = pictures.crops(picture, squares[start:start + CROPS_AT_ONCE], size)
-        batch = max(1, BATCH_PIXELS // size ** 2)
-        parts += [net(pictures.to_input(crops[i:i + batch])) for i in range(0, len(crops), batch)]
-    return {task: np.concatenate([part[task] for part in parts])
-            for task in parts[0]} if parts else None
+        crops = pictures.crops(picture, squares[start : start + CROPS_AT_ONCE], size)
+        batch = max(1, BATCH_PIXELS // size**2)
+        parts += [net(pictures.to_input(crops[i : i + batch])) for i in range(0, len(crops), batch)]
+    return (
+        {task: np.concatenate([part[task] for part in parts]) for task in parts[0]}
+        if parts
+        else None
+    )

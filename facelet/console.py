@@ -1,4 +1,5 @@
 """What every program shares with its user: one-line errors, exit codes, progress."""
+
 import sys
 import time
 
@@ -28,8 +29,11 @@ def program(main, argv=None):
     except OSError as error:
         sys.exit(_last_words(f"error: {describe_os_error(error)}", 2))
     except KeyboardInterrupt as stop:
-        sys.exit(_last_words(
-            str(stop) or "stopped: nothing is half-written; the same command goes on", 130))
+        sys.exit(
+            _last_words(
+                str(stop) or "stopped: nothing is half-written; the same command goes on", 130
+            )
+        )
 
 
 def _last_words(line, status):

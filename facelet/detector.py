@@ -8,6 +8,7 @@
 
 The nets are ONNX models; core.detect has the same detector for checkpoints as well.
 """
+
 import copy
 from dataclasses import replace
 from numbers import Integral, Real
@@ -24,8 +25,12 @@ from facelet.settings import Settings
 
 # What a net must give to be a stage, whether it slides over the picture, and its family if only
 # one will do.
-STAGES = {"pnet": ({"cls", "bbox"}, True, "Pnet"), "rnet": ({"cls", "bbox"}, False, "Rnet"),
-          "onet": ({"cls", "bbox"}, False, "Onet"), "landmark": ({"landmark"}, False, None)}
+STAGES = {
+    "pnet": ({"cls", "bbox"}, True, "Pnet"),
+    "rnet": ({"cls", "bbox"}, False, "Rnet"),
+    "onet": ({"cls", "bbox"}, False, "Onet"),
+    "landmark": ({"landmark"}, False, None),
+}
 # What landmark nets are trained on crops of (config.crop.box), in the square around a detector's
 # box: its side, and how far its centre is below, in sides. "bounds" goes by the scheme of points.
 IN_SQUARE = {"detector": (1, 0), "list": (1, 0), "half": (0.5, 0.02)}
@@ -49,9 +54,19 @@ class FaceDetector:
     no net gives.
     """
 
-    def __init__(self, pnet, rnet=None, onet=None, landmark=None,
-                 min_face=Settings.min_face, factor=Settings.factor,
-                 thresholds=Settings.thresholds, max_faces=None, points=None, threads=1):
+    def __init__(
+        self,
+        pnet,
+        rnet=None,
+        onet=None,
+        landmark=None,
+        min_face=Settings.min_face,
+        factor=Settings.factor,
+        thresholds=Settings.thresholds,
+        max_faces=None,
+        points=None,
+        threads=1,
+    ):
         self.settings = Settings(min_face, factor, thresholds)
         if max_faces is not None and (not isinstance(max_faces, Integral) or max_faces < 1):
             raise Problem(f"max_faces is {max_faces}: it must be a whole number from 1, or None")
@@ -61,9 +76,13 @@ class FaceDetector:
             raise Problem("an onet needs an rnet before it")
         self.max_faces = max_faces
         given = {"pnet": pnet, "rnet": rnet, "onet": onet, "landmark": landmark}
-        self.nets = {stage: as_stage(stage, nets.open_net(net, threads)
-                                     if isinstance(net, (str, Path)) else net)
-                     for stage, net in given.items() if net is not None}
+        self.nets = {
+            stage: as_stage(
+                stage, nets.open_net(net, threads) if isinstance(net, (str, Path)) else net
+            )
+            for stage, net in given.items()
+            if net is not None
+        }
         self.points = points
         if points is not None:
             self._leave_out_other_points()
@@ -111,14 +130,19 @@ class FaceDetector:
         them."""
         if not isinstance(self.points, Integral) or self.points < 0:
             raise Problem(f"points is {self.points!r}: it must be a whole number from 0, or None")
-        gives = {stage: net.facts["points"] for stage, net in self.nets.items()
-                 if stage != "pnet" and "landmark" in net.tasks}
+        gives = {
+            stage: net.facts["points"]
+            for stage, net in self.nets.items()
+            if stage != "pnet" and "landmark" in net.tasks
+        }
         if gives.get("landmark") != self.points:
             self.nets.pop("landmark", None)
             if self.points and gives.get(list(self.nets)[-1]) != self.points:
                 found = ", ".join(f"the {stage} gives {count}" for stage, count in gives.items())
-                raise Problem(f"no net gives {self.points} points ({found or 'nor any others'}): "
-                              "name one that does as the landmark")
+                raise Problem(
+                    f"no net gives {self.points} points ({found or 'nor any others'}): "
+                    "name one that does as the landmark"
+                )
 
     def stages(self, picture):
         """Yields (name, Faces) after each stage on a picture uint8 (H, W, 3) BGR: "pnet", then
@@ -134,8 +158,9 @@ class FaceDetector:
 
     def _proposals(self, picture):
         net = self.nets["pnet"]
-        boxes, scores, windows = cascade.propose(picture, net, net.facts["cell"],
-                                                 net.facts["stride"], self.settings)
+        boxes, scores, windows = cascade.propose(
+            picture, net, net.facts["cell"], net.facts["stride"], self.settings
+        )
         return Faces(boxes, scores, windows=windows)
 
     def _refined(self, picture, faces, net, number):
@@ -150,8 +175,11 @@ class FaceDetector:
         points = _points(squares, out["landmark"][kept]) if "landmark" in out else None
         # An Rnet's boxes are still rough: it is the squares that were looked at which tell whether
         # two are the same. After an Onet, a box within another is a part of its face.
-        kept = (geometry.nms(squares, scores, self.settings.nms[1]) if number == 1 else
-                geometry.nms(moved, scores, self.settings.nms[2], "minimum"))
+        kept = (
+            geometry.nms(squares, scores, self.settings.nms[1])
+            if number == 1
+            else geometry.nms(moved, scores, self.settings.nms[2], "minimum")
+        )
         return Faces(moved, scores, points, squares).chosen(kept)
 
     def with_landmarks(self, picture, faces):
@@ -165,18 +193,24 @@ class FaceDetector:
 
 def not_looked_for(options):
     """Stages whose nets a folder need not have, going by options of FaceDetector."""
-    return ([stage for stage in STAGES if options.get(stage) is not None]
-            + ["landmark"] * (options.get("points") == 0))
+    return [stage for stage in STAGES if options.get(stage) is not None] + ["landmark"] * (
+        options.get("points") == 0
+    )
 
 
 def as_stage(stage, net):
     """The net if it can be the stage "pnet", "rnet", "onet" or "landmark". Raises Problem."""
     tasks, slides, family = STAGES[stage]
-    if (not tasks <= set(net.tasks) or bool(net.facts["stride"]) != slides
-            or family not in (None, net.facts["family"])):
+    if (
+        not tasks <= set(net.tasks)
+        or bool(net.facts["stride"]) != slides
+        or family not in (None, net.facts["family"])
+    ):
         kind = "slides over pictures" if net.facts["stride"] else "takes crops"
-        raise Problem(f"{net.name} can't be the {stage}: it holds {net.facts['net']}, which "
-                      f"{kind} and gives {', '.join(net.tasks)}")
+        raise Problem(
+            f"{net.name} can't be the {stage}: it holds {net.facts['net']}, which "
+            f"{kind} and gives {', '.join(net.tasks)}"
+        )
     if stage == "landmark":
         looked_at(np.zeros((0, 4), np.float32), net)  # says what is wrong with its facts
     return net
@@ -191,8 +225,10 @@ def looked_at(boxes, net):
         return geometry.squares(boxes)
     known, scale = crop.get("box"), crop.get("scale")
     if known not in (*IN_SQUARE, "bounds") or not isinstance(scale, Real) or not 0 < scale < 100:
-        raise Problem(f"{net.name} says that it was trained on crops of {crop}: that can't be; "
-                      "train or export it anew")
+        raise Problem(
+            f"{net.name} says that it was trained on crops of {crop}: that can't be; "
+            "train or export it anew"
+        )
     scheme = net.facts["scheme"] and schemes.get(net.facts["scheme"])
     side, below = (scheme and scheme.bounds or (1, 0)) if known == "bounds" else IN_SQUARE[known]
     sides = np.max(boxes[:, 2:] - boxes[:, :2], axis=1, keepdims=True)
@@ -209,7 +245,12 @@ def _points(squares, values):
 
 
 def _none(net):
-    landmarks = (np.zeros((0, net.facts["points"], 2), np.float32)
-                 if "landmark" in net.tasks else None)
-    return Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), landmarks,
-                 np.zeros((0, 4), np.float32))
+    landmarks = (
+        np.zeros((0, net.facts["points"], 2), np.float32) if "landmark" in net.tasks else None
+    )
+    return Faces(
+        np.zeros((0, 4), np.float32),
+        np.zeros(0, np.float32),
+        landmarks,
+        np.zeros((0, 4), np.float32),
+    )

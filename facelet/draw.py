@@ -1,4 +1,5 @@
 """Boxes and points drawn on pictures."""
+
 import cv2
 import numpy as np
 
@@ -7,10 +8,10 @@ from facelet import schemes
 GREEN, YELLOW, RED, GRAY = (60, 220, 60), (40, 220, 250), (60, 60, 255), (170, 170, 170)
 BACKGROUND, LINE = (40, 40, 40), 22  # of what surrounds pictures; height of a line of words, px
 ROOM_FOR_SCORE = 28  # width in pixels from which a box has its score above it
-SHIFT = 4                    # bits of a pixel's parts, in OpenCV's coordinates
+SHIFT = 4  # bits of a pixel's parts, in OpenCV's coordinates
 SUBPIXELS = 1 << SHIFT
 POINTS_PER_SPREAD = 25  # how many radii of a point make the spread of five points
-SPREAD_PER_LINE = 250   # spread of points per pixel of the width of the lines that join them
+SPREAD_PER_LINE = 250  # spread of points per pixel of the width of the lines that join them
 
 
 def boxes(picture, found, color, thickness=1, scores=None):
@@ -20,15 +21,24 @@ def boxes(picture, found, color, thickness=1, scores=None):
         x1, y1, x2, y2 = box.tolist()
         cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), color, thickness)
         if scores is not None and x2 - x1 >= ROOM_FOR_SCORE:
-            cv2.putText(picture, f"{scores[i]:.2f}", (x1, max(y1 - 3, 9)),
-                        cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1, cv2.LINE_AA)
+            cv2.putText(
+                picture,
+                f"{scores[i]:.2f}",
+                (x1, max(y1 - 3, 9)),
+                cv2.FONT_HERSHEY_SIMPLEX,
+                0.35,
+                color,
+                1,
+                cv2.LINE_AA,
+            )
 
 
 def text(picture, words, x, y, color=(255, 255, 255), scale=0.45):
     """Write words on a picture in place, in letters with a dark edge, from (x, y) to the right."""
     for ink, thickness in ((BACKGROUND, 3), (color, 1)):
-        cv2.putText(picture, words, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness,
-                    cv2.LINE_AA)
+        cv2.putText(
+            picture, words, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness, cv2.LINE_AA
+        )
 
 
 def headed(lines, picture):
@@ -58,14 +68,17 @@ def landmarks(picture, found, scheme):
         places = np.round(one * SUBPIXELS).astype(np.int32)
         thickness = max(1, round(float(np.ptp(one, axis=0).max()) / SPREAD_PER_LINE))
         for line in scheme.lines:
-            cv2.polylines(picture, [places[line]], False, colours[line[0]], thickness,
-                          cv2.LINE_AA, SHIFT)
+            cv2.polylines(
+                picture, [places[line]], False, colours[line[0]], thickness, cv2.LINE_AA, SHIFT
+            )
         _dots(picture, one, colours)
 
 
 def _dots(picture, one, colours):
-    radius = max(1, round(float(np.ptp(one, axis=0).max())
-                          / (POINTS_PER_SPREAD * max(1, len(one) / 5) ** 0.5)))
+    radius = max(
+        1,
+        round(float(np.ptp(one, axis=0).max()) / (POINTS_PER_SPREAD * max(1, len(one) / 5) ** 0.5)),
+    )
     for (x, y), colour in zip(np.round(one).astype(int).tolist(), colours):
         cv2.circle(picture, (x, y), radius, colour, cv2.FILLED, cv2.LINE_AA)
 
@@ -78,7 +91,7 @@ def grid(pictures, columns, cell, background=BACKGROUND):
         size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
         tile = np.full((cell, cell, 3), background, np.uint8)
         small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        tile[:small.shape[0], :small.shape[1]] = small
+        tile[: small.shape[0], : small.shape[1]] = small
         tiles.append(tile)
     tiles += [np.full((cell, cell, 3), background, np.uint8)] * (-len(tiles) % columns)
-    return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
+    return np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])

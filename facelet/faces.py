@@ -1,4 +1,5 @@
 """What is found in a picture."""
+
 from dataclasses import dataclass
 from typing import Optional
 
@@ -16,6 +17,7 @@ class Faces:
     windows -- (N, 4) float32, what the net that found each looked at: windows of a Pnet, squares
         around the boxes of the net before; None where that isn't known
     """
+
     boxes: np.ndarray
     scores: np.ndarray
     landmarks: Optional[np.ndarray] = None
@@ -26,5 +28,9 @@ class Faces:
 
     def chosen(self, index):
         """Those of an index array."""
-        return Faces(*(None if values is None else values[index] for values in (
-            self.boxes, self.scores, self.landmarks, self.windows)))
+        return Faces(
+            *(
+                None if values is None else values[index]
+                for values in (self.boxes, self.scores, self.landmarks, self.windows)
+            )
+        )

@@ -1,4 +1,5 @@
 """Files and folders that appear whole or not at all, and content hashes."""
+
 import contextlib
 import hashlib
 import json
@@ -55,12 +56,14 @@ def write_text(path, text):
 
 def to_json(value, **options):
     """JSON text; NaN, which JSON has not, becomes null."""
+
     def known(part):
         if isinstance(part, dict):
             return {key: known(inner) for key, inner in part.items()}
         if isinstance(part, (list, tuple)):
             return [known(inner) for inner in part]
         return None if isinstance(part, float) and math.isnan(part) else part
+
     return json.dumps(known(value), allow_nan=False, **options)
 
 
@@ -75,8 +78,9 @@ def read_json(path):
     except FileNotFoundError:
         raise Problem(f"{path} is not there") from None
     except (ValueError, RecursionError) as error:  # no JSON, no text, numbers or nesting too long
-        raise Problem(f"{path} is not valid JSON ({error}): it was damaged or is another kind of "
-                      "file") from None
+        raise Problem(
+            f"{path} is not valid JSON ({error}): it was damaged or is another kind of file"
+        ) from None
 
 
 def differences(now, then, prefix=""):

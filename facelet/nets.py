@@ -3,6 +3,7 @@
 A net is a function of data (N, 3, H, W) float32 giving outputs by task, float32, with `name`, `tasks`
 and `facts`: what it takes to feed it and to read its outputs, JSON values.
 """
+
 from pathlib import Path
 
 from facelet.console import Problem
@@ -23,22 +24,28 @@ def open_net(path, threads=1):
     """The net in an ONNX model that the toolkit has exported. Raises Problem."""
     path = Path(path)
     if path.suffix == ".params":
-        raise Problem(f"{path} is a checkpoint: export it first, with the toolkit's python -m "
-                      "core.export")
+        raise Problem(
+            f"{path} is a checkpoint: export it first, with the toolkit's python -m core.export"
+        )
     if path.suffix in (".zqparams", ".nchwbin"):
-        raise Problem(f"{path} is a file of ZQCNN's: convert it first, with the toolkit's python -m "
-                      "core.convert")
+        raise Problem(
+            f"{path} is a file of ZQCNN's: convert it first, with the toolkit's python -m "
+            "core.convert"
+        )
     return OnnxNet(path, threads)
 
 
 def describe(net, options):
     """A net of the zoo and what it was built with, in words."""
-    extras = ", ".join(f"{key} {value}" if key != "landmark" else "with landmark head"
-                       for key, value in options.items())
+    extras = ", ".join(
+        f"{key} {value}" if key != "landmark" else "with landmark head"
+        for key, value in options.items()
+    )
     return f"{net} ({extras})" if extras else net
 
 
 # ---- the nets of a detector ----------------------------------------------------------------
+
 
 def onnx_models(folder):
     """What a folder's ONNX models are: [(path, FLOAT or INT8, facts)], and the names of those that
@@ -78,8 +85,9 @@ def in_folder(folder, given=(), points=None, look=onnx_models):
         raise Problem(f"{folder} is no folder: give one that holds the nets of a detector")
     folder = nets_of(folder)
     manifest = folder / MANIFEST
-    paths, settings, others = (_said(manifest, points) if manifest.exists() else
-                               _found(folder, given, points, look))
+    paths, settings, others = (
+        _said(manifest, points) if manifest.exists() else _found(folder, given, points, look)
+    )
     paths = {stage: path for stage, path in paths.items() if stage not in given}
     for stage, path in paths.items():
         if not path.exists():
@@ -112,16 +120,21 @@ def _said(manifest, points):
             raise Problem(f"{manifest} has {key!r}: known are {', '.join((*stages, *SETTINGS))}")
         if key in stages and not isinstance(value, str):
             raise Problem(f"{manifest} has {value!r} for the {key}: it must be a file's name")
-    return ({stage: manifest.parent / said[stage] for stage in stages if stage in said},
-            {key: said[key] for key in SETTINGS if key in said}, [])
+    return (
+        {stage: manifest.parent / said[stage] for stage in stages if stage in said},
+        {key: said[key] for key in SETTINGS if key in said},
+        [],
+    )
 
 
 def _by_points(several, manifest):
     """Files of nets for landmarks by their number of points, as a manifest has them."""
     for key, file in several.items():
         if not key.isdecimal() or not isinstance(file, str):
-            raise Problem(f"{manifest} has {key!r}: {file!r} for the landmark: it must be a number "
-                          "of points and a file's name")
+            raise Problem(
+                f"{manifest} has {key!r}: {file!r} for the landmark: it must be a number "
+                "of points and a file's name"
+            )
     return {int(key): file for key, file in several.items()}
 
 
@@ -149,7 +162,9 @@ def _found(folder, given, points, look):
         best = {path: net for net, kinds in nets.items() for path in kinds[min(kinds)]}
         if len(best) > 1:
             names = ", ".join(f"{path.name} ({net})" for path, net in sorted(best.items()))
-            raise Problem(f"{folder} has several nets for the {stage}: {names}; name one in "
-                          f"{MANIFEST} there, or give --{stage}")
+            raise Problem(
+                f"{folder} has several nets for the {stage}: {names}; name one in "
+                f"{MANIFEST} there, or give --{stage}"
+            )
         paths.update({stage: path for path in best})
     return paths, {}, sorted(others)

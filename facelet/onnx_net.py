@@ -1,13 +1,22 @@
 """Runs an exported net with onnxruntime."""
+
 import json
 from pathlib import Path
 
 from facelet.console import Problem
 from facelet.settings import INPUT
 
-FACTS = {"net": str, "options": dict, "family": str, "input": dict, "cell": (int, type(None)),
-         "stride": (int, type(None)), "points": (int, type(None)), "scheme": (str, type(None)),
-         "outputs": dict}
+FACTS = {
+    "net": str,
+    "options": dict,
+    "family": str,
+    "input": dict,
+    "cell": (int, type(None)),
+    "stride": (int, type(None)),
+    "points": (int, type(None)),
+    "scheme": (str, type(None)),
+    "outputs": dict,
+}
 MAY_SAY = {"crop": dict}
 LARGEST = 1000  # side of a net's input, pixels
 
@@ -36,19 +45,23 @@ class OnnxNet:
         try:
             import onnxruntime  # here, as it takes a while
         except ImportError:
-            raise Problem("the package onnxruntime is not installed here: pip install onnxruntime"
-                          ) from None
+            raise Problem(
+                "the package onnxruntime is not installed here: pip install onnxruntime"
+            ) from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = 4  # what goes wrong is raised
         try:
             self._session = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"], enable_fallback=False)
+                model, options, providers=["CPUExecutionProvider"], enable_fallback=False
+            )
             metadata = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:  # onnxruntime raises several classes, most of them its own
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-            raise Problem(f"{self.name} is no ONNX model that onnxruntime can run, or a damaged "
-                          f"one ({reason}): export it anew") from None
+            raise Problem(
+                f"{self.name} is no ONNX model that onnxruntime can run, or a damaged "
+                f"one ({reason}): export it anew"
+            ) from None
         self.facts = _facts(metadata, {out.name for out in self._session.get_outputs()}, self.name)
         self.tasks = list(self.facts["outputs"])
 
@@ -68,17 +81,23 @@ def _facts(metadata, blobs, name):
         kinds = {**FACTS, **{key: kind for key, kind in MAY_SAY.items() if key in metadata}}
         facts = {key: json.loads(metadata[key]) for key in kinds}
     except (KeyError, ValueError, RecursionError):
-        raise AnotherModel(f"{name} is a model of another kind: it lacks what core.export writes "
-                           f"into its metadata ({', '.join(FACTS)})") from None
+        raise AnotherModel(
+            f"{name} is a model of another kind: it lacks what core.export writes "
+            f"into its metadata ({', '.join(FACTS)})"
+        ) from None
     wrong = [key for key, kind in kinds.items() if not isinstance(facts[key], kind)]
     if not wrong:
         size, outputs = facts["input"].get("size"), list(facts["outputs"].values())
         wrong = ["input.size"] * (type(size) is not int or not 0 < size <= LARGEST)
         wrong += ["outputs"] * (not outputs or any(blob not in blobs for blob in map(str, outputs)))
     if wrong:
-        raise Problem(f"{name} is damaged: what its metadata says of {', '.join(wrong)} can't be; "
-                      "export it anew")
+        raise Problem(
+            f"{name} is damaged: what its metadata says of {', '.join(wrong)} can't be; "
+            "export it anew"
+        )
     if any(facts["input"].get(key) != value for key, value in INPUT.items()):
-        raise Problem(f"{name} wants its input as {facts['input']}, and pictures are made as "
-                      f"{INPUT}: train or export it anew")
+        raise Problem(
+            f"{name} wants its input as {facts['input']}, and pictures are made as "
+            f"{INPUT}: train or export it anew"
+        )
     return facts

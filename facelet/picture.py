@@ -1,5 +1,6 @@
 """From a picture file to what a net takes in. Everything that reads pictures goes through here:
 sampling, training, mining, evaluation and export share the constants of facelet.settings."""
+
 import os
 from pathlib import Path
 
@@ -16,14 +17,21 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # taken 
 def in_folder(folder, suffixes=SUFFIXES):
     """Files with one of the suffixes in a folder and below, sorted, hidden ones left out. Raises
     Problem where it, or a folder in it, can't be read."""
+
     def unreadable(error):
         raise Problem(f"{error.filename}: {error.strerror}")
 
     # Path.rglob says nothing of folders that can't be read.
-    every = sorted(Path(where, name) for where, _, names in os.walk(folder, unreadable)
-                   for name in names)
-    return [file for file in every if file.suffix.lower() in suffixes and file.is_file()
-            and not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+    every = sorted(
+        Path(where, name) for where, _, names in os.walk(folder, unreadable) for name in names
+    )
+    return [
+        file
+        for file in every
+        if file.suffix.lower() in suffixes
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    ]
 
 
 class BrokenPicture(Problem):
@@ -81,7 +89,7 @@ def crop(picture, box, size):
     x1, y1, x2, y2 = (int(v) for v in box)
     height, width = picture.shape[:2]
     left, top, right, bottom = max(-x1, 0), max(-y1, 0), max(x2 - width, 0), max(y2 - height, 0)
-    inside = picture[max(y1, 0):max(y2, 0), max(x1, 0):max(x2, 0)]
+    inside = picture[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
     if inside.size == 0:
         return np.zeros((size, size, 3), np.uint8)
     if left or top or right or bottom:
@@ -100,18 +108,31 @@ def crops(picture, boxes, size):
         return np.stack(parts) if parts else np.zeros((0, size, size, 3), np.uint8)
     boxes = boxes.astype(np.float32)
     steps = (np.arange(size, dtype=np.float32) + 0.5) / size
-    x, y = (np.clip(boxes[:, axis, None] + (boxes[:, axis + 2] - boxes[:, axis])[:, None] * steps
-                    - 0.5, boxes[:, axis, None], boxes[:, axis + 2, None] - 1) for axis in (0, 1))
+    x, y = (
+        np.clip(
+            boxes[:, axis, None] + (boxes[:, axis + 2] - boxes[:, axis])[:, None] * steps - 0.5,
+            boxes[:, axis, None],
+            boxes[:, axis + 2, None] - 1,
+        )
+        for axis in (0, 1)
+    )
     shape = len(boxes), size, size
     x, y = np.broadcast_to(x[:, None, :], shape), np.broadcast_to(y[:, :, None], shape)
     # One tall picture of all crops, one below the other.
-    tall = cv2.remap(picture, x.reshape(-1, size), y.reshape(-1, size), cv2.INTER_LINEAR,
-                     borderMode=cv2.BORDER_CONSTANT)
+    tall = cv2.remap(
+        picture,
+        x.reshape(-1, size),
+        y.reshape(-1, size),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+    )
     return tall.reshape(*shape, 3)
 
 
-ORDERS = {"BGR": {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR},
-          "RGB": {1: cv2.COLOR_GRAY2BGR, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGR}}
+ORDERS = {
+    "BGR": {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR},
+    "RGB": {1: cv2.COLOR_GRAY2BGR, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGR},
+}
 
 
 def open_any(source, order="BGR"):
@@ -131,8 +152,10 @@ def open_any(source, order="BGR"):
     array = source[:, :, 0] if source.ndim == 3 and source.shape[2] == 1 else source
     channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
     if array.dtype not in (np.uint8, np.uint16) or channels not in (1, 3, 4) or not array.size:
-        raise BrokenPicture(f"an array of type {source.dtype} and shape {source.shape} is no "
-                            "picture: it takes uint8 or uint16, (H, W), (H, W, 3) or (H, W, 4)")
+        raise BrokenPicture(
+            f"an array of type {source.dtype} and shape {source.shape} is no "
+            "picture: it takes uint8 or uint16, (H, W), (H, W, 3) or (H, W, 4)"
+        )
     if array.dtype == np.uint16:
         array = (array >> 8).astype(np.uint8)
     convert = ORDERS[order].get(channels)

@@ -27,6 +27,7 @@ With --smooth the points in videos go through a One-Euro filter, at the price of
 
 The camera is written, never tried, for want of one.
 """
+
 import argparse
 import contextlib
 import itertools
@@ -53,14 +54,22 @@ USUAL_RATE = 25  # frames/s, of videos that don't say
 
 # Where the eyes, the nose and the corners of the mouth are in an aligned crop, as nets for face
 # recognition want them (those of ArcFace's authors); (0, 0) is the centre of the first pixel.
-ALIGNED = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366],
-                    [41.5493, 92.3655], [70.7299, 92.2041]])
+ALIGNED = np.array(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
+)
 ALIGNED_SIZE = 112
 
 PIXELS_PER_LINE = 600  # of a picture's longer side, per pixel of the width of lines
 
 
 # ---- what is looked at ---------------------------------------------------------------------
+
 
 def listed(inputs):
     """The files in what is given, paths or one camera's number: [(source, name)], where `source`
@@ -99,8 +108,9 @@ def _files(path):
     suffixes = (*pictures.SUFFIXES, *VIDEOS)
     files = pictures.in_folder(path, suffixes)
     if not files:
-        raise Problem(f"{path} holds no picture or video: no file there ends in "
-                      + " ".join(suffixes))
+        raise Problem(
+            f"{path} holds no picture or video: no file there ends in " + " ".join(suffixes)
+        )
     return files
 
 
@@ -136,6 +146,7 @@ def _count(source):
 
 
 # ---- what is made of it --------------------------------------------------------------------
+
 
 def aligned(picture, points):
     """The face with five points (5, 2) in a picture uint8 (H, W, 3), shifted, turned and scaled so
@@ -223,22 +234,27 @@ class _Run:
         rate = rate if 0 < rate < 1000 else USUAL_RATE
         smooth = Smoother(rate) if self.smooth else None
         with whole_file(self.out / "drawn" / name) as part:
-            drawn = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), rate,
-                                    picture.shape[1::-1])
+            drawn = cv2.VideoWriter(
+                str(part), cv2.VideoWriter_fourcc(*"mp4v"), rate, picture.shape[1::-1]
+            )
             while there and not (count and self.stopped()):  # a video has a frame
-                self.look(picture, f"{name}-{count:06d}", {"file": str(source), "frame": count},
-                          smooth)
+                self.look(
+                    picture, f"{name}-{count:06d}", {"file": str(source), "frame": count}, smooth
+                )
                 drawn.write(picture)
                 count += 1
                 there, picture = video.read()
             drawn.release()
             if _count(part) != count:  # OpenCV says nothing of a full disk
-                raise Problem(f"{self.out / 'drawn' / name} can't be written: the disk is full, or "
-                              "its frames are too small")
+                raise Problem(
+                    f"{self.out / 'drawn' / name} can't be written: the disk is full, or "
+                    "its frames are too small"
+                )
         remark = f"{source}: {count / (time.perf_counter() - start):.1f} frames/s"
         if count < _promised(video) and not self.stopped():
-            remark += (f"; it ends after {count} of the {_promised(video)} frames that its header "
-                       "promises")
+            remark += (
+                f"; it ends after {count} of the {_promised(video)} frames that its header promises"
+            )
         self.remarks.append(remark)
 
     def look(self, picture, name, record, smooth=None):
@@ -249,9 +265,17 @@ class _Run:
             for i, crop in enumerate(crops(picture, faces)):
                 pictures.write(self.out / "crops" / f"{name}-{i}.png", crop)
         height, width = picture.shape[:2]
-        self.add({**record, "width": width, "height": height, "boxes": _rounded(faces.boxes, 2),
-                  "scores": _rounded(faces.scores, 6), "points": _rounded(faces.landmarks, 2),
-                  "scheme": self.detector.scheme})
+        self.add(
+            {
+                **record,
+                "width": width,
+                "height": height,
+                "boxes": _rounded(faces.boxes, 2),
+                "scores": _rounded(faces.scores, 6),
+                "points": _rounded(faces.landmarks, 2),
+                "scheme": self.detector.scheme,
+            }
+        )
         line = max(1, round(max(width, height) / PIXELS_PER_LINE))
         draw.boxes(picture, faces.boxes, draw.GREEN, line, faces.scores)
         if faces.landmarks is not None:
@@ -293,28 +317,39 @@ def run(detector, files, out, crops=False, smooth=False):
         except KeyboardInterrupt:
             pass
         except OSError as error:
-            raise Problem(f"{describe_os_error(error)}; {out} has what was found until then, and "
-                          "another run needs another --out") from None
+            raise Problem(
+                f"{describe_os_error(error)}; {out} has what was found until then, and "
+                "another run needs another --out"
+            ) from None
         interrupted = stopped() and not camera
     if work.pictures:
         progress.close()
-        print(*work.remarks, *(f"passed over {reason}" for reason in broken),
-              f"{out / 'detections.jsonl'}: faces: {work.faces:,}, pictures: {work.pictures:,}",
-              sep="\n")
+        print(
+            *work.remarks,
+            *(f"passed over {reason}" for reason in broken),
+            f"{out / 'detections.jsonl'}: faces: {work.faces:,}, pictures: {work.pictures:,}",
+            sep="\n",
+        )
     else:
         with contextlib.suppress(OSError):
             out.rmdir()
     if interrupted:
         raise KeyboardInterrupt(f"stopped: {out} has what was found until then")
     if broken:
-        raise Problem(broken[0] if len(files) == 1 else f"{len(broken)} of {len(files)} files "
-                      f"can't be read; the first: {broken[0]}")
+        raise Problem(
+            broken[0]
+            if len(files) == 1
+            else f"{len(broken)} of {len(files)} files can't be read; the first: {broken[0]}"
+        )
 
 
 def _new_folder(name):
     """The first of NAME, NAME-2, NAME-3, ... that is not there."""
-    return next(path for number in itertools.count(1)
-                if not (path := Path(name if number == 1 else f"{name}-{number}")).exists())
+    return next(
+        path
+        for number in itertools.count(1)
+        if not (path := Path(name if number == 1 else f"{name}-{number}")).exists()
+    )
 
 
 def _points(text):
@@ -331,31 +366,56 @@ def options(prog, files="ONNX models"):
         prog=prog,
         description="Faces in pictures, videos and from a camera: drawn, and as JSON lines.",
         epilog=f"DIR holds the nets as {files}, or a detector.json that names them, or is a "
-               "finished run of the toolkit.")
-    parser.add_argument("inputs", nargs="+", metavar="PICTURE|FOLDER|VIDEO|CAMERA",
-                        help="a camera is a number")
-    parser.add_argument("--out", help="folder for the results, new or empty (default: found, "
-                                      "found-2, ...)")
-    parser.add_argument("--nets", metavar="DIR", help="folder with the nets (default: those that "
-                                                      "come with the toolkit)")
+        "finished run of the toolkit.",
+    )
+    parser.add_argument(
+        "inputs", nargs="+", metavar="PICTURE|FOLDER|VIDEO|CAMERA", help="a camera is a number"
+    )
+    parser.add_argument(
+        "--out", help="folder for the results, new or empty (default: found, found-2, ...)"
+    )
+    parser.add_argument(
+        "--nets",
+        metavar="DIR",
+        help="folder with the nets (default: those that come with the toolkit)",
+    )
     for stage in ("pnet", "rnet", "onet", "landmark"):
         parser.add_argument(f"--{stage}", metavar="FILE", help=f"the {stage}, whatever DIR holds")
     usual = Settings()  # where no detector.json says otherwise
-    parser.add_argument("--min-face", type=float, metavar="PX",
-                        help=f"smallest face looked for (default {usual.min_face})")
-    parser.add_argument("--factor", type=float, help="between the scales that a picture is looked "
-                                                     f"at in (default {usual.factor})")
-    parser.add_argument("--thresholds", metavar="P,R,O", type=lambda text: text.split(","),
-                        help="scores from which each net keeps a box (default "
-                             f"{','.join(map(str, usual.thresholds))})")
-    parser.add_argument("--points", metavar="P", help="how many each face gets, from a net that "
-                        "gives as many, or none (default: what the last of the nets gives)")
+    parser.add_argument(
+        "--min-face",
+        type=float,
+        metavar="PX",
+        help=f"smallest face looked for (default {usual.min_face})",
+    )
+    parser.add_argument(
+        "--factor",
+        type=float,
+        help=f"between the scales that a picture is looked at in (default {usual.factor})",
+    )
+    parser.add_argument(
+        "--thresholds",
+        metavar="P,R,O",
+        type=lambda text: text.split(","),
+        help="scores from which each net keeps a box (default "
+        f"{','.join(map(str, usual.thresholds))})",
+    )
+    parser.add_argument(
+        "--points",
+        metavar="P",
+        help="how many each face gets, from a net that "
+        "gives as many, or none (default: what the last of the nets gives)",
+    )
     parser.add_argument("--max-faces", type=int, metavar="N", help="the best N of a picture")
     parser.add_argument("--threads", type=int, default=1, help="of the nets (default 1)")
     parser.add_argument("--crops", action="store_true", help="save a crop of each face")
-    parser.add_argument("--smooth", action="store_true", help="steady the points in videos; "
-                        f"they come up to {lag(0):.2f} s late on slow faces and trail fast ones by "
-                        f"up to {TRAIL:.1%}% of the box's side")
+    parser.add_argument(
+        "--smooth",
+        action="store_true",
+        help="steady the points in videos; "
+        f"they come up to {lag(0):.2f} s late on slow faces and trail fast ones by "
+        f"up to {TRAIL:.1%}% of the box's side",
+    )
     return parser
 
 
@@ -369,18 +429,38 @@ def main(argv, parser=None, detector_class=FaceDetector, more=()):
     if args.threads < 1:
         raise Problem(f"--threads {args.threads}: it must be at least 1")
     files = listed(args.inputs)
-    given = {name: getattr(args, name) for name in (
-        "pnet", "rnet", "onet", "landmark", "min_face", "factor", "thresholds", "max_faces",
-        "threads", *more) if getattr(args, name) is not None}
+    given = {
+        name: getattr(args, name)
+        for name in (
+            "pnet",
+            "rnet",
+            "onet",
+            "landmark",
+            "min_face",
+            "factor",
+            "thresholds",
+            "max_faces",
+            "threads",
+            *more,
+        )
+        if getattr(args, name) is not None
+    }
     if args.points is not None:
         given["points"] = _points(args.points)
-    detector = (detector_class(**given) if args.pnet and not args.nets else
-                detector_class.open(args.nets or MODELS, **given))
+    detector = (
+        detector_class(**given)
+        if args.pnet and not args.nets
+        else detector_class.open(args.nets or MODELS, **given)
+    )
     if args.smooth and detector.detect(np.zeros((1, 1, 3), np.uint8)).landmarks is None:
-        raise Problem("--smooth smooths points, and these nets give none: give --landmark "
-                      "or --points")
-    print(", ".join(f"{stage} {net.facts['net']} ({net.name})"
-                    for stage, net in detector.nets.items()))
+        raise Problem(
+            "--smooth smooths points, and these nets give none: give --landmark or --points"
+        )
+    print(
+        ", ".join(
+            f"{stage} {net.facts['net']} ({net.name})" for stage, net in detector.nets.items()
+        )
+    )
     run(detector, files, args.out or _new_folder("found"), args.crops, args.smooth)
 
 

@@ -1,8 +1,10 @@
 """How pictures are made into inputs, and how faces are looked for: each default, once."""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from numbers import Real
-from typing import Any, Callable, Sequence
+from typing import Any, Callable
 
 from facelet.console import Problem
 
@@ -37,6 +39,7 @@ class Settings:
     nms_scale -- greatest IoU of two of a Pnet's windows within a scale
     nms -- greatest overlap of two boxes after Pnet, Rnet (IoU), and Onet (over the smaller box)
     """
+
     min_face: float = 20
     factor: float = 0.709
     thresholds: tuple[float, ...] = (0.5, 0.5, 0.7)
@@ -54,8 +57,10 @@ class Settings:
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else (value,)
             if not all(isinstance(one, Real) and isfinite(one) for one in numbers):
-                raise Problem(f"{name} is {value!r}: it must be "
-                              + ("a number" if len(numbers) == 1 else words))
+                raise Problem(
+                    f"{name} is {value!r}: it must be "
+                    + ("a number" if len(numbers) == 1 else words)
+                )
             if not holds(value):
                 raise Problem(f"{name} is {value}: it must be {words}")
 
@@ -67,6 +72,7 @@ class Smoothing:
     still -- for a point that does not move; moving -- what a speed of a box's side a second adds;
     change -- for that speed
     """
+
     still: float = 1.0
     moving: float = 10.0
     change: float = 1.0

@@ -9,6 +9,7 @@ starts, 4 % at two sides a second. On faces that are still but for the noise of 
 move a third as much from frame to frame as they do unfiltered. (Going halfway to the new ones gives
 two fifths, and a lag of a frame at any speed: 8 % at two sides a second.)
 """
+
 from dataclasses import replace
 
 import numpy as np

@@ -1,4 +1,16 @@
 """From annotated photographs to packed stores of samples."""
 
-__all__ = ["drawn", "face_crop", "held_out", "joints", "landmark_samples", "mine", "mosaic", "points",
-           "samples", "second_opinion", "store", "wider"]
+__all__ = [
+    "drawn",
+    "face_crop",
+    "held_out",
+    "joints",
+    "landmark_samples",
+    "mine",
+    "mosaic",
+    "points",
+    "samples",
+    "second_opinion",
+    "store",
+    "wider",
+]

@@ -5,6 +5,7 @@ Points and squares are in continuous coordinates of the picture: (0, 0) is the f
 first pixel, (0.5, 0.5) its centre. Crops are turned clockwise, as seen on the screen, about their
 own centres; places in them are in units of their side, (0, 0) their first corner.
 """
+
 import cv2
 import numpy as np
 
@@ -12,16 +13,17 @@ from facelet import schemes
 from facelet.console import Problem
 
 FIRST_TRIES, MOST_TRIES = 4, 128  # draws for a face at a time
-ANGLE_STEP = 2.5                  # degrees between those looked at for how far crops reach
-WARP_LIMIT = 32_767               # rows and columns that cv2.warpAffine can't reach
+ANGLE_STEP = 2.5  # degrees between those looked at for how far crops reach
+WARP_LIMIT = 32_767  # rows and columns that cv2.warpAffine can't reach
 CORNERS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
 
 
 def rotation(degrees):
     """(N,) -> (N, 2, 2): turns clockwise as seen on the screen, y pointing down."""
     angle = np.radians(degrees)
-    return np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)],
-                    axis=-1).reshape(-1, 2, 2)
+    return np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=-1).reshape(
+        -1, 2, 2
+    )
 
 
 def to_picture(squares, degrees, places):
@@ -45,8 +47,11 @@ def matrices(squares, degrees, size, mirrored=None):
     origin, right, below = to_picture(squares, degrees, CORNERS[:3]).transpose(1, 0, 2)
     if mirrored is not None:
         swap = mirrored[:, None]
-        origin, right, below = (np.where(swap, right, origin), np.where(swap, origin, right),
-                                np.where(swap, below + right - origin, below))
+        origin, right, below = (
+            np.where(swap, right, origin),
+            np.where(swap, origin, right),
+            np.where(swap, below + right - origin, below),
+        )
     columns = np.stack([right - origin, below - origin], axis=2) / size
     shift = origin + columns.sum(axis=2) / 2 - 0.5
     return np.concatenate([columns, shift[:, :, None]], axis=2)
@@ -61,13 +66,18 @@ def warp(picture, matrix, size, out=None):
         height, width = picture.shape[:2]
         low = np.clip(np.floor(reached.min(axis=0)).astype(int) - 1, 0, (width, height))
         high = np.clip(np.ceil(reached.max(axis=0)).astype(int) + 2, 0, (width, height))
-        picture = picture[low[1]:high[1], low[0]:high[0]]
+        picture = picture[low[1] : high[1], low[0] : high[0]]
         if not picture.size:
             picture = np.zeros((1, 1, 3), np.uint8)
         matrix = matrix - np.column_stack([np.zeros((2, 2)), low])
-    return cv2.warpAffine(picture, matrix, (size, size), dst=out,
-                          flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                          borderMode=cv2.BORDER_CONSTANT)
+    return cv2.warpAffine(
+        picture,
+        matrix,
+        (size, size),
+        dst=out,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+    )
 
 
 def crop(picture, square, degrees, size):
@@ -79,8 +89,15 @@ def _middle(points, scheme):
     """Mean of eyes and corners of the mouth of faces (N, P, 2), or of all points where the scheme
     doesn't say which these are: (N, 2)."""
     places = schemes.get(scheme).places
-    rows = [places.get(name) for name in ("left eye", "right eye", "left corner of the mouth",
-                                          "right corner of the mouth")]
+    rows = [
+        places.get(name)
+        for name in (
+            "left eye",
+            "right eye",
+            "left corner of the mouth",
+            "right corner of the mouth",
+        )
+    ]
     if None in rows:
         return points.mean(axis=1)
     return np.mean([points[:, row].mean(axis=1) for row in rows], axis=0)
@@ -106,8 +123,10 @@ def boxes_of(points, listed, rule, scheme):
     if unlisted.any():
         row = schemes.get(scheme).box
         if row is None:
-            raise Problem(f"the scheme {scheme!r} doesn't say where a detector's boxes are, and "
-                          f"crop.box={rule} asks for them: take crop.box=bounds")
+            raise Problem(
+                f"the scheme {scheme!r} doesn't say where a detector's boxes are, and "
+                f"crop.box={rule} asks for them: take crop.box=bounds"
+            )
         mean = points[unlisted].mean(axis=1)
         spread = np.sqrt(((points[unlisted] - mean[:, None]) ** 2).sum(axis=2).mean(axis=1))
         side[unlisted] = row[0] * spread * (0.5 if rule == "half" else 1)
@@ -135,10 +154,13 @@ def _uprights(points, scheme):
     found = schemes.get(scheme)
     mouth = [found.places.get(f"{side} corner of the mouth") for side in ("left", "right")]
     if found.eyes is None or None in mouth:
-        raise Problem(f"the scheme {scheme!r} has no eyes or no mouth, and crop.upright goes by "
-                      "them")
-    eyes, mouth = (np.mean([points[:, row].mean(axis=1) for row in rows], axis=0)
-                   for rows in (found.eyes, mouth))
+        raise Problem(
+            f"the scheme {scheme!r} has no eyes or no mouth, and crop.upright goes by them"
+        )
+    eyes, mouth = (
+        np.mean([points[:, row].mean(axis=1) for row in rows], axis=0)
+        for rows in (found.eyes, mouth)
+    )
     x, y = (mouth - eyes).T
     return np.degrees(np.arctan2(-x, y))
 
@@ -155,8 +177,9 @@ class _Faces:
         if settings.nose:
             places = schemes.get(scheme).places
             if "nose tip" not in places:
-                raise Problem(f"the scheme {scheme!r} has no nose, and crop.nose asks for it: "
-                              "crop.nose=False")
+                raise Problem(
+                    f"the scheme {scheme!r} has no nose, and crop.nose asks for it: crop.nose=False"
+                )
             nose = points[:, places["nose tip"]].mean(axis=1)
             mirrored = 2 * _middle(points, scheme) - nose
             points = np.concatenate([points, mirrored[:, None]], axis=1)
@@ -182,11 +205,13 @@ class _Faces:
         low, high, centre, box_side = self.turned(rows, degrees)
         side = box_side * rng.uniform(*settings.scale, shape)
         centre = centre + box_side * rng.uniform(-settings.shift, settings.shift, (2, *shape))
-        first, last = (np.reshape(pair, (2, 1, 1)) for pair in (settings.margin[:2],
-                                                                settings.margin[2:]))
-        good = ((low - centre >= (first - 0.5) * side)
-                & (centre - high >= (last - 0.5) * side)).all(axis=0)
-        good &= ((high - low) ** 2).sum(axis=0) >= settings.spread * side ** 2
+        first, last = (
+            np.reshape(pair, (2, 1, 1)) for pair in (settings.margin[:2], settings.margin[2:])
+        )
+        good = (
+            (low - centre >= (first - 0.5) * side) & (centre - high >= (last - 0.5) * side)
+        ).all(axis=0)
+        good &= ((high - low) ** 2).sum(axis=0) >= settings.spread * side**2
         best = np.arange(len(rows)), good.argmax(axis=1)
         degrees, half = degrees[best], side[best][:, None] / 2
         centre = (rotation(degrees) @ centre[:, best[0], best[1]].T[..., None])[..., 0]

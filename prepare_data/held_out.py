@@ -1,4 +1,5 @@
 """Which pictures are held out: kept from training, to measure on."""
+
 import zlib
 from pathlib import PurePosixPath
 
@@ -10,8 +11,9 @@ from facelet.console import Problem
 def name_numbers(paths, seed):
     """A number for each path that goes by the seed and the file's name alone, so that stores made
     of one set of pictures, each with folders of its own, agree."""
-    return np.array([zlib.crc32(f"{seed} {PurePosixPath(path).name}".encode()) for path in paths],
-                    np.uint32)
+    return np.array(
+        [zlib.crc32(f"{seed} {PurePosixPath(path).name}".encode()) for path in paths], np.uint32
+    )
 
 
 def held_out_bound(paths, fraction, seed):
@@ -31,8 +33,10 @@ def split(faces, fraction, seed):
     """Indices of faces (training, held out), by whole pictures: held out are those whose file names
     have small numbers for the seed, so that other sets of the same pictures hold out the same.
     Raises Problem when a part comes out empty."""
-    held_out = name_numbers(faces.names(), seed) < fraction * 2 ** 32
+    held_out = name_numbers(faces.names(), seed) < fraction * 2**32
     if held_out.all() or not held_out.any():
-        raise Problem(f"train.val_fraction is {fraction}, and {faces.path} has {len(faces)} faces: "
-                      f"that leaves none to {'train on' if held_out.any() else 'hold out'}")
+        raise Problem(
+            f"train.val_fraction is {fraction}, and {faces.path} has {len(faces)} faces: "
+            f"that leaves none to {'train on' if held_out.any() else 'hold out'}"
+        )
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)

@@ -3,6 +3,7 @@
 Joints are in the order of the scheme "14" of facelet.schemes. Where one is not visible, its numbers
 are not looked at.
 """
+
 import collections
 import hashlib
 from dataclasses import dataclass, field
@@ -17,8 +18,8 @@ from prepare_data.points import sets as landmarks
 from prepare_data.points.sets import FARTHEST, Unusable
 
 SCHEME = "14"
-OUTSIDE = 1.0     # px: farther out of the picture a joint is nowhere
-FEWEST = 2        # visible joints: one alone says nothing of a body
+OUTSIDE = 1.0  # px: farther out of the picture a joint is nowhere
+FEWEST = 2  # visible joints: one alone says nothing of a body
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Body:
         that it is out of every crop
     box -- (4,) float32, likewise, x1 y1 x2 y2
     """
+
     path: str
     source: str
     points: np.ndarray
@@ -45,6 +47,7 @@ class Bodies:
     rejected -- a line for each body left out: file, line and reason
     reasons -- {reason: how many were left out for it}
     """
+
     images: Path
     path: Path
     sha256: str
@@ -67,8 +70,12 @@ class Bodies:
 
     @property
     def facts(self):
-        return {"file": self.path.name, "sha256": self.sha256, "bodies": len(self),
-                "pictures": len(set(self.names()))}
+        return {
+            "file": self.path.name,
+            "sha256": self.sha256,
+            "bodies": len(self),
+            "pictures": len(set(self.names())),
+        }
 
     def names(self):
         return [body.path for body in self.bodies]
@@ -80,15 +87,18 @@ class Bodies:
         height, width = picture.shape[:2]
         places = body.points[visible(body.points)]
         if (places < -OUTSIDE).any() or (places > np.array([width, height]) + OUTSIDE).any():
-            raise pictures.BrokenPicture(f"{body.source}: joints out of the picture, which is "
-                                         f"{width}x{height}")
+            raise pictures.BrokenPicture(
+                f"{body.source}: joints out of the picture, which is {width}x{height}"
+            )
         return picture
 
     def describe(self):
         why = ", ".join(f"{reason}: {count:,}" for reason, count in self.reasons.items())
-        return (f"{self.path}: {len(self):,} bodies with {self.points} joints in "
-                f"{self.facts['pictures']:,} pictures; rejected {len(self.rejected):,}"
-                + (f" ({why})" if why else ""))
+        return (
+            f"{self.path}: {len(self):,} bodies with {self.points} joints in "
+            f"{self.facts['pictures']:,} pictures; rejected {len(self.rejected):,}"
+            + (f" ({why})" if why else "")
+        )
 
 
 def visible(points):
@@ -100,8 +110,10 @@ def _body(source, path, numbers, count, min_side):
     """The Body of a line's numbers. Raises Unusable."""
     wanted = 4 + 3 * count
     if len(numbers) != wanted:
-        raise Unusable("another number of numbers", f": {len(numbers)}, where {wanted} are "
-                       f"expected, a box and {count} joints")
+        raise Unusable(
+            "another number of numbers",
+            f": {len(numbers)}, where {wanted} are expected, a box and {count} joints",
+        )
     values = np.array(numbers[4:], np.float64).reshape(count, 3)
     points, seen = values[:, :2] + 0.5, values[:, 2] == 1
     if not np.isin(values[:, 2], (0, 1)).all():
@@ -134,8 +146,9 @@ def open_set(truth, images=None, min_side=1):
     truth, digest, count = Path(truth), hashlib.sha256(), schemes.get(SCHEME).points
     reader, reasons = landmarks.READERS["list"], collections.Counter()
     bodies, rejected = [], []
-    for source, path, found in landmarks.parsed_entries(reader.entries(truth, truth, digest),
-                                                        reader.parse):
+    for source, path, found in landmarks.parsed_entries(
+        reader.entries(truth, truth, digest), reader.parse
+    ):
         try:
             if path is None:
                 raise found
@@ -144,7 +157,15 @@ def open_set(truth, images=None, min_side=1):
             rejected.append(f"{source}: {reason}")
             reasons[reason.reason] += 1
     if not bodies:
-        raise Problem(f"{truth} has no body that can be used"
-                      + (f"; the first: {rejected[0]}" if rejected else ": it is empty"))
-    return Bodies(landmarks.folder_of(images, truth, reader.folders, bodies), truth,
-                  digest.hexdigest(), bodies, rejected, dict(reasons))
+        raise Problem(
+            f"{truth} has no body that can be used"
+            + (f"; the first: {rejected[0]}" if rejected else ": it is empty")
+        )
+    return Bodies(
+        landmarks.folder_of(images, truth, reader.folders, bodies),
+        truth,
+        digest.hexdigest(),
+        bodies,
+        rejected,
+        dict(reasons),
+    )

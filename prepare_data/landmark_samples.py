@@ -8,6 +8,7 @@ little by one affine warp. (The original cuts squares of half to 0.85 times the 
 out of whole pictures that it has turned, and may try for ever.) What is drawn for a picture depends
 on the seed and the picture's path alone. Training mirrors samples as it goes (core.train.loader).
 """
+
 import argparse
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from prepare_data.points import face_sets
 from prepare_data.points import sets as landmarks
 
 SIZES = (12, 24, 48, 64, 80, 96, 112)
-TRIES = 20       # draws per sample wanted, then a face makes do with what was found
+TRIES = 20  # draws per sample wanted, then a face makes do with what was found
 # Places of a crop, in sides, that are looked at for how much of it is padding: spread evenly in
 # every direction (Roberts's sequence), as the rows of a grid would lie in or out as one.
 LOOKED_AT = np.arange(1, 129)[:, None] * (0.7548776662, 0.5698402910) % 1
@@ -50,8 +51,9 @@ def squares_of(rng, points, box, width, height, settings):
     (N, P, 2) float32 in units of the crop's side; at most settings.base_num."""
     tries = settings.base_num * TRIES
     side = max(box[2:] - box[:2]) * np.exp(rng.uniform(*np.log(settings.scale), tries))
-    centre = ((box[:2] + box[2:]) / 2
-              + rng.uniform(-settings.shift, settings.shift, (tries, 2)) * side[:, None])
+    centre = (box[:2] + box[2:]) / 2 + rng.uniform(
+        -settings.shift, settings.shift, (tries, 2)
+    ) * side[:, None]
     degrees = rng.uniform(-settings.angle, settings.angle, tries)
     half = side[:, None] / 2
     squares = geometry.squares(np.concatenate([centre - half, centre + half], axis=1)).astype(int)
@@ -59,7 +61,7 @@ def squares_of(rng, points, box, width, height, settings):
     margin = settings.margin
     good = ((placed >= margin) & (placed <= 1 - margin)).all(axis=(1, 2))
     good &= _padding(squares, degrees, width, height) <= settings.padding
-    kept = np.flatnonzero(good)[:settings.base_num]
+    kept = np.flatnonzero(good)[: settings.base_num]
     return squares[kept], degrees[kept], placed[kept].astype(np.float32)
 
 
@@ -99,9 +101,17 @@ def cut(numbered, images, truth, scheme, size, settings):
 
 def _chunk(size, index, points, crops=(), squares=(), placed=()):
     n = len(crops)
-    return {**samples.chunk(size, index, crops, np.full(n, store.KINDS["landmark"]),
-                            np.zeros((n, 4)), np.concatenate([np.zeros((0, 4), int), *squares])),
-            "landmarks": np.concatenate([np.zeros((0, points, 2), np.float32), *placed])}
+    return {
+        **samples.chunk(
+            size,
+            index,
+            crops,
+            np.full(n, store.KINDS["landmark"]),
+            np.zeros((n, 4)),
+            np.concatenate([np.zeros((0, 4), int), *squares]),
+        ),
+        "landmarks": np.concatenate([np.zeros((0, points, 2), np.float32), *placed]),
+    }
 
 
 def make_store(point_set, size, out, settings, workers=None):
@@ -116,14 +126,35 @@ def make_store(point_set, size, out, settings, workers=None):
     print(point_set.describe())
     samples.print_some("rejected", point_set.rejected, f"all named in {Path(out) / 'store.json'}")
     faces = point_set.pictures()
-    cut_picture = partial(cut, images=point_set.images, truth=point_set.truth,
-                          scheme=point_set.scheme, size=size, settings=settings)
+    cut_picture = partial(
+        cut,
+        images=point_set.images,
+        truth=point_set.truth,
+        scheme=point_set.scheme,
+        size=size,
+        settings=settings,
+    )
     return samples.cut_store(
-        out, size, list(enumerate(faces.items())), cut_picture, list(faces),
-        {"scheme": point_set.scheme, "settings": dict(settings), "rejected": point_set.rejected,
-         "source": {"file": point_set.truth.name, "sha256": point_set.sha256,
-                    "pictures": len(faces), "faces": len(point_set.faces)}},
-        workers, what="landmark", points=point_set.points)
+        out,
+        size,
+        list(enumerate(faces.items())),
+        cut_picture,
+        list(faces),
+        {
+            "scheme": point_set.scheme,
+            "settings": dict(settings),
+            "rejected": point_set.rejected,
+            "source": {
+                "file": point_set.truth.name,
+                "sha256": point_set.sha256,
+                "pictures": len(faces),
+                "faces": len(point_set.faces),
+            },
+        },
+        workers,
+        what="landmark",
+        points=point_set.points,
+    )
 
 
 def main(argv):
@@ -131,16 +162,29 @@ def main(argv):
         prog="python -m prepare_data.landmark_samples",
         description="Cut faces with landmark points out of pictures into a packed store.",
         epilog="Settings are overridden as landmark_samples.key=value, e.g. "
-               "landmark_samples.base_num=10; config.py explains each. `python -m "
-               "prepare_data.drawn` draws a set to try, with landmarks/train_5.txt.")
-    parser.add_argument("--points", required=True, metavar="FACES",
-                        help="a list or folder of faces with points (prepare_data.points)")
+        "landmark_samples.base_num=10; config.py explains each. `python -m "
+        "prepare_data.drawn` draws a set to try, with landmarks/train_5.txt.",
+    )
+    parser.add_argument(
+        "--points",
+        required=True,
+        metavar="FACES",
+        help="a list or folder of faces with points (prepare_data.points)",
+    )
     landmarks.arguments(parser)
-    parser.add_argument("--size", type=int, required=True,
-                        help="side of the samples in pixels: " + ", ".join(map(str, SIZES)))
+    parser.add_argument(
+        "--size",
+        type=int,
+        required=True,
+        help="side of the samples in pixels: " + ", ".join(map(str, SIZES)),
+    )
     parser.add_argument("--out", required=True, help="folder to make the store in")
-    parser.add_argument("--val-fraction", type=float, metavar="F", help="hold out this share of "
-                        "the pictures, in a second store at OUT-val")
+    parser.add_argument(
+        "--val-fraction",
+        type=float,
+        metavar="F",
+        help="hold out this share of the pictures, in a second store at OUT-val",
+    )
     parser.add_argument("--workers", type=int, help="processes (default: all cores)")
     parser.add_argument("settings", nargs="*", metavar="landmark_samples.key=value")
     args = parser.parse_args(argv)
@@ -150,7 +194,8 @@ def main(argv):
         parts[args.out] = point_set
     else:
         parts[args.out], parts[f"{args.out}-val"] = landmarks.split(
-            point_set, args.val_fraction, settings.seed)
+            point_set, args.val_fraction, settings.seed
+        )
     for out in parts:
         samples.check_new(out)
     for out, part in parts.items():

@@ -15,6 +15,7 @@ The detector runs once over the pictures; squares are noted in a journal beside 
 a kill loses little, and which are kept is told by numbers drawn for each from the seed and its
 picture's path alone. They are cut at the end: nothing is held in memory but the squares.
 """
+
 import argparse
 import time
 from functools import lru_cache, partial
@@ -43,25 +44,34 @@ def cascade_for(target, given):
     """Paths of the nets that a mining round needs, by stage, of those `given`.
 
     Raises Problem when nets are missing."""
-    wanted = ["pnet"] if target == "pnet" else list(STAGES[:STAGES.index(target)])
+    wanted = ["pnet"] if target == "pnet" else list(STAGES[: STAGES.index(target)])
     missing = [stage for stage in wanted if stage not in given]
     if missing:
-        raise Problem(f"mining for the {target} takes {' and '.join(wanted)}: no "
-                      f"{' and no '.join(missing)} is given")
+        raise Problem(
+            f"mining for the {target} takes {' and '.join(wanted)}: no "
+            f"{' and no '.join(missing)} is given"
+        )
     return {stage: net_files.file_of(given[stage]) for stage in wanted}
 
 
 @lru_cache(maxsize=1)  # a process opens its detector once
 def _detector(nets, min_face, factor, thresholds):
-    return FaceDetector(**{stage: path for stage, path, _ in nets}, min_face=min_face,
-                        factor=factor, thresholds=thresholds)
+    return FaceDetector(
+        **{stage: path for stage, path, _ in nets},
+        min_face=min_face,
+        factor=factor,
+        thresholds=thresholds,
+    )
 
 
 def _open(nets, target, settings):
     detect, chosen = settings.detect, list(settings.mine[target])
-    return _detector(tuple((stage, path, path.stat().st_mtime_ns) for stage, path in nets.items()),
-                     detect.min_face, detect.factor,
-                     tuple((chosen + detect.thresholds)[:len(detect.thresholds)]))
+    return _detector(
+        tuple((stage, path, path.stat().st_mtime_ns) for stage, path in nets.items()),
+        detect.min_face,
+        detect.factor,
+        tuple((chosen + detect.thresholds)[: len(detect.thresholds)]),
+    )
 
 
 def squares_of(picture, annotation, detector, target, settings):
@@ -129,15 +139,24 @@ def _detect_job(arguments):
         except pictures.BrokenPicture as error:
             skipped.append(str(error))
             continue
-        squares, labels, offsets, ranks, out = squares_of(picture, annotation, detector, target,
-                                                          settings)
+        squares, labels, offsets, ranks, out = squares_of(
+            picture, annotation, detector, target, settings
+        )
         rows.append((np.full(len(squares), index, np.int32), squares, labels, offsets, ranks))
         left_out += out
-    empty = (np.zeros(0, np.int32), np.zeros((0, 4), np.int32), np.zeros(0, np.int8),
-             np.zeros((0, 4), np.float32), np.zeros(0))
+    empty = (
+        np.zeros(0, np.int32),
+        np.zeros((0, 4), np.int32),
+        np.zeros(0, np.int8),
+        np.zeros((0, 4), np.float32),
+        np.zeros(0),
+    )
     joined = [np.concatenate(parts) for parts in zip(empty, *rows)]
-    return dict(zip(("picture", "squares", "labels", "offsets", "ranks"), joined),
-                left_out=left_out, skipped=np.array(skipped, str))
+    return dict(
+        zip(("picture", "squares", "labels", "offsets", "ranks"), joined),
+        left_out=left_out,
+        skipped=np.array(skipped, str),
+    )
 
 
 def _cut(row, images, size):
@@ -147,8 +166,9 @@ def _cut(row, images, size):
         picture = pictures.read(images / path)
     except pictures.BrokenPicture as error:
         return samples.chunk(size, index), [str(error)]
-    return samples.chunk(size, index, pictures.crops(picture, squares, size), labels, offsets,
-                         squares), []
+    return samples.chunk(
+        size, index, pictures.crops(picture, squares, size), labels, offsets, squares
+    ), []
 
 
 def _lowest(labels, ranks, number):
@@ -163,14 +183,16 @@ def _lowest(labels, ranks, number):
 def _estimate(face_set, nets, target, size, settings, workers):
     """Samples, bytes and seconds to expect, from a few pictures spread over the set."""
     numbered = list(enumerate(face_set.annotations))
-    chosen = numbered[::max(1, len(numbered) // ESTIMATE_FROM)][:ESTIMATE_FROM]
+    chosen = numbered[:: max(1, len(numbered) // ESTIMATE_FROM)][:ESTIMATE_FROM]
     _open(nets, target, settings)
     start = time.perf_counter()
     result = _detect_job((face_set.images, chosen, nets, target, settings))
     seconds = time.perf_counter() - start
     scale = len(numbered) / len(chosen)
-    count = sum(min(int((result["labels"] == label).sum() * scale), settings.mine.total)
-                for label in (0, -1, 1))
+    count = sum(
+        min(int((result["labels"] == label).sum() * scale), settings.mine.total)
+        for label in (0, -1, 1)
+    )
     return count, count * store.sample_bytes(size), seconds * scale / min(workers, len(numbered))
 
 
@@ -193,38 +215,64 @@ def make_store(face_set, nets, target, size, out, settings, workers=None):
     print(face_set.describe())
     opened = _open(nets, target, settings).nets
     # What this round does not use may be otherwise when it goes on.
-    used = {"mine": {key: value for key, value in settings.mine.items()
-                     if key == target or key not in STAGES},
-            "detect": {key: value for key, value in settings.detect.items()
-                       if key != "thresholds"},
-            "samples": {key: settings.samples[key] for key in
-                        ("min_face", "min_part_iou", "min_positive_iou")}}
-    facts = {"for": target, "settings": used,
-             "nets": {stage: {"net": opened[stage].facts["net"], "sha256": sha256(path)}
-                      for stage, path in nets.items()},
-             "source": {"file": face_set.truth.name, "sha256": sha256(face_set.truth),
-                        **face_set.counts, **face_set.opinion}}
+    used = {
+        "mine": {
+            key: value for key, value in settings.mine.items() if key == target or key not in STAGES
+        },
+        "detect": {key: value for key, value in settings.detect.items() if key != "thresholds"},
+        "samples": {
+            key: settings.samples[key] for key in ("min_face", "min_part_iou", "min_positive_iou")
+        },
+    }
+    facts = {
+        "for": target,
+        "settings": used,
+        "nets": {
+            stage: {"net": opened[stage].facts["net"], "sha256": sha256(path)}
+            for stage, path in nets.items()
+        },
+        "source": {
+            "file": face_set.truth.name,
+            "sha256": sha256(face_set.truth),
+            **face_set.counts,
+            **face_set.opinion,
+        },
+    }
     count, *expected = _estimate(face_set, nets, target, size, settings, workers)
     samples.expect(out, size, count, *expected, workers)
-    journal = Journal(out.with_name(f".{out.name}.journal"),
-                      {**facts, "pictures": len(face_set.annotations)})
+    journal = Journal(
+        out.with_name(f".{out.name}.journal"), {**facts, "pictures": len(face_set.annotations)}
+    )
     found, left_out, unread = _detect(face_set, nets, target, settings, journal, workers)
     kept = _lowest(found["labels"], found["ranks"], settings.mine.total)
     left_out[LEFT_OUT.index("over the cap")] += len(found["labels"]) - len(kept)
     left_out = dict(zip(LEFT_OUT, left_out.tolist()))
     words = ", ".join(f"{n:,} {reason}" for reason, n in left_out.items() if n) or "none"
     if not len(kept):
-        raise Problem(f"not one hard example in {len(face_set.annotations):,} pictures (boxes left "
-                      f"out: {words}): lower the thresholds, mine.{target}")
+        raise Problem(
+            f"not one hard example in {len(face_set.annotations):,} pictures (boxes left "
+            f"out: {words}): lower the thresholds, mine.{target}"
+        )
     print(f"left out: {words}")
     samples.print_some("skipped", unread, f"all named in {out / 'store.json'}")
-    rows = [(int(index), face_set.annotations[index].path,
-             *(found[name][part] for name in ("squares", "labels", "offsets")))
-            for index, part in _by_picture(found["picture"], kept)]
-    counts = samples.cut_store(out, size, rows, partial(_cut, images=face_set.images, size=size),
-                               [a.path for a in face_set.annotations],
-                               {**facts, "unread": unread, "left_out": left_out}, workers,
-                               what="hard")
+    rows = [
+        (
+            int(index),
+            face_set.annotations[index].path,
+            *(found[name][part] for name in ("squares", "labels", "offsets")),
+        )
+        for index, part in _by_picture(found["picture"], kept)
+    ]
+    counts = samples.cut_store(
+        out,
+        size,
+        rows,
+        partial(_cut, images=face_set.images, size=size),
+        [a.path for a in face_set.annotations],
+        {**facts, "unread": unread, "left_out": left_out},
+        workers,
+        what="hard",
+    )
     journal.remove()
     return counts
 
@@ -238,8 +286,10 @@ def _by_picture(picture, kept):
 def _detect(face_set, nets, target, settings, journal, workers):
     """All samples without their crops, as arrays; counts left out; pictures that can't be read."""
     numbered = list(enumerate(face_set.annotations))
-    jobs = [(face_set.images, numbered[i:i + PICTURES_PER_JOB], nets, target, settings)
-            for i in range(0, len(numbered), PICTURES_PER_JOB)]
+    jobs = [
+        (face_set.images, numbered[i : i + PICTURES_PER_JOB], nets, target, settings)
+        for i in range(0, len(numbered), PICTURES_PER_JOB)
+    ]
     if journal.done:
         print(f"going on: {len(journal.done) * PICTURES_PER_JOB:,} pictures are done already")
     progress, parts = Progress(len(numbered), "pictures"), []
@@ -247,8 +297,10 @@ def _detect(face_set, nets, target, settings, journal, workers):
         parts.append(result)
         progress.step(len(job[1]))
     progress.close()
-    joined = {name: np.concatenate([part[name] for part in parts])
-              for name in ("picture", "squares", "labels", "offsets", "ranks")}
+    joined = {
+        name: np.concatenate([part[name] for part in parts])
+        for name in ("picture", "squares", "labels", "offsets", "ranks")
+    }
     skipped = [str(reason) for part in parts for reason in part["skipped"]]
     if len(skipped) == len(numbered):
         raise Problem(f"not one picture could be used; the first: {skipped[0]}")
@@ -260,19 +312,29 @@ def main(argv):
         prog="python -m prepare_data.mine",
         description="Cut what a cascade wrongly takes for faces into a packed store.",
         epilog="Settings of the sections mine, detect and samples are overridden as "
-               "section.key=value, e.g. mine.rnet=0.4 mine.positives=True; config.py explains "
-               "each.")
+        "section.key=value, e.g. mine.rnet=0.4 mine.positives=True; config.py explains "
+        "each.",
+    )
     parser.add_argument("--data", required=True, help="a set laid out like WIDER FACE")
     parser.add_argument("--split", default="train", choices=("train", "val"))
     parser.add_argument("--nets", metavar="DIR", help="folder with the nets so far")
     for stage in STAGES[:2]:
-        parser.add_argument(f"--{stage}", metavar="FILE",
-                            help=f"the {stage}: a file or a run's folder")
-    parser.add_argument("--for", dest="target", required=True, choices=STAGES,
-                        help="the net that is to learn from them")
-    parser.add_argument("--size", type=int, required=True,
-                        help="side of the samples in pixels: "
-                             + ", ".join(map(str, samples.SIZES)))
+        parser.add_argument(
+            f"--{stage}", metavar="FILE", help=f"the {stage}: a file or a run's folder"
+        )
+    parser.add_argument(
+        "--for",
+        dest="target",
+        required=True,
+        choices=STAGES,
+        help="the net that is to learn from them",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        required=True,
+        help="side of the samples in pixels: " + ", ".join(map(str, samples.SIZES)),
+    )
     second_opinion.arguments(parser)
     parser.add_argument("--out", required=True, help="folder to make the store in")
     parser.add_argument("--workers", type=int, help="processes (default: all cores)")
@@ -282,8 +344,9 @@ def main(argv):
     given = {stage: path for stage in STAGES[:2] if (path := getattr(args, stage))}
     if args.nets:
         given = {**net_files.in_folder(args.nets, given)[0], **given}
-    face_set = second_opinion.apply(wider.open_set(args.data, args.split), settings.second,
-                                    args.second, args.scores)
+    face_set = second_opinion.apply(
+        wider.open_set(args.data, args.split), settings.second, args.second, args.scores
+    )
     make_store(face_set, given, args.target, args.size, args.out, settings, args.workers)
 
 

@@ -1,4 +1,5 @@
 """A picture of what is in a store: samples by kind, with their boxes or points drawn."""
+
 import cv2
 import numpy as np
 
@@ -6,9 +7,9 @@ from facelet import boxes as geometry
 from facelet import picture as pictures
 from prepare_data.store import KINDS
 
-TILE = 72        # side a sample is drawn at, pixels
-MARGIN = 18      # room around it, as boxes reach out
-COLUMNS, ROWS = 16, 3   # per kind
+TILE = 72  # side a sample is drawn at, pixels
+MARGIN = 18  # room around it, as boxes reach out
+COLUMNS, ROWS = 16, 3  # per kind
 TITLE = 26
 GREEN, WHITE, BACKGROUND = (60, 220, 60), (255, 255, 255), (40, 40, 40)
 FIRST, LAST = (60, 60, 255), (60, 255, 255)  # points, fading from red to yellow in their order
@@ -19,12 +20,14 @@ def _tile(crop, offsets=None, points=None):
     them."""
     cell = TILE + 2 * MARGIN
     tile = np.full((cell, cell, 3), BACKGROUND, np.uint8)
-    tile[MARGIN:-MARGIN, MARGIN:-MARGIN] = cv2.resize(crop, (TILE, TILE),
-                                                      interpolation=cv2.INTER_NEAREST)
+    tile[MARGIN:-MARGIN, MARGIN:-MARGIN] = cv2.resize(
+        crop, (TILE, TILE), interpolation=cv2.INTER_NEAREST
+    )
     if offsets is not None:
         whole = np.array([[MARGIN, MARGIN, MARGIN + TILE, MARGIN + TILE]], np.float32)
-        x1, y1, x2, y2 = (int(round(v)) for v in
-                          geometry.apply_offsets(whole, offsets[None])[0].tolist())
+        x1, y1, x2, y2 = (
+            int(round(v)) for v in geometry.apply_offsets(whole, offsets[None])[0].tolist()
+        )
         cv2.rectangle(tile, (x1, y1), (x2 - 1, y2 - 1), GREEN, 1)
     if points is not None:
         places = np.round((MARGIN + points * TILE - 0.5) * 16).astype(int)
@@ -44,15 +47,29 @@ def draw(store, path, seed=0):
         label = KINDS[kind]
         indices = np.flatnonzero(store.labels == label)
         total = len(indices)
-        indices = rng.permutation(indices)[:COLUMNS * ROWS]
-        tiles = [_tile(store.crops[i], points=store.landmarks[i]) if kind == "landmark" else
-                 _tile(store.crops[i], store.offsets[i] if label else None) for i in indices]
+        indices = rng.permutation(indices)[: COLUMNS * ROWS]
+        tiles = [
+            _tile(store.crops[i], points=store.landmarks[i])
+            if kind == "landmark"
+            else _tile(store.crops[i], store.offsets[i] if label else None)
+            for i in indices
+        ]
         cell = TILE + 2 * MARGIN
         tiles += [np.full((cell, cell, 3), BACKGROUND, np.uint8)] * (COLUMNS * ROWS - len(tiles))
         title = np.zeros((TITLE, COLUMNS * cell, 3), np.uint8)
-        cv2.putText(title, f"{kind}: {total:,} of {store.size} px", (6, TITLE - 8),
-                    cv2.FONT_HERSHEY_SIMPLEX, 0.55, WHITE, 1, cv2.LINE_AA)
+        cv2.putText(
+            title,
+            f"{kind}: {total:,} of {store.size} px",
+            (6, TITLE - 8),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.55,
+            WHITE,
+            1,
+            cv2.LINE_AA,
+        )
         bands.append(title)
-        bands.extend(np.hstack(tiles[row * COLUMNS:(row + 1) * COLUMNS])
-                     for row in range(ROWS if total else 0))
+        bands.extend(
+            np.hstack(tiles[row * COLUMNS : (row + 1) * COLUMNS])
+            for row in range(ROWS if total else 0)
+        )
     pictures.write(path, np.vstack(bands))

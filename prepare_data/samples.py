@@ -9,6 +9,7 @@ faces there are kept; offsets keep their precision; negatives keep clear of boxe
 and of what another detector holds for a face (prepare_data.second_opinion); and what is drawn for
 a picture depends on the seed and the picture's path alone.
 """
+
 import argparse
 import shutil
 import time
@@ -27,7 +28,7 @@ from facelet.files import sha256
 from prepare_data import mosaic, second_opinion, store, wider
 
 SIZES = (12, 16, 20, 24, 48)
-TRIES = 20          # draws per negative wanted, then a picture makes do with what was found
+TRIES = 20  # draws per negative wanted, then a picture makes do with what was found
 PICTURES_PER_JOB = 8
 ESTIMATE_FROM = 40  # pictures that the estimate of size and time is made from
 FREE_SPACE_MARGIN = 1.1
@@ -89,8 +90,9 @@ def _around_face(rng, face, settings):
     side = rng.integers(max(low, 1), max(high, low + 1, 2), tries)
     centre_x = (x1 + x2) / 2 + width * rng.uniform(-0.2, 0.2, tries)
     centre_y = (y1 + y2) / 2 + height * rng.uniform(-0.2, 0.2, tries)
-    squares = _squares(np.round(centre_x - side / 2).astype(int),
-                       np.round(centre_y - side / 2).astype(int), side)
+    squares = _squares(
+        np.round(centre_x - side / 2).astype(int), np.round(centre_y - side / 2).astype(int), side
+    )
     overlap = geometry.iou(squares, face[None])[:, 0]
     positive = overlap >= settings.min_positive_iou
     part = ~positive & (overlap >= settings.min_part_iou)
@@ -120,12 +122,18 @@ def squares_of(annotation, width, height, size, settings):
                 continue
             add(_near_negatives(rng, annotation, face, width, height, size, settings), 0)
             found, label = _around_face(rng, face, settings)
-            add(found, label, geometry.offsets(found.astype(np.float64),
-                                               np.broadcast_to(face, found.shape)))
+            add(
+                found,
+                label,
+                geometry.offsets(found.astype(np.float64), np.broadcast_to(face, found.shape)),
+            )
     if not squares:
         return np.zeros((0, 4), int), np.zeros(0, np.int8), np.zeros((0, 4), np.float32)
-    return (np.concatenate(squares), np.concatenate(labels).astype(np.int8),
-            np.concatenate(offsets).astype(np.float32))
+    return (
+        np.concatenate(squares),
+        np.concatenate(labels).astype(np.int8),
+        np.concatenate(offsets).astype(np.float32),
+    )
 
 
 def cut(images, annotation, index, size, settings):
@@ -136,8 +144,10 @@ def cut(images, annotation, index, size, settings):
         return chunk(size, index), str(error)
     height, width = picture.shape[:2]
     if min(width, height) < size:
-        return (chunk(size, index),
-                f"{images / annotation.path}: {width}x{height} is smaller than the net's {size}")
+        return (
+            chunk(size, index),
+            f"{images / annotation.path}: {width}x{height} is smaller than the net's {size}",
+        )
     squares, labels, offsets = squares_of(annotation, width, height, size, settings)
     crops = [pictures.crop(picture, square, size) for square in squares]
     return chunk(size, index, crops, labels, offsets, squares), None
@@ -149,9 +159,12 @@ def chunk(size, index, crops=(), labels=(), offsets=(), squares=()):
     sources = np.empty((n, 5), np.int32)
     sources[:, 0] = index
     sources[:, 1:] = np.reshape(squares, (n, 4))
-    return {"crops": np.array(crops, np.uint8).reshape(n, size, size, 3),
-            "labels": np.array(labels, np.int8), "sources": sources,
-            "offsets": np.array(offsets, np.float32).reshape(n, 4)}
+    return {
+        "crops": np.array(crops, np.uint8).reshape(n, size, size, 3),
+        "labels": np.array(labels, np.int8),
+        "sources": sources,
+        "offsets": np.array(offsets, np.float32).reshape(n, 4),
+    }
 
 
 def _job(arguments):
@@ -161,7 +174,7 @@ def _job(arguments):
 
 def _estimate(items, cut_picture, bytes_each, workers):
     """Samples, bytes and seconds to expect, from a few pictures spread over all."""
-    chosen = items[::max(1, len(items) // ESTIMATE_FROM)][:ESTIMATE_FROM]
+    chosen = items[:: max(1, len(items) // ESTIMATE_FROM)][:ESTIMATE_FROM]
     start = time.perf_counter()
     found = sum(len(cut_picture(item)[0]["labels"]) for item in chosen)
     seconds = time.perf_counter() - start
@@ -172,13 +185,17 @@ def _estimate(items, cut_picture, bytes_each, workers):
 
 def expect(out, size, samples, size_bytes, seconds, workers):
     """Print what is to be expected of a store. Raises Problem where the disk is too small."""
-    print(f"expected: {samples:,} samples of {size} px, {size_bytes / 1e6:,.0f} MB, "
-          f"{clock(seconds)} on {workers} processes")
+    print(
+        f"expected: {samples:,} samples of {size} px, {size_bytes / 1e6:,.0f} MB, "
+        f"{clock(seconds)} on {workers} processes"
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(out.parent).free
     if free < size_bytes * FREE_SPACE_MARGIN:
-        raise Problem(f"{out.parent} has {free / 1e6:,.0f} MB free, the store needs about "
-                      f"{size_bytes / 1e6:,.0f} MB: free some space or choose another --out")
+        raise Problem(
+            f"{out.parent} has {free / 1e6:,.0f} MB free, the store needs about "
+            f"{size_bytes / 1e6:,.0f} MB: free some space or choose another --out"
+        )
 
 
 def check_new(out):
@@ -206,8 +223,10 @@ def cut_store(out, size, items, cut_picture, paths, facts, workers=None, **kinds
     bytes_each = store.sample_bytes(size, kinds.get("points"))
     expect(out, size, *_estimate(items, cut_picture, bytes_each, workers), workers)
 
-    jobs = [(cut_picture, items[i:i + PICTURES_PER_JOB])
-            for i in range(0, len(items), PICTURES_PER_JOB)]
+    jobs = [
+        (cut_picture, items[i : i + PICTURES_PER_JOB])
+        for i in range(0, len(items), PICTURES_PER_JOB)
+    ]
     skipped, progress = [], Progress(len(items), "pictures")
 
     def chunks():
@@ -220,12 +239,19 @@ def cut_store(out, size, items, cut_picture, paths, facts, workers=None, **kinds
             progress.step(len(results))
         progress.close()
         if not made:
-            raise Problem("not one picture could be used"
-                          + (f"; the first: {skipped[0]}" if skipped else ": they give no samples"))
+            raise Problem(
+                "not one picture could be used"
+                + (f"; the first: {skipped[0]}" if skipped else ": they give no samples")
+            )
 
-    counts = store.write_store(out, size, chunks(), paths,
-                               lambda: {"pictures": len(items), "skipped": skipped, **facts},
-                               **kinds)
+    counts = store.write_store(
+        out,
+        size,
+        chunks(),
+        paths,
+        lambda: {"pictures": len(items), "skipped": skipped, **facts},
+        **kinds,
+    )
     print_some("skipped", skipped, f"all named in {out / 'store.json'}")
     print(f"{out}: " + ", ".join(f"{n:,} {kind}" for kind, n in counts.items()))
     mosaic.draw(store.Store(out), out / "mosaic.png")
@@ -258,11 +284,23 @@ def make_store(face_set, size, out, settings, workers=None):
     check_new(out)
     print(face_set.describe())
     cut_picture = partial(_cut_numbered, images=face_set.images, size=size, settings=settings)
-    return cut_store(out, size, list(enumerate(face_set.annotations)), cut_picture,
-                     [a.path for a in face_set.annotations],
-                     {"settings": dict(settings),
-                      "source": {"file": face_set.truth.name, "sha256": sha256(face_set.truth),
-                                 **face_set.counts, **face_set.opinion}}, workers)
+    return cut_store(
+        out,
+        size,
+        list(enumerate(face_set.annotations)),
+        cut_picture,
+        [a.path for a in face_set.annotations],
+        {
+            "settings": dict(settings),
+            "source": {
+                "file": face_set.truth.name,
+                "sha256": sha256(face_set.truth),
+                **face_set.counts,
+                **face_set.opinion,
+            },
+        },
+        workers,
+    )
 
 
 def main(argv):
@@ -270,20 +308,26 @@ def main(argv):
         prog="python -m prepare_data.samples",
         description="Cut positives, parts and negatives out of photographs into a packed store.",
         epilog="Settings of the sections samples and second are overridden as section.key=value, "
-               "e.g. samples.min_face=40; config.py explains each. "
-               "`python -m prepare_data.drawn` draws a set to try.")
+        "e.g. samples.min_face=40; config.py explains each. "
+        "`python -m prepare_data.drawn` draws a set to try.",
+    )
     parser.add_argument("--data", required=True, help="a set laid out like WIDER FACE")
     parser.add_argument("--split", default="train", choices=("train", "val"))
-    parser.add_argument("--size", type=int, required=True,
-                        help="side of the samples in pixels: " + ", ".join(map(str, SIZES)))
+    parser.add_argument(
+        "--size",
+        type=int,
+        required=True,
+        help="side of the samples in pixels: " + ", ".join(map(str, SIZES)),
+    )
     parser.add_argument("--out", required=True, help="folder to make the store in")
     second_opinion.arguments(parser)
     parser.add_argument("--workers", type=int, help="processes (default: all cores)")
     parser.add_argument("settings", nargs="*", metavar="section.key=value")
     args = parser.parse_args(argv)
     settings = override(config, args.settings)
-    face_set = second_opinion.apply(wider.open_set(args.data, args.split), settings.second,
-                                    args.second, args.scores)
+    face_set = second_opinion.apply(
+        wider.open_set(args.data, args.split), settings.second, args.second, args.scores
+    )
     make_store(face_set, args.size, args.out, settings.samples, args.workers)
 
 

@@ -18,6 +18,7 @@ hopeless 73 % under 8 px (larger side), 28 % from 8, 10 % from 12, 6 % from 15, 
 from 25 px on; those from 20 px are labels beside the face, drawings, animals, and faces that are
 hidden, in the dark or seen from behind.
 """
+
 import argparse
 import re
 from dataclasses import replace
@@ -42,18 +43,22 @@ PICTURES_PER_JOB = 32
 
 # ---- asking a detector -----------------------------------------------------------------------
 
+
 @lru_cache(maxsize=1)  # in each process once
 def _detector(path, min_face, thresholds):
     """A function of a picture uint8 (H, W, 3) BGR that gives boxes (N, 4) and scores (N,)."""
     if Path(path).is_dir():
         from core.detect.detector import FaceDetector
+
         detector = FaceDetector.open(path, min_face=min_face, thresholds=thresholds)
 
         def detect(picture):
             faces = detector.detect(picture)
             return faces.boxes, faces.scores
+
         return detect
     from core.detect.yunet import YuNet
+
     return YuNet(path, score=thresholds[-1]).detect
 
 
@@ -86,15 +91,22 @@ def ask(face_set, detector, out, settings, workers=None):
     opening = str(detector), settings.detect.min_face, thresholds
     _detector(*opening)  # what is wrong with it shows here, as one line
     files = nets.in_folder(detector)[0].values() if detector.is_dir() else [detector]
-    facts = {"version": VERSION, "detector": {Path(f).name: sha256(f) for f in files},
-             "source": _source(face_set),
-             "settings": {"min_face": settings.detect.min_face, "thresholds": thresholds}}
+    facts = {
+        "version": VERSION,
+        "detector": {Path(f).name: sha256(f) for f in files},
+        "source": _source(face_set),
+        "settings": {"min_face": settings.detect.min_face, "thresholds": thresholds},
+    }
     paths = [annotation.path for annotation in face_set.annotations]
-    jobs = [(opening, face_set.images, list(enumerate(paths))[i:i + PICTURES_PER_JOB])
-            for i in range(0, len(paths), PICTURES_PER_JOB)]
+    jobs = [
+        (opening, face_set.images, list(enumerate(paths))[i : i + PICTURES_PER_JOB])
+        for i in range(0, len(paths), PICTURES_PER_JOB)
+    ]
     journal = Journal(out.with_name(f".{out.name}.journal"), {**facts, "jobs": len(jobs)})
-    print(f"{face_set.truth}: {len(paths):,} pictures on {workers} processes"
-          + (f", going on after {len(journal.done) * PICTURES_PER_JOB:,}" if journal.done else ""))
+    print(
+        f"{face_set.truth}: {len(paths):,} pictures on {workers} processes"
+        + (f", going on after {len(journal.done) * PICTURES_PER_JOB:,}" if journal.done else "")
+    )
     found, skipped, progress = {path: [] for path in paths}, {}, Progress(len(paths), "pictures")
     for job, result in zip(jobs, journal.run(_job, jobs, workers)):
         for number, *box, score in result["rows"].tolist():
@@ -105,8 +117,17 @@ def ask(face_set, detector, out, settings, workers=None):
     if len(skipped) == len(paths):
         journal.remove()
         raise Problem(f"not one picture could be read; the first: {skipped[paths[0]]}")
-    write_text(out, to_json({**facts, "skipped": skipped, "pictures": {
-        path: rows for path, rows in found.items() if path not in skipped}}) + "\n")
+    write_text(
+        out,
+        to_json(
+            {
+                **facts,
+                "skipped": skipped,
+                "pictures": {path: rows for path, rows in found.items() if path not in skipped},
+            }
+        )
+        + "\n",
+    )
     journal.remove()
     for reason in list(skipped.values())[:10]:
         print(f"skipped {reason}")
@@ -119,6 +140,7 @@ def _source(face_set):
 
 # ---- what it says of a set -------------------------------------------------------------------
 
+
 def read(path, face_set, lowest):
     """Boxes and scores (N, 5) float32 by picture, from a file that ask() wrote for a FaceSet;
     pictures that could not be read are not among them. Raises Problem, also for a file that does
@@ -126,19 +148,30 @@ def read(path, face_set, lowest):
     opinion = read_json(path)
     try:
         if opinion["version"] != VERSION:
-            raise Problem(f"{path} has the format {opinion['version']}, this program reads "
-                          f"{VERSION}: make it again")
+            raise Problem(
+                f"{path} has the format {opinion['version']}, this program reads "
+                f"{VERSION}: make it again"
+            )
         source, floor = opinion["source"], opinion["settings"]["thresholds"][-1]
-        found = {picture: np.array(rows, np.float32).reshape(-1, 5)
-                 for picture, rows in opinion["pictures"].items()}
+        found = {
+            picture: np.array(rows, np.float32).reshape(-1, 5)
+            for picture, rows in opinion["pictures"].items()
+        }
         if source != _source(face_set):
-            raise Problem(f"{path} was made for {source['file']}, and not for what {face_set.truth}"
-                          " holds now: make it again with python -m prepare_data.second_opinion")
+            raise Problem(
+                f"{path} was made for {source['file']}, and not for what {face_set.truth}"
+                " holds now: make it again with python -m prepare_data.second_opinion"
+            )
         if floor > lowest:
-            raise Problem(f"{path} has boxes with scores from {floor} only, {lowest} is asked for: "
-                          f"make it again with second.floor={lowest}")
-        missing = [a.path for a in face_set.annotations
-                   if a.path not in found and a.path not in opinion["skipped"]]
+            raise Problem(
+                f"{path} has boxes with scores from {floor} only, {lowest} is asked for: "
+                f"make it again with second.floor={lowest}"
+            )
+        missing = [
+            a.path
+            for a in face_set.annotations
+            if a.path not in found and a.path not in opinion["skipped"]
+        ]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         raise Problem(f"{path} was not made by python -m prepare_data.second_opinion") from None
     if missing:
@@ -214,17 +247,23 @@ def read_scores(path, face_set):
         except ValueError:
             values = np.array([np.nan])
         if not np.all((values >= 0) & (values <= 1)):
-            raise Problem(f"{path}, line {number}: expected a picture's path and probabilities "
-                          f"from 0 to 1, found {line[-60:]!r}")
+            raise Problem(
+                f"{path}, line {number}: expected a picture's path and probabilities "
+                f"from 0 to 1, found {line[-60:]!r}"
+            )
         if len(values) != len(annotation.rows):
-            raise Problem(f"{path}, line {number}: {len(values)} probabilities for the "
-                          f"{len(annotation.rows)} rows of {annotation.path} in {face_set.truth}")
+            raise Problem(
+                f"{path}, line {number}: {len(values)} probabilities for the "
+                f"{len(annotation.rows)} rows of {annotation.path} in {face_set.truth}"
+            )
         scores[annotation.path] = values[annotation.rows]
     missing = [a.path for a in face_set.annotations if len(a.boxes) and a.path not in scores]
     if missing:
-        raise Problem(f"{path} has no line for {missing[0]}"
-                      + (f" and {len(missing) - 1:,} other pictures" if missing[1:] else "")
-                      + f" of {face_set.truth}")
+        raise Problem(
+            f"{path} has no line for {missing[0]}"
+            + (f" and {len(missing) - 1:,} other pictures" if missing[1:] else "")
+            + f" of {face_set.truth}"
+        )
     return [scores.get(a.path, np.zeros(0)) for a in face_set.annotations]
 
 
@@ -235,12 +274,20 @@ def without_hopeless(face_set, scores, settings):
     for annotation, score in zip(face_set.annotations, scores):
         kept, rows = ~(score < settings.hopeless), annotation.rows.copy()
         rows[rows] = kept
-        annotations.append(replace(
-            annotation, boxes=annotation.boxes[kept], rows=rows,
-            ignored=np.concatenate([annotation.ignored, annotation.boxes[~kept]])))
+        annotations.append(
+            replace(
+                annotation,
+                boxes=annotation.boxes[kept],
+                rows=rows,
+                ignored=np.concatenate([annotation.ignored, annotation.boxes[~kept]]),
+            )
+        )
         hopeless += int((~kept).sum())
-    counts = {**face_set.counts, "faces": face_set.counts["faces"] - hopeless,
-              "hopeless": face_set.counts.get("hopeless", 0) + hopeless}
+    counts = {
+        **face_set.counts,
+        "faces": face_set.counts["faces"] - hopeless,
+        "hopeless": face_set.counts.get("hopeless", 0) + hopeless,
+    }
     return replace(face_set, annotations=annotations, counts=counts)
 
 
@@ -250,8 +297,11 @@ def apply(face_set, settings, second=None, scores=None):
 
     settings -- as config.second. Raises Problem.
     """
-    opinion = {name: {"file": Path(file).name, "sha256": sha256(file)}
-               for name, file in (("second", second), ("scores", scores)) if file is not None}
+    opinion = {
+        name: {"file": Path(file).name, "sha256": sha256(file)}
+        for name, file in (("second", second), ("scores", scores))
+        if file is not None
+    }
     if second is not None:
         face_set = add(face_set, second, settings)
         if settings.hopeless:
@@ -263,26 +313,36 @@ def apply(face_set, settings, second=None, scores=None):
 
 def arguments(parser):
     """Add --second and --scores, for apply(), to a program's ArgumentParser."""
-    parser.add_argument("--second", metavar="FILE",
-                        help="what another detector finds in these pictures, made by python -m "
-                             "prepare_data.second_opinion: no background where it sees faces "
-                             "without label, no positives of labels that it finds hopeless")
-    parser.add_argument("--scores", metavar="FILE",
-                        help="a text with a path and a probability for each face a line: no "
-                             "positives of faces under second.hopeless")
+    parser.add_argument(
+        "--second",
+        metavar="FILE",
+        help="what another detector finds in these pictures, made by python -m "
+        "prepare_data.second_opinion: no background where it sees faces "
+        "without label, no positives of labels that it finds hopeless",
+    )
+    parser.add_argument(
+        "--scores",
+        metavar="FILE",
+        help="a text with a path and a probability for each face a line: no "
+        "positives of faces under second.hopeless",
+    )
 
 
 def main(argv):
     parser = argparse.ArgumentParser(
         prog="python -m prepare_data.second_opinion",
         description="Write down what a detector finds in a set, for faces without label and "
-                    "labels that are no use. Killed, the same command goes on.",
+        "labels that are no use. Killed, the same command goes on.",
         epilog="Settings of the sections second and detect are overridden as section.key=value; "
-               "config.py explains each.")
+        "config.py explains each.",
+    )
     parser.add_argument("--data", required=True, help="a set laid out like WIDER FACE")
     parser.add_argument("--split", default="train", choices=("train", "val"))
-    parser.add_argument("--detector", required=True,
-                        help="a folder of a cascade's nets, or a YuNet model that OpenCV reads")
+    parser.add_argument(
+        "--detector",
+        required=True,
+        help="a folder of a cascade's nets, or a YuNet model that OpenCV reads",
+    )
     parser.add_argument("--out", required=True, help="JSON file to write")
     parser.add_argument("--workers", type=int, help="processes (default: all cores)")
     parser.add_argument("settings", nargs="*", metavar="section.key=value")
@@ -291,9 +351,11 @@ def main(argv):
     face_set = wider.open_set(args.data, args.split)
     boxes = ask(face_set, args.detector, args.out, settings, args.workers)
     counts = apply(face_set, settings.second, second=args.out).counts
-    print(f"{args.out}: {boxes:,} boxes with scores from {settings.second.floor}; "
-          f"{counts['unsure']:,} faces without label (second.score={settings.second.score}); "
-          f"{counts.get('hopeless', 0):,} hopeless ones of {face_set.counts['faces']:,} labelled")
+    print(
+        f"{args.out}: {boxes:,} boxes with scores from {settings.second.floor}; "
+        f"{counts['unsure']:,} faces without label (second.score={settings.second.score}); "
+        f"{counts.get('hopeless', 0):,} hopeless ones of {face_set.counts['faces']:,} labelled"
+    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ JPEGs.
 
 Any program can read the .npy files with numpy.load(..., mmap_mode="r").
 """
+
 import json
 from pathlib import Path
 
@@ -31,18 +32,22 @@ WHAT = {"samples": FACES, "hard": FACES, "landmark": ("landmark",)}
 
 def fields(size, points=None):
     """File, type and shape of one sample, by field; with landmarks if there are `points`."""
-    found = {"crops": ("crops.npy", np.uint8, (size, size, 3)),
-             "labels": ("labels.npy", np.int8, ()),
-             "offsets": ("offsets.npy", np.float32, (4,)),
-             "sources": ("sources.npy", np.int32, (5,))}
+    found = {
+        "crops": ("crops.npy", np.uint8, (size, size, 3)),
+        "labels": ("labels.npy", np.int8, ()),
+        "offsets": ("offsets.npy", np.float32, (4,)),
+        "sources": ("sources.npy", np.int32, (5,)),
+    }
     if points:
         found["landmarks"] = ("landmarks.npy", np.float32, (points, 2))
     return found
 
 
 def sample_bytes(size, points=None):
-    return sum(np.dtype(kind).itemsize * int(np.prod(shape))
-               for _, kind, shape in fields(size, points).values())
+    return sum(
+        np.dtype(kind).itemsize * int(np.prod(shape))
+        for _, kind, shape in fields(size, points).values()
+    )
 
 
 class _GrowingArray:
@@ -64,8 +69,13 @@ class _GrowingArray:
         self.length += len(values)
 
     def close(self):
-        header = repr({"descr": np.lib.format.dtype_to_descr(self.kind), "fortran_order": False,
-                       "shape": (self.length, *self.shape)}).encode()
+        header = repr(
+            {
+                "descr": np.lib.format.dtype_to_descr(self.kind),
+                "fortran_order": False,
+                "shape": (self.length, *self.shape),
+            }
+        ).encode()
         start = np.lib.format.magic(1, 0) + (self.HEADER - 10).to_bytes(2, "little")
         self.file.seek(0)
         self.file.write(start + header.ljust(self.HEADER - 11) + b"\n")
@@ -84,8 +94,10 @@ def write_store(path, size, chunks, pictures, facts, what="samples", points=None
     if points:
         begin["points"] = points
     with whole_folder(path) as part:
-        arrays = {name: _GrowingArray(part / file, kind, shape)
-                  for name, (file, kind, shape) in fields(size, points).items()}
+        arrays = {
+            name: _GrowingArray(part / file, kind, shape)
+            for name, (file, kind, shape) in fields(size, points).items()
+        }
         counts = dict.fromkeys(WHAT[what], 0)
         try:
             for chunk in chunks:
@@ -97,8 +109,10 @@ def write_store(path, size, chunks, pictures, facts, what="samples", points=None
             for array in arrays.values():
                 array.close()
         (part / "pictures.txt").write_text("".join(f"{p}\n" for p in pictures))
-        write_json(part / "store.json", {**begin, "counts": counts,
-                                         **(facts() if callable(facts) else facts)})
+        write_json(
+            part / "store.json",
+            {**begin, "counts": counts, **(facts() if callable(facts) else facts)},
+        )
     return counts
 
 
@@ -111,16 +125,21 @@ class Store:
     def __init__(self, path, size=None):
         self.path = Path(path)
         if not (self.path / "store.json").is_file():
-            raise Problem(f"{path} is no store of samples: make one with "
-                          "`python -m prepare_data.samples`")
+            raise Problem(
+                f"{path} is no store of samples: make one with `python -m prepare_data.samples`"
+            )
         self.facts = read_json(self.path / "store.json")
         if self.facts.get("version") != VERSION:
-            raise Problem(f"{path} has the format {self.facts.get('version')}, this program "
-                          f"reads {VERSION}: make the store again")
+            raise Problem(
+                f"{path} has the format {self.facts.get('version')}, this program "
+                f"reads {VERSION}: make the store again"
+            )
         self.size = self.facts["size"]
         if size is not None and size != self.size:
-            raise Problem(f"{path} holds samples of {self.size} pixels, the net takes {size}: "
-                          f"make a store with --size {size}")
+            raise Problem(
+                f"{path} holds samples of {self.size} pixels, the net takes {size}: "
+                f"make a store with --size {size}"
+            )
         self.what = self.facts.get("what", "samples")  # stores made before there were others
         self.points, self.scheme = self.facts.get("points"), self.facts.get("scheme")
         self.landmarks = None
@@ -129,11 +148,14 @@ class Store:
             try:
                 array = np.load(self.path / file, mmap_mode="r")
             except (OSError, ValueError) as error:
-                raise Problem(f"{self.path / file} can't be read ({error}): make the store "
-                              "again") from None
+                raise Problem(
+                    f"{self.path / file} can't be read ({error}): make the store again"
+                ) from None
             if array.shape != (total, *shape) or array.dtype != kind:
-                raise Problem(f"{self.path / file} holds {array.dtype}{array.shape}, not "
-                              f"{np.dtype(kind)}{(total, *shape)}: make the store again")
+                raise Problem(
+                    f"{self.path / file} holds {array.dtype}{array.shape}, not "
+                    f"{np.dtype(kind)}{(total, *shape)}: make the store again"
+                )
             setattr(self, name, array)
 
     def __len__(self):

@@ -1,8 +1,9 @@
 """Readers for WIDER FACE as it is downloaded, and for sets laid out like it.
 
-    DIR/WIDER_train/images/<event>/<file>.jpg           or DIR/images/<event>/<file>.jpg
-    DIR/wider_face_split/wider_face_train_bbx_gt.txt    or .mat, or DIR/<any>_train_bbx_gt.txt
+DIR/WIDER_train/images/<event>/<file>.jpg           or DIR/images/<event>/<file>.jpg
+DIR/wider_face_split/wider_face_train_bbx_gt.txt    or .mat, or DIR/<any>_train_bbx_gt.txt
 """
+
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
@@ -26,6 +27,7 @@ class Annotation:
         (prepare_data.second_opinion); neither face nor background
     rows -- (R,) bool: which rows of the ground truth `boxes` are; all if not given
     """
+
     path: str
     boxes: np.ndarray
     ignored: np.ndarray
@@ -40,6 +42,7 @@ class Annotation:
 @dataclass
 class FaceSet:
     """Annotated pictures below one folder."""
+
     images: Path
     truth: Path
     annotations: list
@@ -48,11 +51,15 @@ class FaceSet:
     opinion: dict = field(default_factory=dict)  # who was (prepare_data.second_opinion.apply)
 
     def describe(self):
-        left_out = [(self.counts["invalid"], "invalid"), (self.counts["zero_sized"], "zero-sized"),
-                    *((self.counts[kind], kind) for kind in ("hopeless", "unsure")
-                      if kind in self.counts)]
-        return (f"{self.truth}: {self.counts['pictures']:,} pictures, {self.counts['faces']:,} "
-                "faces; left out " + ", ".join(f"{n:,} {kind}" for n, kind in left_out))
+        left_out = [
+            (self.counts["invalid"], "invalid"),
+            (self.counts["zero_sized"], "zero-sized"),
+            *((self.counts[kind], kind) for kind in ("hopeless", "unsure") if kind in self.counts),
+        ]
+        return (
+            f"{self.truth}: {self.counts['pictures']:,} pictures, {self.counts['faces']:,} "
+            "faces; left out " + ", ".join(f"{n:,} {kind}" for n, kind in left_out)
+        )
 
 
 def _annotation(path, xywh, invalid, counts):
@@ -113,8 +120,10 @@ def read_txt(path):
                 if len(row) not in (4, 10) or not np.all(np.abs(row) < FARTHEST):
                     raise ValueError
             except ValueError:
-                raise broken(f"expected a face of {name} as x y w h and six attributes, found "
-                             f"{' '.join(values)[:60]!r}") from None
+                raise broken(
+                    f"expected a face of {name} as x y w h and six attributes, found "
+                    f"{' '.join(values)[:60]!r}"
+                ) from None
             rows.append((row + [0.0] * 10)[:10])
             at += 1
         if number == "0" and at < len(lines) and not lines[at].replace("0", "").strip():
@@ -127,6 +136,7 @@ def read_txt(path):
 def read_mat(path):
     """Annotations and counts of a wider_face_*.mat. Raises Problem when it isn't one."""
     from scipy.io import loadmat  # here, as it takes a while to import
+
     annotations, counts = [], _no_counts()
     try:
         data = loadmat(path)
@@ -136,8 +146,9 @@ def read_mat(path):
             event = str(events[i, 0][0])
             for j in range(len(files[i, 0])):
                 name = f"{event}/{files[i, 0][j, 0][0]}.jpg"
-                annotations.append(_annotation(name, boxes[i, 0][j, 0], invalid[i, 0][j, 0],
-                                               counts))
+                annotations.append(
+                    _annotation(name, boxes[i, 0][j, 0], invalid[i, 0][j, 0], counts)
+                )
     except Exception as error:  # of a damaged file SciPy raises whatever it meets
         reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
         raise Problem(f"{path} is no WIDER FACE .mat file, or a damaged one ({reason})") from None
@@ -148,8 +159,10 @@ def _first(candidates, what, folder):
     for candidate in candidates:
         if candidate.exists():
             return candidate
-    raise Problem(f"no {what} in {folder}: looked for "
-                  + ", ".join(str(c.relative_to(folder)) for c in candidates))
+    raise Problem(
+        f"no {what} in {folder}: looked for "
+        + ", ".join(str(c.relative_to(folder)) for c in candidates)
+    )
 
 
 def open_set(folder, split):
@@ -160,18 +173,29 @@ def open_set(folder, split):
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise Problem(f"{folder} is not there, or no folder: --data takes a set laid out like "
-                      "WIDER FACE")
-    images = _first([folder / f"WIDER_{split}" / "images", folder / "images"],
-                    f"pictures for {split}", folder)
+        raise Problem(
+            f"{folder} is not there, or no folder: --data takes a set laid out like WIDER FACE"
+        )
+    images = _first(
+        [folder / f"WIDER_{split}" / "images", folder / "images"], f"pictures for {split}", folder
+    )
     named = folder / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt"
-    truth = _first([named, named.with_name(f"wider_face_{split}.mat"),
-                    *sorted(folder.glob(f"*_{split}_bbx_gt.txt")),
-                    folder / f"{split}_bbx_gt.txt"], f"ground truth for {split}", folder)
+    truth = _first(
+        [
+            named,
+            named.with_name(f"wider_face_{split}.mat"),
+            *sorted(folder.glob(f"*_{split}_bbx_gt.txt")),
+            folder / f"{split}_bbx_gt.txt",
+        ],
+        f"ground truth for {split}",
+        folder,
+    )
     annotations, counts = (read_mat if truth.suffix == ".mat" else read_txt)(truth)
     if not annotations:
         raise Problem(f"{truth} lists no pictures")
     if not any((images / a.path).exists() for a in annotations):
-        raise Problem(f"none of the {len(annotations):,} pictures that {truth} lists is in "
-                      f"{images}; the first is {annotations[0].path}")
+        raise Problem(
+            f"none of the {len(annotations):,} pictures that {truth} lists is in "
+            f"{images}; the first is {annotations[0].path}"
+        )
     return FaceSet(images, truth, annotations, counts)

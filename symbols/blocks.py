@@ -14,6 +14,7 @@ both are free: the layer before negates its weights and bias (its batch norm: ga
 tensor of a few numbers, the layer behind its weights. `Signed` keeps the books. `core.bench train`
 measures what this gains.
 """
+
 from symbols.graph import BN_EPS
 from symbols.mxnet_import import mx
 
@@ -33,8 +34,9 @@ class Signed:
 
     def signed(self, sign):
         if sign not in self._made:
-            self._made[sign] = (mx.sym.negative(self._made[-sign]) if self._made else
-                                self._make(sign))
+            self._made[sign] = (
+                mx.sym.negative(self._made[-sign]) if self._made else self._make(sign)
+            )
         return self._made[sign]
 
     def cheapest(self):
@@ -57,9 +59,14 @@ class PRelu(Signed):
         self._pointwise = None
 
     def _scaled(self, x, slopes):
-        return mx.sym.Convolution(x, weight=mx.sym.reshape(slopes, (self.channels, 1, 1, 1)),
-                                  kernel=(1, 1), num_filter=self.channels,
-                                  num_group=self.channels, no_bias=True)
+        return mx.sym.Convolution(
+            x,
+            weight=mx.sym.reshape(slopes, (self.channels, 1, 1, 1)),
+            kernel=(1, 1),
+            num_filter=self.channels,
+            num_group=self.channels,
+            no_bias=True,
+        )
 
     def _form(self, sign):
         x = self.x.signed(sign)
@@ -75,8 +82,9 @@ class PRelu(Signed):
             x = self.x.signed(1)
             over = mx.sym.Activation(x, act_type="relu", name=self.name)
             # 0 keeps a dimension, -2 what follows: shape (1, C) or (1, C, 1, 1), as x has
-            gamma = mx.sym.reshape_like(self.gamma, x, lhs_begin=0, lhs_end=1, rhs_begin=1,
-                                        rhs_end=None)
+            gamma = mx.sym.reshape_like(
+                self.gamma, x, lhs_begin=0, lhs_end=1, rhs_begin=1, rhs_end=None
+            )
             gamma = mx.sym.expand_dims(gamma, axis=0)
             self._pointwise = mx.sym.broadcast_mul(over, 1 - gamma) + mx.sym.broadcast_mul(x, gamma)
         return self._pointwise
@@ -89,14 +97,23 @@ class Blocks:
     def __init__(self, train):
         self.train = train
 
-    def conv(self, x, name, channels, kernel, stride=1, pad=0, depthwise=False, dilate=1,
-             bias=True):
+    def conv(
+        self, x, name, channels, kernel, stride=1, pad=0, depthwise=False, dilate=1, bias=True
+    ):
         """Square convolution to `channels`; depthwise takes as many."""
         attributes = dict(kernel=(kernel, kernel), num_filter=channels, no_bias=not bias)
         # Attributes at their default are left out, as the published graphs have it.
-        attributes.update({key: (value, value) for key, value, default in
-                           (("stride", stride, 1), ("pad", pad, 0), ("dilate", dilate, 1))
-                           if value != default})
+        attributes.update(
+            {
+                key: (value, value)
+                for key, value, default in (
+                    ("stride", stride, 1),
+                    ("pad", pad, 0),
+                    ("dilate", dilate, 1),
+                )
+                if value != default
+            }
+        )
         if depthwise:
             attributes["num_group"] = channels
         if not self.train:
@@ -116,24 +133,36 @@ class Blocks:
         connected layer."""
         if self.train:
             x = x.single() if isinstance(x, PRelu) else x.signed(1)
-        out = (mx.sym.Convolution(x, name=name, kernel=(1, 1), num_filter=outputs, no_bias=False)
-               if convolution else mx.sym.FullyConnected(x, name=name, num_hidden=outputs))
+        out = (
+            mx.sym.Convolution(x, name=name, kernel=(1, 1), num_filter=outputs, no_bias=False)
+            if convolution
+            else mx.sym.FullyConnected(x, name=name, num_hidden=outputs)
+        )
         return Signed(lambda sign: _times(sign, out)) if self.train else out
 
     def dense(self, x, name, outputs):
         if not self.train:
             return mx.sym.FullyConnected(x, name=name, num_hidden=outputs)
-        return Signed(lambda sign: _times(sign, mx.sym.FullyConnected(
-            x.signed(1), name=name, num_hidden=outputs)))
+        return Signed(
+            lambda sign: _times(
+                sign, mx.sym.FullyConnected(x.signed(1), name=name, num_hidden=outputs)
+            )
+        )
 
     def bn(self, x, name):
         attributes = dict(fix_gamma=False, momentum=BN_MOMENTUM, eps=BN_EPS)
         if not self.train:
             return mx.sym.BatchNorm(x, name=name, **attributes)
         # Its input keeps its sign, or the moving mean would be that of another net.
-        return Signed(lambda sign: mx.sym.BatchNorm(
-            x.signed(1), name=name, gamma=_times(sign, mx.sym.var(f"{name}_gamma")),
-            beta=_times(sign, mx.sym.var(f"{name}_beta")), **attributes))
+        return Signed(
+            lambda sign: mx.sym.BatchNorm(
+                x.signed(1),
+                name=name,
+                gamma=_times(sign, mx.sym.var(f"{name}_gamma")),
+                beta=_times(sign, mx.sym.var(f"{name}_beta")),
+                **attributes,
+            )
+        )
 
     def prelu(self, x, name, channels):
         """PReLU with one slope per channel, named name_gamma."""
@@ -145,9 +174,15 @@ class Blocks:
         return self._plain(mx.sym.Activation, x, act_type="relu", name=name)
 
     def pool(self, x, name, kernel, stride):
-        return self._plain(mx.sym.Pooling, x, name=name, pool_type="max",
-                           kernel=(kernel, kernel), stride=(stride, stride),
-                           pooling_convention="full")
+        return self._plain(
+            mx.sym.Pooling,
+            x,
+            name=name,
+            pool_type="max",
+            kernel=(kernel, kernel),
+            stride=(stride, stride),
+            pooling_convention="full",
+        )
 
     def add(self, x, y, name):
         return self._plain(mx.sym.elemwise_add, x, y, name=name)
@@ -163,8 +198,9 @@ class Blocks:
         """An operator that wants its inputs as they are."""
         if not self.train:
             return operator(*inputs, **attributes)
-        return Signed(lambda sign: _times(sign, operator(*(x.signed(1) for x in inputs),
-                                                         **attributes)))
+        return Signed(
+            lambda sign: _times(sign, operator(*(x.signed(1) for x in inputs), **attributes))
+        )
 
     def join_conv(self, x, y, name, conv_name, channels):
         """1 x 1 convolution without bias over the joined channels of two maps, each given as
@@ -173,11 +209,14 @@ class Blocks:
         (x, x_channels), (y, y_channels) = x, y
         if not self.train:
             return self.conv(self.join((x, y), name), conv_name, channels, 1, bias=False)
-        weight = mx.sym.var(f"{conv_name}_weight",
-                            shape=(channels, x_channels + y_channels, 1, 1))
+        weight = mx.sym.var(f"{conv_name}_weight", shape=(channels, x_channels + y_channels, 1, 1))
         attributes = dict(kernel=(1, 1), num_filter=channels, no_bias=True)
         over_x = mx.sym.slice_axis(weight, axis=1, begin=0, end=x_channels)
         over_y = mx.sym.slice_axis(weight, axis=1, begin=x_channels, end=None)
-        return Signed(lambda sign: _times(
-            sign, mx.sym.Convolution(x.signed(1), weight=over_x, **attributes)
-            + mx.sym.Convolution(y.signed(1), weight=over_y, **attributes)))
+        return Signed(
+            lambda sign: _times(
+                sign,
+                mx.sym.Convolution(x.signed(1), weight=over_x, **attributes)
+                + mx.sym.Convolution(y.signed(1), weight=over_y, **attributes),
+            )
+        )

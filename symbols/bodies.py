@@ -4,6 +4,7 @@ A plan speaks to an object with a method per kind of layer, and hands on what th
 of MXNet in a test graph (symbols.blocks), signed values in a training graph, names of blobs in a
 graph without MXNet (symbols.graph).
 """
+
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -15,7 +16,8 @@ HEATMAP_STAGES = 3
 @dataclass(frozen=True)
 class Shape:
     """Widths that options set."""
-    base: int    # what the tables' channels are multiplied by
+
+    base: int  # what the tables' channels are multiplied by
     points: int  # landmark points, 0 without
 
 
@@ -70,8 +72,10 @@ class _Chain:
             for part in kind.split("+"):
                 # In a separable pair the row's kernel, stride and padding are the dw's.
                 k, s, p = (1, 1, 0) if part == "sep" else (kernel, stride, pad)
-                names = [name and name.format(n=number_here, b=suffix)
-                         for name in getattr(net.naming, part)]
+                names = [
+                    name and name.format(n=number_here, b=suffix)
+                    for name in getattr(net.naming, part)
+                ]
                 x = self._layer(x, part, names, channels if part == "dw" else out, k, s, p)
                 channels = channels if part == "dw" else out
         return x, channels, number
@@ -83,8 +87,9 @@ class _Chain:
             x = layers.dense(x, name, channels)
         else:
             bias = net.bias == "all" or net.bias == "first" and kind == "conv"
-            x = layers.conv(x, name, channels, kernel, stride, pad, depthwise=kind == "dw",
-                            bias=bias)
+            x = layers.conv(
+                x, name, channels, kernel, stride, pad, depthwise=kind == "dw", bias=bias
+            )
         if net.bn:
             x = layers.bn(x, bn)
         if activation in net.plain_relu:
@@ -95,8 +100,9 @@ class _Chain:
 def _chain(net, shape, layers, data):
     chain = _Chain(net, shape, layers)
     x, channels, number = chain.run(data, net.rows, 3)
-    features = {head: chain.run(x, net.branch, channels, number, head.branch)[0]
-                for head in net.heads}
+    features = {
+        head: chain.run(x, net.branch, channels, number, head.branch)[0] for head in net.heads
+    }
     return _heads(net, shape, layers, features)
 
 
@@ -124,8 +130,9 @@ def _residual(net, shape, layers, data):
         for block in range(count):
             # The published graphs leave additions to MXNet's counter, whose numbers depend on
             # what the process made before; these are the ones of a fresh process.
-            x = layers.add(bottleneck(x, f"res{stage}_block{block}", width, 1), x,
-                           f"_plus{additions}")
+            x = layers.add(
+                bottleneck(x, f"res{stage}_block{block}", width, 1), x, f"_plus{additions}"
+            )
             additions += 1
     x = unit(x, "conv6", conv6, net.size // 16)
     x = unit(x, "fc1", fc1)
@@ -143,8 +150,17 @@ def _heatmap(net, shape, layers, data):
     def run(x, rows, stage):
         for layer, kind, kernel, stride, dilate, out in rows:
             name = f"stg{stage}_{layer}" + ("" if kind == "conv" else f"_{kind}")
-            x = layers.conv(x, f"{name}_conv2d", out, kernel, stride, kernel // 2 * dilate,
-                            kind == "dw", dilate, bias=False)
+            x = layers.conv(
+                x,
+                f"{name}_conv2d",
+                out,
+                kernel,
+                stride,
+                kernel // 2 * dilate,
+                kind == "dw",
+                dilate,
+                bias=False,
+            )
             x = finish(x, name, out)
         return x
 
@@ -154,8 +170,13 @@ def _heatmap(net, shape, layers, data):
             x = run(x, (first_dw, join), stage)
         else:
             name, out = f"stg{stage}_{join[0]}_sep", join[-1]
-            x = layers.join_conv((x, before[-1][-1]), (maps[-1], channels),
-                                   f"stg{stage}_concat", f"{name}_conv2d", out)
+            x = layers.join_conv(
+                (x, before[-1][-1]),
+                (maps[-1], channels),
+                f"stg{stage}_concat",
+                f"{name}_conv2d",
+                out,
+            )
             x = finish(x, name, out)
         x = run(x, after, stage)
         x = layers.conv(x, f"stg{stage}_feat_conv2d", channels, 1, bias=False)

@@ -1,4 +1,5 @@
 """Turns a row of the zoo's tables into a symbol."""
+
 from facelet.console import Problem
 from symbols import losses, zoo
 from symbols.blocks import Blocks, Signed
@@ -41,6 +42,7 @@ def build(name, mode="test", base=None, points=None, landmark=False, loss=None):
     if "cls" in outputs:
         # Channel mode refuses a 2-D input, which the reference's Rnet gives it.
         softmax_over = "channel" if net.stride else "instance"
-        outputs["cls"] = mx.sym.SoftmaxActivation(outputs["cls"], mode=softmax_over,
-                                                  name="cls_prob")
+        outputs["cls"] = mx.sym.SoftmaxActivation(
+            outputs["cls"], mode=softmax_over, name="cls_prob"
+        )
     return mx.sym.Group(list(outputs.values())) if len(outputs) > 1 else outputs.popitem()[1]

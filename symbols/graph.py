@@ -11,9 +11,11 @@ the picture is the blob "data", (N, 3, H, W). Parameters are float32 arrays unde
 relu, pool (max, MXNet's "full" convention: windows may hang over the far edge), add, concat (over
 channels), flatten, softmax (over channels) and sigmoid have none.
 """
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil, prod
-from typing import Mapping, Tuple
+from typing import Tuple
 
 import numpy as np
 
@@ -23,25 +25,29 @@ from symbols.bodies import BODIES, resolve
 
 BN_EPS = 1e-3  # MXNet's default, which all these nets keep
 DATA = "data"
-PARAMETERS = {"conv": ("weight", "bias"), "dense": ("weight", "bias"), "prelu": ("gamma",),
-              "bn": ("gamma", "beta", "moving_mean", "moving_var")}
+PARAMETERS = {
+    "conv": ("weight", "bias"),
+    "dense": ("weight", "bias"),
+    "prelu": ("gamma",),
+    "bn": ("gamma", "beta", "moving_mean", "moving_var"),
+}
 
 
 @dataclass(frozen=True)
 class Node:
     op: str
     name: str
-    inputs: Tuple[str, ...]   # blobs
-    top: str = None           # blob it makes; the name unless said otherwise
-    channels: int = 0         # conv, dense: outputs
-    kernel: int = 1           # conv, pool: side of the square kernel
+    inputs: Tuple[str, ...]  # blobs
+    top: str = None  # blob it makes; the name unless said otherwise
+    channels: int = 0  # conv, dense: outputs
+    kernel: int = 1  # conv, pool: side of the square kernel
     stride: int = 1
-    pad: int = 0              # conv: on all four sides
+    pad: int = 0  # conv: on all four sides
     dilate: int = 1
     depthwise: bool = False
-    bias: bool = True         # conv, dense
-    eps: float = BN_EPS       # bn
-    fix_gamma: bool = False   # bn: gamma is taken for 1, whatever its array holds
+    bias: bool = True  # conv, dense
+    eps: float = BN_EPS  # bn
+    fix_gamma: bool = False  # bn: gamma is taken for 1, whatever its array holds
 
     def __post_init__(self):
         if self.top is None:
@@ -56,7 +62,7 @@ class Node:
 @dataclass(frozen=True)
 class Graph:
     nodes: Tuple[Node, ...]
-    outputs: Mapping           # blob by task: "cls", "bbox", "landmark", "heatmap"
+    outputs: Mapping  # blob by task: "cls", "bbox", "landmark", "heatmap"
     params: Mapping = field(default_factory=dict)  # float32 arrays by name
 
     def readers(self):
@@ -84,10 +90,21 @@ class _Layers:
         self.made[name] = Node(op, name, inputs, **attributes)
         return name
 
-    def conv(self, x, name, channels, kernel, stride=1, pad=0, depthwise=False, dilate=1,
-             bias=True):
-        return self._add("conv", name, x, channels=channels, kernel=kernel, stride=stride, pad=pad,
-                         depthwise=depthwise, dilate=dilate, bias=bias)
+    def conv(
+        self, x, name, channels, kernel, stride=1, pad=0, depthwise=False, dilate=1, bias=True
+    ):
+        return self._add(
+            "conv",
+            name,
+            x,
+            channels=channels,
+            kernel=kernel,
+            stride=stride,
+            pad=pad,
+            depthwise=depthwise,
+            dilate=dilate,
+            bias=bias,
+        )
 
     def head(self, x, name, outputs, convolution):
         return self._add("conv" if convolution else "dense", name, x, channels=outputs)
@@ -148,6 +165,7 @@ def describe(name, base=None, points=None, landmark=False):
 
 # ---- shapes --------------------------------------------------------------------------------
 
+
 def _window(node, side):
     """Outputs along a side of a conv or pool. Raises Problem where its kernel does not fit."""
     room = side + 2 * node.pad - node.dilate * (node.kernel - 1) - 1
@@ -205,9 +223,10 @@ def parameter_shapes(graph, size):
     for node in graph.nodes:
         source = known[node.inputs[0]]
         for name in node.parameters():
-            kind = name[len(node.name) + 1:]
+            kind = name[len(node.name) + 1 :]
             (auxiliary if kind.startswith("moving_") else arguments)[name] = parameter_shape(
-                node, kind, source)
+                node, kind, source
+            )
     return arguments, auxiliary
 
 

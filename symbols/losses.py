@@ -26,6 +26,7 @@ the landmark head) towards 0. Its last version returns the gradient from a Pytho
 front of the softmax: that of a squared loss, divided by zero where nothing is kept, and a Python
 call in every step. Here MXNet differentiates the losses below, masks and all.
 """
+
 import itertools
 import math
 from fractions import Fraction
@@ -48,7 +49,7 @@ def smooth_l1(difference, options):
     """0.5 d^2 / beta below |d| = beta, |d| - 0.5 beta above (Girshick 2015, Fast R-CNN)."""
     beta = options["beta"]
     # MXNet's has sigma in place of beta and the branches scaled alike: sigma^2 = 1 / beta.
-    return mx.sym.smooth_l1(difference, scalar=beta ** -0.5)
+    return mx.sym.smooth_l1(difference, scalar=beta**-0.5)
 
 
 def wing(difference, options):
@@ -73,8 +74,9 @@ def keep_hardest(loss, valid, part):
     rank = mx.sym.argsort(order)
     # As a fraction, so that a whole part * n stays one: 0.65 * 180 in float32 is less than 117.
     part = Fraction(part).limit_denominator(FINEST_PART)
-    kept = mx.sym.broadcast_maximum(mx.sym.floor(count * part.numerator / part.denominator),
-                                    mx.sym.clip(count, 0, 1))
+    kept = mx.sym.broadcast_maximum(
+        mx.sym.floor(count * part.numerator / part.denominator), mx.sym.clip(count, 0, 1)
+    )
     return mx.sym.broadcast_lesser(rank, kept), kept
 
 
@@ -98,8 +100,12 @@ def _mined(task, loss, valid, options, by_point=None, points=None):
     mean, keep = _mean_of_hardest(loss, valid, _part(task, options, "ohem"), f"{task}_keep")
     if by_point is not None:
         valid = mx.sym.broadcast_mul(mx.sym.ones_like(by_point), mx.sym.expand_dims(keep, 1))
-        mean, _ = _mean_of_hardest(mx.sym.reshape(by_point, (-1,)), mx.sym.reshape(valid, (-1,)),
-                                   options["point_ohem"], f"{task}_point_keep")
+        mean, _ = _mean_of_hardest(
+            mx.sym.reshape(by_point, (-1,)),
+            mx.sym.reshape(valid, (-1,)),
+            options["point_ohem"],
+            f"{task}_point_keep",
+        )
         mean = points * mean
     return mx.sym.MakeLoss(options["weight"] * mean, name=f"{task}_loss"), keep
 
@@ -130,8 +136,10 @@ def point_weights(options, scheme, errors=None):
         except ValueError:
             factor = 0
         if group not in found.groups or not 0 < factor < math.inf:
-            raise Problem(f"loss.landmark.groups has {item!r}: it must be group:factor, the factor "
-                          f"over 0 and the group one of {', '.join(found.groups)}")
+            raise Problem(
+                f"loss.landmark.groups has {item!r}: it must be group:factor, the factor "
+                f"over 0 and the group one of {', '.join(found.groups)}"
+            )
         weights[list(found.groups[group])] *= factor
     if options["adaptive"] and errors is not None:
         for indices in found.groups.values():
@@ -148,8 +156,9 @@ def _row(values):
 
 def _regression(task, values, size, valid, options, points=None):
     if options["kind"] not in REGRESSION:
-        raise Problem(f"loss.{task}.kind is {options['kind']!r}: it must be one of "
-                      + ", ".join(REGRESSION))
+        raise Problem(
+            f"loss.{task}.kind is {options['kind']!r}: it must be one of " + ", ".join(REGRESSION)
+        )
     target = mx.sym.var(f"{task}_target", shape=(0, size) if size else None)
     values = mx.sym.Flatten(values)
     loss, by_point = REGRESSION[options["kind"]](values - target, options), None
@@ -159,8 +168,11 @@ def _regression(task, values, size, valid, options, points=None):
     if "point_ohem" in options and _part(task, options, "point_ohem") < 1:
         # How far x and y of a point lie from each other: side by side, or all x first.
         apart = schemes.unpack(np.arange(2 * points)[None])[0, 0, 1]
-        by_point = (mx.sym.sum(mx.sym.reshape(loss, (-1, points, 2)), axis=2) if apart == 1 else
-                    mx.sym.sum(mx.sym.reshape(loss, (-1, 2, points)), axis=1))
+        by_point = (
+            mx.sym.sum(mx.sym.reshape(loss, (-1, points, 2)), axis=2)
+            if apart == 1
+            else mx.sym.sum(mx.sym.reshape(loss, (-1, 2, points)), axis=1)
+        )
     loss = mx.sym.sum(loss, axis=1)
     valid = valid(loss)
     prediction = mx.sym.BlockGrad(values, name=f"{task}_pred")
@@ -184,6 +196,7 @@ def training_graph(net, outputs, loss=None, points=None):
     """
     if loss is None:
         from config import config
+
         loss = config.loss
     joint = "cls" in outputs
     label = mx.sym.var("label") if joint else None
@@ -191,14 +204,17 @@ def training_graph(net, outputs, loss=None, points=None):
     def everything(per_sample):
         return mx.sym.BlockGrad(mx.sym.ones_like(per_sample))
 
-    valid = {"bbox": lambda per_sample: mx.sym.abs(label) == 1,
-             "landmark": (lambda per_sample: label == -2) if joint else everything,
-             "heatmap": everything}
+    valid = {
+        "bbox": lambda per_sample: mx.sym.abs(label) == 1,
+        "landmark": (lambda per_sample: label == -2) if joint else everything,
+        "heatmap": everything,
+    }
     ends = []
     for task, out in outputs.items():
         if task == "cls":
             ends.extend(_classification(out, label, loss["cls"]))
         else:
-            ends.extend(_regression(task, out, 4 if task == "bbox" else 0, valid[task], loss[task],
-                                    points))
+            ends.extend(
+                _regression(task, out, 4 if task == "bbox" else 0, valid[task], loss[task], points)
+            )
     return mx.sym.Group(ends)

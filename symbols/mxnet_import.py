@@ -11,6 +11,7 @@ MXNet 1.9.1 is the last release and looks for names that NumPy has since dropped
 MXNet's metadata says none of this, so whoever brings their own environment gets here one clear
 line in place of an AttributeError from deep inside.
 """
+
 import ctypes
 import importlib.util
 import os
@@ -34,17 +35,19 @@ def check_environment(python=sys.version_info[:2], numpy_version=np.__version__)
     if python >= (3, 13):
         raise MXNetUnavailable(
             f"MXNet 1.9.1 works up to Python 3.12, this is {python[0]}.{python[1]}: use Python "
-            "3.9 to 3.12; scripts/setup.sh picks one")
+            "3.9 to 3.12; scripts/setup.sh picks one"
+        )
     if numpy_major >= 2:
         raise MXNetUnavailable(
             f"MXNet 1.9.1 does not work with NumPy {numpy_version}: {SETUP}"
-            "pip install 'numpy>=1.23,<2'")
+            "pip install 'numpy>=1.23,<2'"
+        )
     if importlib.util.find_spec("mxnet") is None:
         raise MXNetUnavailable(f"MXNet is not installed here: {SETUP}pip install mxnet==1.9.1")
     if python >= (3, 12) and importlib.util.find_spec("distutils") is None:
         raise MXNetUnavailable(
-            f"MXNet 1.9.1 needs distutils, which Python 3.12 dropped: {SETUP}"
-            "pip install setuptools")
+            f"MXNet 1.9.1 needs distutils, which Python 3.12 dropped: {SETUP}pip install setuptools"
+        )
 
 
 def _load_cuda_wheels():
@@ -71,8 +74,10 @@ def _physical_cores():
     half the processors, whether or not they are hyper-threads."""
     processors = os.sched_getaffinity(0)
     try:
-        siblings = {Path(f"/sys/devices/system/cpu/cpu{i}/topology/thread_siblings_list")
-                    .read_text() for i in processors}
+        siblings = {
+            Path(f"/sys/devices/system/cpu/cpu{i}/topology/thread_siblings_list").read_text()
+            for i in processors
+        }
     except OSError:
         return len(processors)
     return len(siblings)
@@ -93,8 +98,10 @@ def _import():
     try:
         import mxnet
     except (ImportError, OSError, AttributeError) as error:
-        raise MXNetUnavailable(f"MXNet is installed but does not import ({error}): {SETUP}"
-                               "pip install mxnet==1.9.1 'numpy>=1.23,<2' setuptools") from error
+        raise MXNetUnavailable(
+            f"MXNet is installed but does not import ({error}): {SETUP}"
+            "pip install mxnet==1.9.1 'numpy>=1.23,<2' setuptools"
+        ) from error
     return mxnet
 
 
@@ -114,6 +121,8 @@ def devices(gpus):
     except mx.base.MXNetError:  # the CPU wheel, or no driver
         seen = 0
     if any(not 0 <= gpu < seen for gpu in gpus):
-        raise Problem(f"train.gpus is {gpus}, and MXNet sees {seen} GPUs: it takes an NVIDIA "
-                      "driver and scripts/setup.sh --gpu")
+        raise Problem(
+            f"train.gpus is {gpus}, and MXNet sees {seen} GPUs: it takes an NVIDIA "
+            "driver and scripts/setup.sh --gpu"
+        )
     return [mx.gpu(gpu) for gpu in gpus] or [mx.cpu()]

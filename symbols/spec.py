@@ -13,14 +13,17 @@ A layer is a literal tuple (kind, k, s, p, out):
 Each but pool is followed by its batch norm, where the net has them, and its PReLU. Layers are
 numbered from 1 in order, pools apart; `Naming` makes the published names of the numbers.
 """
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping, Optional, Tuple
+from typing import Optional, Tuple
 
 
 @dataclass(frozen=True)
 class Naming:
     """Names of (layer, batch norm, PReLU) by kind; {n} is the number, {b} the suffix of the
     branch. They are history and not to be tidied: published checkpoints go by them."""
+
     conv: tuple = ("conv{n}", "bn{n}", "prelu{n}")
     dw: tuple = ("conv{n}{b}_dw", "bn{n}{b}_dw", "prelu{n}{b}_dw")
     sep: tuple = ("conv{n}{b}_sep", "bn{n}{b}_sep", "prelu{n}{b}")
@@ -32,30 +35,31 @@ class Naming:
 class Head:
     """An output layer: a 1 x 1 convolution (fully convolutional nets) or a fully connected
     layer, then a batch norm if `bn` names one."""
-    task: str           # "cls", "bbox", "landmark" or "heatmap"
+
+    task: str  # "cls", "bbox", "landmark" or "heatmap"
     layer: str
     bn: Optional[str]
-    branch: str = ""    # suffix of the names in its own branch, for nets that have branches
+    branch: str = ""  # suffix of the names in its own branch, for nets that have branches
 
 
 @dataclass(frozen=True)
 class Net:
     name: str
-    family: str                       # "Pnet", "Rnet", "Onet", "Lnet"
-    size: int                         # side of the square input it is trained on, pixels
-    rows: tuple                       # layers of the trunk, see above
+    family: str  # "Pnet", "Rnet", "Onet", "Lnet"
+    size: int  # side of the square input it is trained on, pixels
+    rows: tuple  # layers of the trunk, see above
     heads: Tuple[Head, ...]
     naming: Naming = Naming()
-    body: str = "chain"               # "chain", "residual", "heatmap": which function builds it
-    branch: tuple = ()                # layers repeated in front of every head
-    bn: bool = False                  # batch norms in the trunk
-    bias: str = "all"                 # convolutions with a bias: "all", "first", "none"
+    body: str = "chain"  # "chain", "residual", "heatmap": which function builds it
+    branch: tuple = ()  # layers repeated in front of every head
+    bn: bool = False  # batch norms in the trunk
+    bias: str = "all"  # convolutions with a bias: "all", "first", "none"
     plain_relu: Tuple[str, ...] = ()  # activations that are a ReLU without parameter
-    stride: Optional[int] = None      # fully convolutional nets: input pixels between outputs
-    base: Optional[int] = None        # default width; rows then count channels in units of it
-    points: Optional[int] = None      # default number of landmark points, if it can have them
+    stride: Optional[int] = None  # fully convolutional nets: input pixels between outputs
+    base: Optional[int] = None  # default width; rows then count channels in units of it
+    points: Optional[int] = None  # default number of landmark points, if it can have them
     landmark: Mapping = field(default_factory=dict)  # fields that landmark=True changes
-    table_input: Tuple[int, int] = (0, 0)            # (W, H) the published budget is for
+    table_input: Tuple[int, int] = (0, 0)  # (W, H) the published budget is for
     published: Mapping = field(default_factory=dict)  # published budget, 2^20, by base or None
     published_with_bbox: bool = False  # that figure holds the box branch, unlike its table's rule
     aliases: Tuple[str, ...] = ()

@@ -1,4 +1,5 @@
 """All nets by name. Needs no MXNet."""
+
 import difflib
 import fnmatch
 from dataclasses import replace
@@ -38,12 +39,17 @@ def spec(name, landmark=False):
     if net is None:
         by_lower = {known.lower(): known for known in (*NETS, *ALIASES)}
         near = difflib.get_close_matches(str(name).lower(), by_lower, n=4, cutoff=0.5)
-        hint = ("; near: " + ", ".join(by_lower[match] for match in near) if near else
-                "; `python -m core.flops --net all` lists them")
+        hint = (
+            "; near: " + ", ".join(by_lower[match] for match in near)
+            if near
+            else "; `python -m core.flops --net all` lists them"
+        )
         raise UnknownNet(f"no net is called {name!r}{hint}")
     if landmark:
         if not net.landmark:
-            raise Problem(f"{net.name} has no landmark=True: the Onets without _p and the classic "
-                          "nets have; Lnets have their points always")
+            raise Problem(
+                f"{net.name} has no landmark=True: the Onets without _p and the classic "
+                "nets have; Lnets have their points always"
+            )
         net = replace(net, **net.landmark)
     return net

@@ -1,4 +1,5 @@
 """Programs run in the tests' own process, which saves their start."""
+
 from core.evaluate import __main__ as evaluate
 from facelet.console import program
 

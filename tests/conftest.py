@@ -7,6 +7,7 @@ that is busy. DNNL_MAX_CPU_ISA is set for the reason that core.detect.mxnet_net 
 A shell starts a job in the background with ctrl-C ignored, and whatever the job starts inherits
 that; the tests that press ctrl-C need it as it is in the foreground.
 """
+
 import os
 import signal
 

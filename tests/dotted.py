@@ -1,4 +1,5 @@
 """Pictures of faces that are five soft dots, which can be found again by their colours."""
+
 import cv2
 import numpy as np
 
@@ -14,7 +15,7 @@ def dotted(places, width=400, height=320, ground=0, radius=5):
     y, x = np.mgrid[:height, :width]
     scene = np.full((height, width, 3), ground, float)
     for (px, py), colour in zip(places, COLOURS):
-        scene += np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * radius ** 2))[..., None] * colour
+        scene += np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * radius**2))[..., None] * colour
     return np.clip(np.round(scene), 0, 255).astype(np.uint8)
 
 
@@ -23,7 +24,7 @@ def dots(crop):
     found = np.full((5, 2), np.nan)
     bright = np.maximum(crop.max(axis=2).astype(float) - 40, 0)
     count, parts = cv2.connectedComponents((bright > 0).astype(np.uint8))
-    y, x = np.mgrid[:len(crop), :len(crop[0])]
+    y, x = np.mgrid[: len(crop), : len(crop[0])]
     for part in range(1, count):
         weight = np.where(parts == part, bright, 0)
         colour = (crop * weight[..., None]).sum(axis=(0, 1))

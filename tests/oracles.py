@@ -1,4 +1,5 @@
 """Rules written out in plain loops, and facts from elsewhere, that tests hold results against."""
+
 import numpy as np
 
 from core.evaluate import metrics
@@ -13,8 +14,7 @@ def slow_nms(boxes, scores, threshold, overlap="union"):
         return max(box[2] - box[0], 0), max(box[3] - box[1], 0)
 
     def too_near(a, b):
-        width, height = sides((max(a[0], b[0]), max(a[1], b[1]),
-                               min(a[2], b[2]), min(a[3], b[3])))
+        width, height = sides((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
         (aw, ah), (bw, bh), shared = sides(a), sides(b), width * height
         whole = min(aw * ah, bw * bh) if overlap == "minimum" else aw * ah + bw * bh - shared
         return shared > threshold * whole
@@ -30,8 +30,38 @@ def slow_nms(boxes, scores, threshold, overlap="union"):
 # Point i of the second order is the point here of "migu": 68 and 98 points are among the 106.
 IN_MIGU = {
     "68": SUBSETS[68],
-    "98": np.r_[0:38, 67, 66, 65, 64, 38:43, 71, 70, 69, 68, 43:47, 47:52,
-                52, 53, 72, 54, 55, 56, 73, 57, 58, 59, 75, 60, 61, 62, 76, 63, 84:106]}
+    "98": np.r_[
+        0:38,
+        67,
+        66,
+        65,
+        64,
+        38:43,
+        71,
+        70,
+        69,
+        68,
+        43:47,
+        47:52,
+        52,
+        53,
+        72,
+        54,
+        55,
+        56,
+        73,
+        57,
+        58,
+        59,
+        75,
+        60,
+        61,
+        62,
+        76,
+        63,
+        84:106,
+    ],
+}
 
 
 def overlap(a, b):
@@ -52,14 +82,21 @@ def matches_by_loop(boxes, scores, faces, ignored, iou, min_face):
     """Outcomes, one detection after the other, in words of the rule."""
     taken, outcome = set(), [None] * len(boxes)
     for i in sorted(range(len(boxes)), key=lambda i: (-scores[i], i)):
+
         def fits(small):
-            pairs = [(overlap(boxes[i], f) / (area(boxes[i]) + area(f) - overlap(boxes[i], f)), j)
-                     for j, f in enumerate(faces)
-                     if j not in taken and (larger(f) < min_face) == small]
+            pairs = [
+                (overlap(boxes[i], f) / (area(boxes[i]) + area(f) - overlap(boxes[i], f)), j)
+                for j, f in enumerate(faces)
+                if j not in taken and (larger(f) < min_face) == small
+            ]
             return [pair for pair in pairs if pair[0] >= iou]
+
         counted, neither = fits(False), fits(True)
-        neither += [(overlap(boxes[i], r) / area(boxes[i]), None) for r in ignored
-                    if overlap(boxes[i], r) / area(boxes[i]) >= iou]
+        neither += [
+            (overlap(boxes[i], r) / area(boxes[i]), None)
+            for r in ignored
+            if overlap(boxes[i], r) / area(boxes[i]) >= iou
+        ]
         if counted:
             taken.add(max(counted)[1])
             outcome[i] = metrics.HIT

@@ -1,4 +1,5 @@
 """Overrides of the defaults: typed, checked, and on a copy."""
+
 import copy
 
 import pytest
@@ -7,14 +8,27 @@ from config import config, override
 from facelet.console import Problem
 
 
-@pytest.mark.parametrize("assignment, value", [
-    ("train.epochs=8", 8), ("train.lr=0.05", 0.05), ("train.lr=1e-3", 0.001),
-    ("train.lr=1", 1.0), ("train.schedule=step", "step"), ("augment.flip=False", False),
-    ("train.mix=1,2,4", [1, 2, 4]), ("train.mix=[3, 1, 1]", [3, 1, 1]),
-    ("train.gpus=0", [0]), ("train.gpus=0,1", [0, 1]), ("train.gpus=[]", []),
-    ("augment.brightness=0.5,1", [0.5, 1]), ("loss.bbox.kind=wing", "wing"),
-    ("loss.landmark.weight=0", 0.0), ("samples.seed=11", 11),
-    ("train.schedule=a=b", "a=b")])  # only the first = is the sign's
+@pytest.mark.parametrize(
+    "assignment, value",
+    [
+        ("train.epochs=8", 8),
+        ("train.lr=0.05", 0.05),
+        ("train.lr=1e-3", 0.001),
+        ("train.lr=1", 1.0),
+        ("train.schedule=step", "step"),
+        ("augment.flip=False", False),
+        ("train.mix=1,2,4", [1, 2, 4]),
+        ("train.mix=[3, 1, 1]", [3, 1, 1]),
+        ("train.gpus=0", [0]),
+        ("train.gpus=0,1", [0, 1]),
+        ("train.gpus=[]", []),
+        ("augment.brightness=0.5,1", [0.5, 1]),
+        ("loss.bbox.kind=wing", "wing"),
+        ("loss.landmark.weight=0", 0.0),
+        ("samples.seed=11", 11),
+        ("train.schedule=a=b", "a=b"),
+    ],
+)  # only the first = is the sign's
 def test_values_take_the_type_of_the_default(assignment, value):
     node = override(config, [assignment])
     for part in assignment.split("=")[0].split("."):
@@ -22,14 +36,26 @@ def test_values_take_the_type_of_the_default(assignment, value):
     assert node == value and type(node) is type(value)
 
 
-@pytest.mark.parametrize("assignment, kind", [
-    ("train.epochs=2.5", "a whole number"), ("train.epochs=many", "a whole number"),
-    ("train.epochs=True", "a whole number"), ("train.epochs=", "a whole number"),
-    ("train.lr=fast", "a number"), ("train.lr=1,2", "a number"), ("train.lr=None", "a number"),
-    ("augment.flip=1", "True or False"), ("augment.flip=yes", "True or False"),
-    ("train.mix=a,b", "numbers like"), ("train.mix=True", "numbers like"),
-    ("train.mix=False", "numbers like"), ("train.mix=1,True", "numbers like"),
-    ("train.mix='1'", "numbers like"), ("train.lr=__import__('os')", "a number")])
+@pytest.mark.parametrize(
+    "assignment, kind",
+    [
+        ("train.epochs=2.5", "a whole number"),
+        ("train.epochs=many", "a whole number"),
+        ("train.epochs=True", "a whole number"),
+        ("train.epochs=", "a whole number"),
+        ("train.lr=fast", "a number"),
+        ("train.lr=1,2", "a number"),
+        ("train.lr=None", "a number"),
+        ("augment.flip=1", "True or False"),
+        ("augment.flip=yes", "True or False"),
+        ("train.mix=a,b", "numbers like"),
+        ("train.mix=True", "numbers like"),
+        ("train.mix=False", "numbers like"),
+        ("train.mix=1,True", "numbers like"),
+        ("train.mix='1'", "numbers like"),
+        ("train.lr=__import__('os')", "a number"),
+    ],
+)
 def test_values_of_another_type(assignment, kind):
     key = assignment.split("=")[0]
     with pytest.raises(Problem) as caught:
@@ -37,10 +63,16 @@ def test_values_of_another_type(assignment, kind):
     assert str(caught.value).startswith(f"{key}=") and kind in str(caught.value)
 
 
-@pytest.mark.parametrize("key, near", [
-    ("train.epoch", "train.epochs"), ("train.learn", "train.lr"),
-    ("loss.box.weight", "loss.bbox.weight"), ("epochs", "train.epochs"),
-    ("detect.treshold", "detect.thresholds")])
+@pytest.mark.parametrize(
+    "key, near",
+    [
+        ("train.epoch", "train.epochs"),
+        ("train.learn", "train.lr"),
+        ("loss.box.weight", "loss.bbox.weight"),
+        ("epochs", "train.epochs"),
+        ("detect.treshold", "detect.thresholds"),
+    ],
+)
 def test_unknown_keys_bring_the_near_ones(key, near):
     with pytest.raises(Problem) as caught:
         override(config, [f"{key}=1"])
@@ -82,11 +114,20 @@ def test_all_else_is_kept():
     assert override(config, []) == config
 
 
-@pytest.mark.parametrize("assignment, says", [
-    ("train.epochs=0", "at least 1"), ("samples.seed=-1", "0 or more"), ("train.lr=0", "more than"),
-    ("loss.cls.ohem=2", r"in \(0, 1\]"), ("detect.factor=1.5", "from 0.1 to 0.95"),
-    ("detect.thresholds=0.5,0.5", "three numbers"), ("train.val_fraction=1.5", "between 0 and 1"),
-    ("augment.noise=5", "two numbers"), ("train.mix=1,1,1,1,1,1", "five shares")])
+@pytest.mark.parametrize(
+    "assignment, says",
+    [
+        ("train.epochs=0", "at least 1"),
+        ("samples.seed=-1", "0 or more"),
+        ("train.lr=0", "more than"),
+        ("loss.cls.ohem=2", r"in \(0, 1\]"),
+        ("detect.factor=1.5", "from 0.1 to 0.95"),
+        ("detect.thresholds=0.5,0.5", "three numbers"),
+        ("train.val_fraction=1.5", "between 0 and 1"),
+        ("augment.noise=5", "two numbers"),
+        ("train.mix=1,1,1,1,1,1", "five shares"),
+    ],
+)
 def test_values_out_of_range(assignment, says):
     with pytest.raises(Problem, match=says):
         override(config, [assignment])

@@ -1,4 +1,5 @@
 """The programs as a user meets them: the main job, help, bad input, set-up."""
+
 import importlib
 import json
 import os
@@ -14,15 +15,31 @@ import pytest
 from facelet.console import program
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = ("core.flops", "core.train", "core.detect", "core.evaluate", "core.pipeline",
-            "core.bench", "core.doctor", "core.export", "core.parity",
-            "prepare_data.samples", "prepare_data.drawn", "prepare_data.points",
-            "prepare_data.second_opinion")
+PROGRAMS = (
+    "core.flops",
+    "core.train",
+    "core.detect",
+    "core.evaluate",
+    "core.pipeline",
+    "core.bench",
+    "core.doctor",
+    "core.export",
+    "core.parity",
+    "prepare_data.samples",
+    "prepare_data.drawn",
+    "prepare_data.points",
+    "prepare_data.second_opinion",
+)
 
 
 def python(module, *arguments, **options):
-    return subprocess.run([sys.executable, "-m", module, *map(str, arguments)], cwd=ROOT,
-                          capture_output=True, text=True, **options)
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        **options,
+    )
 
 
 def one_line(status, errors, *says):
@@ -45,11 +62,13 @@ def main_of(module):
 @pytest.fixture
 def fails(capsys):
     """Runs a program in this process, which saves its start, and expects one line."""
+
     def run(module, *arguments, says):
         main = main_of(module)
         with pytest.raises(SystemExit) as stopped:
             program(main, [str(a) for a in arguments])
         one_line(stopped.value.code, capsys.readouterr().err, *says)
+
     return run
 
 
@@ -66,8 +85,17 @@ def test_help(module, capsys):
 def main_job(tmp_path_factory):
     """README's first command, made small."""
     out = tmp_path_factory.mktemp("main") / "out"
-    arguments = ("--upto", "pnet", "--out", out, "--pictures", 30, "train.epochs=2",
-                 "train.batch=100", "pipeline.floors=0,0,0")
+    arguments = (
+        "--upto",
+        "pnet",
+        "--out",
+        out,
+        "--pictures",
+        30,
+        "train.epochs=2",
+        "train.batch=100",
+        "pipeline.floors=0,0,0",
+    )
     return out, arguments, python("core.pipeline", *arguments)
 
 
@@ -81,9 +109,13 @@ def test_main_job_leaves_what_it_names(main_job):
     assert f"held-out pictures {summary['recall']:.3f}" in result.stdout
     assert summary["figures"]["pictures"] == 6
 
-
-    assert set(summary["made"]) == {"checkpoint", "training curves", "sample mosaic",
-                                    "detections", "report"}
+    assert set(summary["made"]) == {
+        "checkpoint",
+        "training curves",
+        "sample mosaic",
+        "detections",
+        "report",
+    }
 
 
 def test_main_job_again_does_nothing(main_job):
@@ -105,28 +137,47 @@ def test_other_settings_in_the_same_folder(main_job):
 
 def test_under_its_floor_the_main_job_fails_with_one_line(main_job):
     _, arguments, _ = main_job
-    result = python("core.pipeline", *arguments, "evaluate.min_face=30", "detect.thresholds=1,1,1",
-                    "pipeline.floors=0.5,0,0")
-    one_line(result.returncode, "\n".join(line for line in result.stderr.splitlines()
-                                          if "pictures" not in line or "error" in line),
-             "pnet lets 0.000 of the held-out faces", "pipeline.floors")
+    result = python(
+        "core.pipeline",
+        *arguments,
+        "evaluate.min_face=30",
+        "detect.thresholds=1,1,1",
+        "pipeline.floors=0.5,0,0",
+    )
+    one_line(
+        result.returncode,
+        "\n".join(
+            line for line in result.stderr.splitlines() if "pictures" not in line or "error" in line
+        ),
+        "pnet lets 0.000 of the held-out faces",
+        "pipeline.floors",
+    )
     assert "the report so far" in result.stdout
 
 
-@pytest.mark.parametrize("module, arguments, says", [
-    ("core.pipeline", ["--data", "nowhere"], ["nowhere", "is not there"]),
-    ("core.pipeline", ["--pnet", "Pnet20_v9"], ["Pnet20_v9", "near: Pnet20_v"]),
-    ("core.pipeline", ["--pnet", "Rnet_v1"], ["Rnet_v1", "can't be the pnet"]),
-    ("core.pipeline", ["train.epoch=3"], ["no setting 'train.epoch'", "train.epochs"]),
-    ("core.pipeline", ["train.epochs=many"], ["train.epochs=many", "a whole number"]),
-    ("prepare_data.samples", ["--data", "nowhere", "--size", "20", "--out", "x"], ["nowhere"]),
-    ("core.train", ["--net", "Pnet20_v1", "--data", "nowhere", "--out", "x"],
-     ["nowhere is no store"]),
-    ("core.train", ["--net", "Pnet21", "--data", "nowhere", "--out", "x"], ["Pnet21", "near"]),
-    ("core.evaluate", ["stages", "--pnet", "nowhere.params", "--data", "tests", "--out", "x"],
-     ["no pictures for val"]),
-    ("core.flops", ["--net", "nothing"], ["no net is called 'nothing'"]),
-])
+@pytest.mark.parametrize(
+    "module, arguments, says",
+    [
+        ("core.pipeline", ["--data", "nowhere"], ["nowhere", "is not there"]),
+        ("core.pipeline", ["--pnet", "Pnet20_v9"], ["Pnet20_v9", "near: Pnet20_v"]),
+        ("core.pipeline", ["--pnet", "Rnet_v1"], ["Rnet_v1", "can't be the pnet"]),
+        ("core.pipeline", ["train.epoch=3"], ["no setting 'train.epoch'", "train.epochs"]),
+        ("core.pipeline", ["train.epochs=many"], ["train.epochs=many", "a whole number"]),
+        ("prepare_data.samples", ["--data", "nowhere", "--size", "20", "--out", "x"], ["nowhere"]),
+        (
+            "core.train",
+            ["--net", "Pnet20_v1", "--data", "nowhere", "--out", "x"],
+            ["nowhere is no store"],
+        ),
+        ("core.train", ["--net", "Pnet21", "--data", "nowhere", "--out", "x"], ["Pnet21", "near"]),
+        (
+            "core.evaluate",
+            ["stages", "--pnet", "nowhere.params", "--data", "tests", "--out", "x"],
+            ["no pictures for val"],
+        ),
+        ("core.flops", ["--net", "nothing"], ["no net is called 'nothing'"]),
+    ],
+)
 def test_bad_input_is_one_line(module, arguments, says, tmp_path, fails):
     arguments = [str(tmp_path / a) if a == "nowhere" else a for a in arguments]
     if module == "core.pipeline":
@@ -137,25 +188,66 @@ def test_bad_input_is_one_line(module, arguments, says, tmp_path, fails):
 
 def test_wrong_size_and_existing_store(main_job, tmp_path, fails):
     data = main_job[0] / "drawn"
-    fails("prepare_data.samples", "--data", data, "--size", 21, "--out", tmp_path / "s",
-          says=["--size 21"])
-    fails("prepare_data.samples", "--data", data, "--size", 24, "--out", data,
-          says=["is there already"])
+    fails(
+        "prepare_data.samples",
+        "--data",
+        data,
+        "--size",
+        21,
+        "--out",
+        tmp_path / "s",
+        says=["--size 21"],
+    )
+    fails(
+        "prepare_data.samples",
+        "--data",
+        data,
+        "--size",
+        24,
+        "--out",
+        data,
+        says=["is there already"],
+    )
 
 
 def test_checkpoint_of_crops_makes_no_proposals(main_job, tmp_path, fails):
     from core.formats import checkpoint
+
     rnet = checkpoint.initial("Rnet_v1", {}, 0, 0.25)
     checkpoint.save(tmp_path, rnet, 1, {})
-    fails("core.evaluate", "stages", "--pnet", tmp_path, "--data", main_job[0] / "drawn", "--out",
-          tmp_path / "e", says=["Rnet_v1, which takes crops"])
+    fails(
+        "core.evaluate",
+        "stages",
+        "--pnet",
+        tmp_path,
+        "--data",
+        main_job[0] / "drawn",
+        "--out",
+        tmp_path / "e",
+        says=["Rnet_v1, which takes crops"],
+    )
 
 
 def test_ctrl_c_while_sampling_leaves_nothing_and_says_so(main_job, tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "prepare_data.samples", "--data", str(main_job[0] / "drawn"),
-         "--size", "48", "--out", str(tmp_path / "store"), "samples.base_num=8"], cwd=ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        [
+            sys.executable,
+            "-m",
+            "prepare_data.samples",
+            "--data",
+            str(main_job[0] / "drawn"),
+            "--size",
+            "48",
+            "--out",
+            str(tmp_path / "store"),
+            "samples.base_num=8",
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     for line in process.stdout:
         if line.startswith("expected"):
             break
@@ -173,9 +265,22 @@ def test_full_disk_is_one_line(main_job, tmp_path):
     limit, which fails the same writes."""
     limit = ["bash", "-c", "trap '' XFSZ; ulimit -f 200; exec \"$@\"", "-"]
     result = subprocess.run(
-        [*limit, sys.executable, "-m", "prepare_data.samples", "--data",
-         str(main_job[0] / "drawn"), "--size", "20", "--out", str(tmp_path / "store")],
-        cwd=ROOT, capture_output=True, text=True)
+        [
+            *limit,
+            sys.executable,
+            "-m",
+            "prepare_data.samples",
+            "--data",
+            str(main_job[0] / "drawn"),
+            "--size",
+            "20",
+            "--out",
+            str(tmp_path / "store"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode == 2
     assert result.stderr.strip().splitlines()[-1].startswith("error: File too large")
     assert "Traceback" not in result.stderr
@@ -192,35 +297,57 @@ def clone(tmp_path):
 
 
 def setup(clone, *arguments, **environment):
-    return subprocess.run(["bash", clone / "scripts" / "setup.sh", *arguments], text=True,
-                          capture_output=True, env={**os.environ, **environment})
+    return subprocess.run(
+        ["bash", clone / "scripts" / "setup.sh", *arguments],
+        text=True,
+        capture_output=True,
+        env={**os.environ, **environment},
+    )
 
 
 def test_setup_without_a_fitting_python(clone):
     result = setup(clone, PYTHON="/bin/false")
-    one_line(result.returncode, result.stderr, "no Python 3.9 to 3.12", "apt-get install",
-             "/bin/false")
+    one_line(
+        result.returncode, result.stderr, "no Python 3.9 to 3.12", "apt-get install", "/bin/false"
+    )
     assert not (clone / ".venv").exists()
 
 
-@pytest.mark.parametrize("script, passed", [
-    ("all.sh", []), ("P20_train.sh", ["--upto", "pnet"]),
-    ("R_gen_imglist_with_hard.sh", ["--mix", "rnet"]),
-    ("O_train_with_hard.sh", ["--no-landmarks", "--upto", "onet"])])
+@pytest.mark.parametrize(
+    "script, passed",
+    [
+        ("all.sh", []),
+        ("P20_train.sh", ["--upto", "pnet"]),
+        ("R_gen_imglist_with_hard.sh", ["--mix", "rnet"]),
+        ("O_train_with_hard.sh", ["--no-landmarks", "--upto", "onet"]),
+    ],
+)
 def test_scripts_run_the_pipeline_in_its_environment(clone, script, passed):
     """From any folder, with what the user adds; set-up finds its environment up to date."""
     fake = clone / ".venv" / "bin" / "python"
     fake.parent.mkdir(parents=True)
     fake.write_text('#!/bin/sh\n[ "$1" = -c ] || echo "$PYTHONPATH" "$@"\n')
     fake.chmod(0o755)
-    sums = subprocess.run(["cksum"], stdin=open(clone / "requirements.txt"), text=True,
-                          capture_output=True).stdout.strip()
+    sums = subprocess.run(
+        ["cksum"], stdin=open(clone / "requirements.txt"), text=True, capture_output=True
+    ).stdout.strip()
     (clone / ".venv" / "installed").write_text(f"requirements.txt {sums}\n")
-    result = subprocess.run([clone / "scripts" / script, "--data", "my pictures"], text=True,
-                            capture_output=True, cwd="/")
+    result = subprocess.run(
+        [clone / "scripts" / script, "--data", "my pictures"],
+        text=True,
+        capture_output=True,
+        cwd="/",
+    )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == [str(clone), "-m", "core.pipeline", *passed, "--data", "my",
-                                     "pictures"]
+    assert result.stdout.split() == [
+        str(clone),
+        "-m",
+        "core.pipeline",
+        *passed,
+        "--data",
+        "my",
+        "pictures",
+    ]
 
 
 def test_setup_refuses_unknown_options(clone):

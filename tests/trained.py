@@ -1,4 +1,5 @@
 """Parameters of the kinds that training leaves, without training."""
+
 import numpy as np
 
 from core.formats import checkpoint, numpy_net
@@ -39,8 +40,9 @@ def sensible(picture, net, options):
     squares = np.concatenate([corner, corner + rng.integers(20, 200, (24, 1))], axis=1)
     crops = np.stack([pictures.crop(picture, square, made.spec.size) for square in squares])
     blobs = {}
-    numpy_net.run(made.graph(), pictures.to_input(crops),
-                  lambda blob, values: blobs.update({blob: values}))
+    numpy_net.run(
+        made.graph(), pictures.to_input(crops), lambda blob, values: blobs.update({blob: values})
+    )
     for head in made.spec.heads:
         values = blobs[head.layer].reshape(len(crops), -1)
         spread, mean = USUAL[head.task]
@@ -57,8 +59,11 @@ def huge(net="Pnet20_v0", reach=1e13, seed=1):
     bringing them back to ordinary values."""
     made = trained(net, seed)
     heads = {head.layer: head.bn for head in made.spec.heads}
-    weights = [name for name in made.arguments if name.endswith("_weight")
-               and name.rsplit("_", 1)[0] not in heads]
+    weights = [
+        name
+        for name in made.arguments
+        if name.endswith("_weight") and name.rsplit("_", 1)[0] not in heads
+    ]
     for name, value in made.arguments.items():
         if name.endswith("_gamma") and name.rsplit("_", 1)[0] not in heads.values():
             value[:] = 1

@@ -1,5 +1,6 @@
 """Results of numbered jobs, kept in files while a long work goes on, so that a kill loses those of
 the last moments only."""
+
 import json
 import shutil
 from pathlib import Path
@@ -33,14 +34,15 @@ class Journal:
             before = read_json(about)
             if before != identity:
                 differing = "; ".join(differences(identity, before)[:SHOWN])
-                raise Problem(f"{self.folder} was begun otherwise ({differing}): give what it was "
-                              "begun with to go on, or remove it to start over")
+                raise Problem(
+                    f"{self.folder} was begun otherwise ({differing}): give what it was "
+                    "begun with to go on, or remove it to start over"
+                )
         elif any(not path.name.startswith(".") for path in self.folder.iterdir()):
             raise Problem(f"{self.folder} is there already and is no journal: remove it")
         else:
             write_json(about, identity)
-        self.done = {int(path.stem) for path in self.folder.glob("*.npz")
-                     if path.stem.isdecimal()}
+        self.done = {int(path.stem) for path in self.folder.glob("*.npz") if path.stem.isdecimal()}
 
     def _file(self, number):
         return self.folder / f"{number:06d}.npz"
@@ -57,8 +59,9 @@ class Journal:
             with np.load(self._file(number)) as arrays:
                 return dict(arrays)
         except (ValueError, EOFError, BadZipFile):
-            raise Problem(f"{self._file(number)} is damaged: remove it, and run the same command "
-                          "again") from None
+            raise Problem(
+                f"{self._file(number)} is damaged: remove it, and run the same command again"
+            ) from None
 
     def run(self, function, jobs, workers):
         """Yields function(job), a dict of arrays, for each of a list of jobs in their order, as

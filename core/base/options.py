@@ -1,5 +1,6 @@
 """Command lines of the programs: settings among the options, spellings that have changed, and what
 was meant by an option that isn't there."""
+
 import difflib
 import re
 import sys
@@ -56,4 +57,5 @@ def _not_known(parser, unknown, argv):
     near = difflib.get_close_matches(option, options, n=2, cutoff=0.7)
     meant = [f"{key}={value}" for key in keys] + near
     return f"{parser.prog} has no option {option}" + (
-        f": did you mean {' or '.join(meant)}?" if meant else "; --help lists them")
+        f": did you mean {' or '.join(meant)}?" if meant else "; --help lists them"
+    )

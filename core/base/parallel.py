@@ -1,4 +1,5 @@
 """Work spread over processes, with results in order."""
+
 import contextlib
 import math
 import multiprocessing
@@ -55,8 +56,7 @@ def in_order(function, jobs, workers):
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start) as pool:
         try:
             with _deaf_to_interrupts():
-                waiting = deque(pool.submit(function, job)
-                                for job in islice(jobs, AHEAD * workers))
+                waiting = deque(pool.submit(function, job) for job in islice(jobs, AHEAD * workers))
             while waiting:
                 yield waiting.popleft().result()
                 waiting.extend(pool.submit(function, job) for job in islice(jobs, 1))
@@ -79,9 +79,11 @@ def _start_making(make, shapes, memory):
 
 def _end_with_parent():
     """A process whose parent is killed has nobody to tell it to end."""
+
     def watch():
         multiprocessing.parent_process().join()
         os._exit(1)
+
     threading.Thread(target=watch, daemon=True).start()
 
 
@@ -120,8 +122,9 @@ class Ahead:
         length = sum(map(math.prod, shapes.values()))
         # One more than are on their way: that which the caller looks at.
         self.memory = [context.RawArray("f", length) for _ in range(self.ahead + 1)]
-        self.pool = ProcessPoolExecutor(workers, context, initializer=_start_making,
-                                        initargs=(make, shapes, self.memory))
+        self.pool = ProcessPoolExecutor(
+            workers, context, initializer=_start_making, initargs=(make, shapes, self.memory)
+        )
         # Where this is itself in a process that multiprocessing made, its end would wait for these
         # processes, and they for work. (Queues, by which they are told to end, close at 10.)
         self.close = Finalize(self, _shut, (self.pool,), exitpriority=100)

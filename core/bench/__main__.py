@@ -19,6 +19,7 @@ detect: pictures/s of detectors on one thread, ours by stage (core.bench.detect)
 
 mine: pictures/s of mining hard examples (core.bench.mine).
 """
+
 import argparse
 import json
 
@@ -39,33 +40,43 @@ def _line(row):
     aim = row.get("aim") or (f"at most {WAITING_TARGET:.0%}" if share else f"{row['target']}x")
     number, ratio = "9.1%" if share else "9,.0f", "" if ratio is None else f"{ratio:.2f}x"
     verdict = "" if row["met"] is None else f"{aim}, {'met' if row['met'] else 'missed'}"
-    return (f"{row['what']:<14}{row['batch']:>6}  {row['competitor']:<9}{row['median']:{number}}"
-            f"{row['best']:{number}}  {row['unit']:<16}{ratio:>7}  {verdict}").rstrip()
+    return (
+        f"{row['what']:<14}{row['batch']:>6}  {row['competitor']:<9}{row['median']:{number}}"
+        f"{row['best']:{number}}  {row['unit']:<16}{ratio:>7}  {verdict}"
+    ).rstrip()
 
 
 def _train(args):
     from core.bench import train as bench_train
+
     list(map(bench_train.tasks_of, args.net))  # a wrong name shows now, not minutes later
     facts = machine(["mxnet", "numpy", *(["torch"] if args.torch else [])])
     if args.torch and "torch" not in facts:
-        raise Problem("--torch needs PyTorch, which is not installed here: pip install torch, "
-                      "or leave the option out")
+        raise Problem(
+            "--torch needs PyTorch, which is not installed here: pip install torch, "
+            "or leave the option out"
+        )
     return facts, (bench_train.bench_train(net, args.rounds, args.torch) for net in args.net)
 
 
 def _load(args):
     from core.bench import train as bench_train
-    return machine(["mxnet", "numpy"]), (bench_train.bench_load(side, args.rounds)
-                                         for side in args.size)
+
+    return machine(["mxnet", "numpy"]), (
+        bench_train.bench_load(side, args.rounds) for side in args.size
+    )
 
 
 def _landmarks(args):
     from core.bench import landmarks as bench_landmarks
     from prepare_data.points.face_sets import Cuts
+
     if args.faces is not None:
         Cuts(args.faces)  # a wrong path shows now
-    return (machine(["mxnet", "numpy", "opencv-python-headless"]),
-            (bench_landmarks.bench(size, args.faces, args.rounds) for size in args.sizes))
+    return (
+        machine(["mxnet", "numpy", "opencv-python-headless"]),
+        (bench_landmarks.bench(size, args.faces, args.rounds) for size in args.sizes),
+    )
 
 
 def _table(facts, runs, as_json):
@@ -73,40 +84,71 @@ def _table(facts, runs, as_json):
         print(json.dumps([{**row, "machine": facts} for rows in runs for row in rows], indent=1))
         return
     print(title(facts))
-    print(f"{'':<14}{'batch':>6}  {'':<9}{'median':>9}{'best':>9}  {'':<16}{'ratio':>7}  target",
-          flush=True)
+    print(
+        f"{'':<14}{'batch':>6}  {'':<9}{'median':>9}{'best':>9}  {'':<16}{'ratio':>7}  target",
+        flush=True,
+    )
     for rows in runs:
         print("\n".join(map(_line, rows)), flush=True)
 
 
 def main(argv):
     parser = argparse.ArgumentParser(
-        prog="python -m core.bench", description="Speed against programs of the reference's form.")
+        prog="python -m core.bench", description="Speed against programs of the reference's form."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="training steps, images/s")
     train.add_argument("--net", nargs="+", default=list(TRAIN_TARGETS), metavar="NAME")
     train.add_argument("--torch", action="store_true", help="PyTorch too")
     load = commands.add_parser("load", help="training batches, samples/s")
-    load.add_argument("--size", nargs="+", type=int, default=list(LOAD_TARGETS),
-                      choices=list(FED_NETS), help="of the crops, px")
-    landmarks = commands.add_parser("landmarks", help="training batches of faces with points, "
-                                                      "samples/s")
-    landmarks.add_argument("--faces", metavar="CUTS", help="store of prepare_data.points cut "
-                           "(default: drawn faces, with 5 points and from 80 px on with 106)")
-    landmarks.add_argument("--sizes", nargs="+", type=int, default=list(LANDMARK_SIZES),
-                           choices=LANDMARK_SIZES, help="of the crops, px")
+    load.add_argument(
+        "--size",
+        nargs="+",
+        type=int,
+        default=list(LOAD_TARGETS),
+        choices=list(FED_NETS),
+        help="of the crops, px",
+    )
+    landmarks = commands.add_parser(
+        "landmarks", help="training batches of faces with points, samples/s"
+    )
+    landmarks.add_argument(
+        "--faces",
+        metavar="CUTS",
+        help="store of prepare_data.points cut "
+        "(default: drawn faces, with 5 points and from 80 px on with 106)",
+    )
+    landmarks.add_argument(
+        "--sizes",
+        nargs="+",
+        type=int,
+        default=list(LANDMARK_SIZES),
+        choices=LANDMARK_SIZES,
+        help="of the crops, px",
+    )
     detect = commands.add_parser("detect", help="detectors on one thread, pictures/s")
     detect.add_argument("--nets", required=True, help="folder with a detector's .params files")
     detect.add_argument("--pictures", help="folder of pictures (default: drawn ones)")
-    detect.add_argument("--yunet", nargs="+", default=[], metavar="FILE",
-                        help="YuNet models that OpenCV reads, to be measured too")
+    detect.add_argument(
+        "--yunet",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="YuNet models that OpenCV reads, to be measured too",
+    )
     mine = commands.add_parser("mine", help="mining of hard examples, pictures/s")
     mine.add_argument("--nets", required=True, help="folder with the .params files so far")
     mine.add_argument("--data", help="a set laid out like WIDER FACE (default: a drawn one)")
     mine.add_argument("--split", default="train", choices=("train", "val"))
     mine.add_argument("--count", type=int, default=200, help="pictures (default %(default)s)")
-    mine.add_argument("--for", dest="targets", nargs="+", default=["rnet", "onet"],
-                      choices=("pnet", "rnet", "onet"), help="the nets that are to learn from them")
+    mine.add_argument(
+        "--for",
+        dest="targets",
+        nargs="+",
+        default=["rnet", "onet"],
+        choices=("pnet", "rnet", "onet"),
+        help="the nets that are to learn from them",
+    )
     for command in (train, load, landmarks, detect, mine):
         command.add_argument("--rounds", type=int, default=5, help="slices of each competitor")
         command.add_argument("--json", action="store_true", help="print a list of objects")
@@ -115,14 +157,19 @@ def main(argv):
         raise Problem(f"--rounds {args.rounds}: it must be at least 1")
     if args.command == "detect":
         from core.bench import detect as bench_detect
+
         bench_detect.run(args.nets, args.pictures, args.yunet, args.rounds, args.json)
     elif args.command == "mine":
         from core.bench import mine as bench_mine
-        bench_mine.run(args.nets, args.data, args.split, args.count, args.targets, args.rounds,
-                       args.json)
+
+        bench_mine.run(
+            args.nets, args.data, args.split, args.count, args.targets, args.rounds, args.json
+        )
     else:
-        _table(*{"train": _train, "load": _load, "landmarks": _landmarks}[args.command](args),
-               args.json)
+        _table(
+            *{"train": _train, "load": _load, "landmarks": _landmarks}[args.command](args),
+            args.json,
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """What the benchmarks share: the machine's facts, what is aimed at."""
+
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -19,8 +20,11 @@ def machine(packages):
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    facts = {"cpu": models[0] if models else platform.machine(), "cores": cores(),
-             "python": platform.python_version()}
+    facts = {
+        "cpu": models[0] if models else platform.machine(),
+        "cores": cores(),
+        "python": platform.python_version(),
+    }
     for package in packages:
         try:
             facts[package] = metadata.version(package)
@@ -31,5 +35,6 @@ def machine(packages):
 
 def title(facts):
     """The machine as a line."""
-    return (f"{facts['cpu']}, {facts['cores']} cores; "
-            + ", ".join(f"{name} {facts[name]}" for name in list(facts)[2:]))
+    return f"{facts['cpu']}, {facts['cores']} cores; " + ", ".join(
+        f"{name} {facts[name]}" for name in list(facts)[2:]
+    )

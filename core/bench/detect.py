@@ -6,6 +6,7 @@ the Pnet is bound to its input anew; a loop over the crops, in batches of one si
 fill; whole-pixel boxes. Others are measured where they are installed (facenet-pytorch, with
 the weights of its package) or given (YuNet models, which take a picture once, at its own size).
 """
+
 import json
 import os
 import resource
@@ -25,10 +26,12 @@ from facelet.console import Problem
 
 SIZES = ("640x480", "short side 416", "1920x1080")
 # How many times the speed of a competitor is aimed at, by size.
-TARGETS = {"baseline": {"640x480": 6, "short side 416": 6, "1920x1080": 3},
-           "facenet": {"640x480": 5, "short side 416": 5}}
-PICTURES = 12    # measured on, at most
-SECONDS = 3      # of a slice
+TARGETS = {
+    "baseline": {"640x480": 6, "short side 416": 6, "1920x1080": 3},
+    "facenet": {"640x480": 5, "short side 416": 5},
+}
+PICTURES = 12  # measured on, at most
+SECONDS = 3  # of a slice
 BASELINE_BATCH = {1: 256, 2: 16}  # crops for the reference's Rnet, Onet
 PACKAGES = ("onnxruntime", "mxnet", "numpy", "opencv-python-headless", "facenet-pytorch", "torch")
 
@@ -41,16 +44,19 @@ def sized(picture, size):
         return pictures.resize(picture, round(width * scale), round(height * scale))
     across, down = map(int, size.split("x"))
     scale = max(across / width, down / height)
-    picture = pictures.resize(picture, max(across, round(width * scale)),
-                              max(down, round(height * scale)))
+    picture = pictures.resize(
+        picture, max(across, round(width * scale)), max(down, round(height * scale))
+    )
     top, left = (picture.shape[0] - down) // 2, (picture.shape[1] - across) // 2
-    return np.ascontiguousarray(picture[top:top + down, left:left + across])
+    return np.ascontiguousarray(picture[top : top + down, left : left + across])
 
 
 # ---- competitors: functions of a picture that give the number of faces -----------------------
 
+
 def ours(nets):
     from core.detect.detector import FaceDetector
+
     detector = FaceDetector(**nets)
     spent = {}
 
@@ -62,6 +68,7 @@ def ours(nets):
             spent[stage] = seconds + now - start, boxes + len(faces)
             start = now
         return len(faces)
+
     return run, spent
 
 
@@ -71,11 +78,10 @@ def _whole_pixel_nms(boxes, scores, threshold, smaller=False):
     while left.size:
         best, left = left[0], left[1:]
         kept.append(best)
-        shared = (np.maximum(0, np.minimum(x2[best], x2[left]) - np.maximum(x1[best], x1[left]) + 1)
-                  * np.maximum(0, np.minimum(y2[best], y2[left]) - np.maximum(y1[best], y1[left])
-                               + 1))
-        whole = (np.minimum(area[best], area[left]) if smaller else
-                 area[best] + area[left] - shared)
+        shared = np.maximum(
+            0, np.minimum(x2[best], x2[left]) - np.maximum(x1[best], x1[left]) + 1
+        ) * np.maximum(0, np.minimum(y2[best], y2[left]) - np.maximum(y1[best], y1[left]) + 1)
+        whole = np.minimum(area[best], area[left]) if smaller else area[best] + area[left] - shared
         left = left[shared <= threshold * whole]
     return kept
 
@@ -96,6 +102,7 @@ def reference(nets, thresholds):
     pixel; `nets` are paths of a Pnet, or a Pnet and an Rnet, or all three, by stage."""
     from core.detect.mxnet_net import MxNet
     from core.formats import checkpoint
+
     stages = [checkpoint.load(nets[stage]) for stage in ("pnet", "rnet", "onet") if stage in nets]
     settings, cell, stride = config.detect, stages[0].spec.cell, stages[0].spec.stride
     proposing = MxNet(stages[0], kept=1)  # each scale has another shape: bound anew every time
@@ -103,7 +110,8 @@ def reference(nets, thresholds):
 
     def made(picture):
         return ((picture.astype(np.float32) - config.input.mean) * config.input.scale).transpose(
-            2, 0, 1)[None]
+            2, 0, 1
+        )[None]
 
     def proposals(picture):
         height, width = picture.shape[:2]
@@ -113,11 +121,22 @@ def reference(nets, thresholds):
             out = proposing(made(scaled))
             prob, offsets = out["cls"][0, 1], out["bbox"][0]
             rows, columns = np.where(prob > thresholds[0])
-            boxes = np.round(np.stack([stride * columns, stride * rows, stride * columns + cell,
-                                       stride * rows + cell], axis=1) / scale)
+            boxes = np.round(
+                np.stack(
+                    [
+                        stride * columns,
+                        stride * rows,
+                        stride * columns + cell,
+                        stride * rows + cell,
+                    ],
+                    axis=1,
+                )
+                / scale
+            )
             kept = _whole_pixel_nms(boxes, prob[rows, columns], settings.nms_scale)
-            found.append((boxes[kept], prob[rows, columns][kept],
-                          offsets[:, rows, columns].T[kept]))
+            found.append(
+                (boxes[kept], prob[rows, columns][kept], offsets[:, rows, columns].T[kept])
+            )
             scale *= settings.factor
         boxes, scores, offsets = map(np.concatenate, zip(*found))
         kept = _whole_pixel_nms(boxes, scores, settings.nms[0])
@@ -128,24 +147,30 @@ def reference(nets, thresholds):
         x1, y1, x2, y2 = box.astype(int)
         whole = np.zeros((y2 - y1 + 1, x2 - x1 + 1, 3), np.uint8)
         left, top = max(x1, 0), max(y1, 0)
-        part = picture[top:y2 + 1, left:x2 + 1] if x2 >= 0 and y2 >= 0 else picture[:0]
-        whole[top - y1:top - y1 + part.shape[0], left - x1:left - x1 + part.shape[1]] = part
+        part = picture[top : y2 + 1, left : x2 + 1] if x2 >= 0 and y2 >= 0 else picture[:0]
+        whole[top - y1 : top - y1 + part.shape[0], left - x1 : left - x1 + part.shape[1]] = part
         return made(cv2.resize(whole, (size, size)))
 
     def refined(picture, boxes, number):
         squares = whole_pixel_squares(boxes)
         size, batch = stages[number].spec.size, BASELINE_BATCH[number]
         crops = np.concatenate([crop(picture, box, size) for box in squares])
-        out = [refining[number](np.resize(crops[i:i + batch], (batch, *crops.shape[1:])))
-               for i in range(0, len(crops), batch)]
-        scores, offsets = (np.concatenate([part[task] for part in out])[:len(crops)]
-                           for task in ("cls", "bbox"))
+        out = [
+            refining[number](np.resize(crops[i : i + batch], (batch, *crops.shape[1:])))
+            for i in range(0, len(crops), batch)
+        ]
+        scores, offsets = (
+            np.concatenate([part[task] for part in out])[: len(crops)] for task in ("cls", "bbox")
+        )
         scores = scores[:, 1]
         chosen = scores > thresholds[number]
         squares, scores, offsets = squares[chosen], scores[chosen], offsets[chosen]
         moved = squares + offsets * _whole_pixel_sides(squares)
-        kept = (_whole_pixel_nms(squares, scores, settings.nms[1]) if number == 1 else
-                _whole_pixel_nms(moved, scores, settings.nms[2], smaller=True))
+        kept = (
+            _whole_pixel_nms(squares, scores, settings.nms[1])
+            if number == 1
+            else _whole_pixel_nms(moved, scores, settings.nms[2], smaller=True)
+        )
         return moved[kept]
 
     def run(picture):
@@ -155,6 +180,7 @@ def reference(nets, thresholds):
             if len(boxes):
                 boxes = refined(picture, boxes, number)
         return boxes
+
     return run
 
 
@@ -166,17 +192,20 @@ def baseline(nets):
 def facenet(nets):
     import torch
     from facenet_pytorch import MTCNN
+
     torch.set_num_threads(1)
     detector = MTCNN(keep_all=True, min_face_size=config.detect.min_face, device="cpu")
 
     def run(picture):
         boxes, _ = detector.detect(picture[:, :, ::-1].copy())
         return 0 if boxes is None else len(boxes)
+
     return run, {}
 
 
 def yunet(nets):
     from core.detect.yunet import YuNet
+
     detector = YuNet(nets["model"])
     return lambda picture: len(detector.detect(picture)[0]), {}
 
@@ -198,29 +227,38 @@ def detecting(make, nets, files):
             times.append(time.perf_counter() - before)
             if times[-1] + before - start >= seconds and len(times) >= len(loaded):
                 break
-        return {"ms": 1000 * statistics.mean(times), "faces": faces / len(times),
-                "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "stages": {stage: (1000 * seconds / len(times), boxes / len(times))
-                           for stage, (seconds, boxes) in spent.items()}}
+        return {
+            "ms": 1000 * statistics.mean(times),
+            "faces": faces / len(times),
+            "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "stages": {
+                stage: (1000 * seconds / len(times), boxes / len(times))
+                for stage, (seconds, boxes) in spent.items()
+            },
+        }
+
     return slice_of
 
 
 # ---- the program -----------------------------------------------------------------------------
 
+
 def _pictures(folder, drawn_into):
     """Up to PICTURES pictures, spread over a folder or else drawn."""
     if folder is None:
         from prepare_data.drawn import sets as drawn
+
         drawn.draw_sample_set(drawn_into / "drawn", count=PICTURES, val_fraction=0)
         folder = drawn_into / "drawn"
     paths = pictures.in_folder(folder)
     if not paths:
         raise Problem(f"{folder} holds no pictures")
-    return [pictures.read(path) for path in paths[::max(1, len(paths) // PICTURES)][:PICTURES]]
+    return [pictures.read(path) for path in paths[:: max(1, len(paths) // PICTURES)][:PICTURES]]
 
 
 def _installed(package):
     from importlib.util import find_spec
+
     return find_spec(package) is not None
 
 
@@ -242,11 +280,21 @@ def measure(nets, size, sample, yunets, rounds, seconds=SECONDS):
     rows = []
     for name, slices in figures.items():
         ms = statistics.median(one["ms"] for one in slices)
-        row = {"size": size, "competitor": name, "ms": ms, "best_ms": min(s["ms"] for s in slices),
-               "faces": slices[-1]["faces"], "mb": max(one["mb"] for one in slices),
-               "stages": {stage: (statistics.median(one["stages"][stage][0] for one in slices),
-                                  slices[-1]["stages"][stage][1])
-                          for stage in slices[-1]["stages"]}}
+        row = {
+            "size": size,
+            "competitor": name,
+            "ms": ms,
+            "best_ms": min(s["ms"] for s in slices),
+            "faces": slices[-1]["faces"],
+            "mb": max(one["mb"] for one in slices),
+            "stages": {
+                stage: (
+                    statistics.median(one["stages"][stage][0] for one in slices),
+                    slices[-1]["stages"][stage][1],
+                )
+                for stage in slices[-1]["stages"]
+            },
+        }
         row["ratio"] = ms / rows[0]["ms"] if rows else 1.0
         row["target"] = TARGETS.get(name, {}).get(size)
         rows.append(row)
@@ -255,10 +303,15 @@ def measure(nets, size, sample, yunets, rounds, seconds=SECONDS):
 
 def _show(rows):
     for row in rows:
-        verdict = "" if row["target"] is None else (
-            f"{row['target']}x, {'met' if row['ratio'] >= row['target'] else 'missed'}")
-        print(f"{row['size']:<16}{row['competitor']:<18}{row['ms']:>9.1f}{row['best_ms']:>9.1f}"
-              f"{row['ratio']:>8.2f}x{row['faces']:>8.1f}{row['mb']:>8.0f}  {verdict}".rstrip())
+        verdict = (
+            ""
+            if row["target"] is None
+            else (f"{row['target']}x, {'met' if row['ratio'] >= row['target'] else 'missed'}")
+        )
+        print(
+            f"{row['size']:<16}{row['competitor']:<18}{row['ms']:>9.1f}{row['best_ms']:>9.1f}"
+            f"{row['ratio']:>8.2f}x{row['faces']:>8.1f}{row['mb']:>8.0f}  {verdict}".rstrip()
+        )
         for stage, (ms, boxes) in row["stages"].items():
             print(f"{'':<16}  {stage:<16}{ms:>9.1f}{'':>18}{boxes:>8.1f}")
     print(flush=True)
@@ -268,23 +321,31 @@ def run(nets, folder, yunets, rounds, as_json):
     """Measure and print. Raises Problem."""
     from core.bench.common import machine, title
     from core.detect.nets import in_folder
+
     # Before any competitor's process starts, as these are read once, at import.
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     paths = {stage: str(path) for stage, path in in_folder(nets)[0].items()}
     if any(Path(path).suffix == ".onnx" for path in paths.values()):
-        raise Problem(f"{nets} holds ONNX models, which the baseline can't run: give a folder of "
-                      ".params files")
+        raise Problem(
+            f"{nets} holds ONNX models, which the baseline can't run: give a folder of "
+            ".params files"
+        )
     with tempfile.TemporaryDirectory() as made:
         sample = _pictures(folder, Path(made))
     facts = machine(PACKAGES)
     if not as_json:
         print(title(facts))
-        print("one thread, " + ", ".join(Path(path).name for path in paths.values())
-              + f", {len(sample)} pictures from {folder or 'the drawn set'}, faces from "
-              f"{config.detect.min_face} px, thresholds {config.detect.thresholds}")
+        print(
+            "one thread, "
+            + ", ".join(Path(path).name for path in paths.values())
+            + f", {len(sample)} pictures from {folder or 'the drawn set'}, faces from "
+            f"{config.detect.min_face} px, thresholds {config.detect.thresholds}"
+        )
         if not _installed("facenet_pytorch"):
-            print("facenet-pytorch is not installed: pip install --no-deps facenet-pytorch==2.6.0 "
-                  "beside torch measures it too")
+            print(
+                "facenet-pytorch is not installed: pip install --no-deps facenet-pytorch==2.6.0 "
+                "beside torch measures it too"
+            )
         print(f"{'':<34}{'ms':>9}{'best':>9}{'to ours':>9}{'faces':>8}{'MB':>8}  target")
     every = []
     for size in SIZES:

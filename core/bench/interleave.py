@@ -4,6 +4,7 @@ Turns last a second or so, so that whatever else the machine does hits all of th
 compared. A process is stopped while it is not its turn: threads that wait for work spin, and would
 take the cores from the one that is measured.
 """
+
 import os
 import signal
 import statistics
@@ -54,8 +55,10 @@ def take_turns(competitors, rounds, seconds):
     gives the slices."""
     figures = {name: [] for name in competitors}
     with ExitStack() as stack:
-        pools = {name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
-                 for name in competitors}
+        pools = {
+            name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
+            for name in competitors
+        }
         try:
             processes = {name: pool.submit(os.getpid).result() for name, pool in pools.items()}
             stack.callback(lambda: [os.kill(p, signal.SIGCONT) for p in processes.values()])
@@ -78,6 +81,15 @@ def compare(competitors, rounds, seconds, target, **about):
     rows = []
     for name, rates in figures.items():
         ratio, aim = medians[name] / medians["baseline"], target if name == "ours" else None
-        rows.append({**about, "competitor": name, "median": medians[name], "best": max(rates),
-                     "ratio": ratio, "target": aim, "met": ratio >= aim if aim else None})
+        rows.append(
+            {
+                **about,
+                "competitor": name,
+                "median": medians[name],
+                "best": max(rates),
+                "ratio": ratio,
+                "target": aim,
+                "met": ratio >= aim if aim else None,
+            }
+        )
     return rows

@@ -9,6 +9,7 @@ step -- updates of a net alone, on one batch again and again
 both -- training as it is, loader and net on the same cores
 waiting -- the share of that time in which the net waits for batches
 """
+
 import contextlib
 import io
 import statistics
@@ -35,7 +36,7 @@ NETS = {48: "Lnet_v2", 64: "Lnet_v3", 96: "Lnet106_96_v2", 112: "Lnet106_112r_sm
 AIMS = {(48, 5): 8000, (96, 106): 2500}  # samples/s of the loader, by size and points
 SCHEMES = {5: "5", 106: "migu"}  # of drawn faces
 CUT_SIDES = {5: 112, 106: 208}  # of drawn faces, px
-PICTURES = 60                   # drawn
+PICTURES = 60  # drawn
 COMPETITORS = ("baseline", "ours", "step", "both")
 
 
@@ -45,8 +46,9 @@ def draw_cuts(folder, points):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         if not (folder / "drawn").exists():
             drawn.draw_sample_set(folder / "drawn", PICTURES, 0)
-        faces = landmarks.open_set(folder / "drawn" / "landmarks" / f"train_{points}.txt",
-                                   scheme=SCHEMES[points])
+        faces = landmarks.open_set(
+            folder / "drawn" / "landmarks" / f"train_{points}.txt", scheme=SCHEMES[points]
+        )
         cuts.make_store(faces, CUT_SIDES[points], out, for_landmarks(points).crop)
     return out
 
@@ -57,11 +59,13 @@ def _settings(faces):
 
 
 def _batches(faces, size, settings):
-    return LandmarkBatches([faces], [np.arange(len(faces))], size, settings.train, settings.crop,
-                           settings.augment)
+    return LandmarkBatches(
+        [faces], [np.arange(len(faces))], size, settings.train, settings.crop, settings.augment
+    )
 
 
 # ---- competitors: slices, giving a figure ----------------------------------------------------
+
 
 def read_one(path, points, listed, scheme, size, settings):
     """A sample the reference's way: net's input (3, S, S), points (P, 2) in crop sides."""
@@ -79,15 +83,19 @@ def read_one(path, points, listed, scheme, size, settings):
         crop = side * np.random.uniform(*settings.scale)
         corner = centre + side * np.random.uniform(-settings.shift, settings.shift, 2) - crop / 2
         margin = np.multiply(settings.margin, crop)
-        if ((low - corner >= margin[:2]).all() and (corner + crop - high >= margin[2:]).all()
-                and ((high - low) ** 2).sum() >= settings.spread * crop ** 2):
+        if (
+            (low - corner >= margin[:2]).all()
+            and (corner + crop - high >= margin[2:]).all()
+            and ((high - low) ** 2).sum() >= settings.spread * crop**2
+        ):
             break
     picture = cv2.warpAffine(picture, matrix, (width, height))
     x1, y1 = np.round(corner).astype(int)
     x2, y2 = x1 + max(int(crop), 1), y1 + max(int(crop), 1)
-    part = picture[max(y1, 0):max(y2, 0), max(x1, 0):max(x2, 0)]
-    part = cv2.copyMakeBorder(part, max(-y1, 0), max(y2 - height, 0), max(-x1, 0),
-                              max(x2 - width, 0), cv2.BORDER_CONSTANT)
+    part = picture[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
+    part = cv2.copyMakeBorder(
+        part, max(-y1, 0), max(y2 - height, 0), max(-x1, 0), max(x2 - width, 0), cv2.BORDER_CONSTANT
+    )
     part = cv2.resize(part, (size, size))
     chance, largest = settings.blur
     if np.random.uniform() < chance:
@@ -100,19 +108,28 @@ def baseline(path, folder, size):
     faces = face_sets.Cuts(path)
     settings, pool, rng = _settings(faces), ThreadPoolExecutor(READERS), np.random.default_rng(0)
     for i in range(len(faces)):
-        begin, end = faces.index[i:i + 2]
+        begin, end = faces.index[i : i + 2]
         (folder / f"{i}.jpg").write_bytes(faces.bytes[begin:end].tobytes())
 
     def sample(i):
-        return read_one(folder / f"{i}.jpg", faces.points_of[i], faces.boxes[i], faces.scheme,
-                        size, settings.crop)
+        return read_one(
+            folder / f"{i}.jpg",
+            faces.points_of[i],
+            faces.boxes[i],
+            faces.scheme,
+            size,
+            settings.crop,
+        )
 
     def make():
-        chosen = rng.permutation(len(faces))[:settings.train.batch]
+        chosen = rng.permutation(len(faces))[: settings.train.batch]
         parts = pool.map(lambda part: [sample(i) for i in part], np.array_split(chosen, READERS))
         found = [pair for part in parts for pair in part]
-        return (np.array([data for data, _ in found], np.float32),
-                np.array([points for _, points in found], np.float32))
+        return (
+            np.array([data for data, _ in found], np.float32),
+            np.array([points for _, points in found], np.float32),
+        )
+
     return lambda seconds: rate(make, settings.train.batch, seconds)
 
 
@@ -126,6 +143,7 @@ def ours(path, size):
             for _ in range(2 * batches.prefetch):  # those made while nobody took any
                 next(feed)
             return rate(lambda: next(feed), settings.train.batch, seconds)
+
     return slice_of
 
 
@@ -135,6 +153,7 @@ def _training(path, size):
     from core.train.tasks import lesson
     from core.train.trainer import Trainer
     from symbols import spec
+
     faces = face_sets.Cuts(path)
     settings, net = _settings(faces), spec(NETS[size])
     options = {} if net.points == faces.points else {"points": faces.points}
@@ -166,10 +185,12 @@ def both(path, size):
                 waited, steps, spent = waited + wait, steps + 1, time.perf_counter() - start
                 if spent >= seconds:
                     return steps * batches.batch / spent, waited / spent
+
     return slice_of
 
 
 # ---- the table -----------------------------------------------------------------------------
+
 
 def bench(size, faces, rounds, seconds=SECONDS, competitors=COMPETITORS):
     """Rows of a size; faces -- path of a store of cuts, None for drawn ones."""
@@ -180,8 +201,12 @@ def bench(size, faces, rounds, seconds=SECONDS, competitors=COMPETITORS):
         points, batch = face_sets.Cuts(faces).points, _settings(face_sets.Cuts(faces)).train.batch
         files = folder / "files"
         files.mkdir()
-        makers = {"baseline": (baseline, faces, files, size), "ours": (ours, faces, size),
-                  "step": (step, faces, size), "both": (both, faces, size)}
+        makers = {
+            "baseline": (baseline, faces, files, size),
+            "ours": (ours, faces, size),
+            "step": (step, faces, size),
+            "both": (both, faces, size),
+        }
         figures = take_turns({name: makers[name] for name in competitors}, rounds, seconds)
     about = {"what": f"{size} px, {points}", "batch": batch}
     waits = [share for _, share in figures.get("both", [])]
@@ -190,15 +215,34 @@ def bench(size, faces, rounds, seconds=SECONDS, competitors=COMPETITORS):
     medians, rows = {name: statistics.median(found) for name, found in figures.items()}, []
     for name, found in figures.items():
         aim = AIMS.get((size, points)) if name == "ours" else None
-        rows.append({**about, "unit": "samples/s", "competitor": name, "median": medians[name],
-                     "best": max(found), "target": aim,
-                     "ratio": (medians[name] / medians["baseline"]
-                               if name in ("baseline", "ours") else None),
-                     "aim": f"{aim:,}/s" if aim else None,
-                     "met": medians[name] >= aim if aim else None})
+        rows.append(
+            {
+                **about,
+                "unit": "samples/s",
+                "competitor": name,
+                "median": medians[name],
+                "best": max(found),
+                "target": aim,
+                "ratio": (
+                    medians[name] / medians["baseline"] if name in ("baseline", "ours") else None
+                ),
+                "aim": f"{aim:,}/s" if aim else None,
+                "met": medians[name] >= aim if aim else None,
+            }
+        )
     if waits:
         share = statistics.median(waits)
-        rows.append({**about, "unit": "share of a step", "competitor": "waiting", "median": share,
-                     "best": min(waits), "ratio": None, "target": WAITING_TARGET,
-                     "aim": f"at most {WAITING_TARGET:.0%}", "met": share <= WAITING_TARGET})
+        rows.append(
+            {
+                **about,
+                "unit": "share of a step",
+                "competitor": "waiting",
+                "median": share,
+                "best": min(waits),
+                "ratio": None,
+                "target": WAITING_TARGET,
+                "aim": f"at most {WAITING_TARGET:.0%}",
+                "met": share <= WAITING_TARGET,
+            }
+        )
     return rows

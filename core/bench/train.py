@@ -4,6 +4,7 @@ The baseline of training has MXNet's own PReLU and mines hard examples in a Pyth
 of loading reads the same samples from a JPEG each and augments them one by one, in four Python
 threads.
 """
+
 import ast
 import json
 import statistics
@@ -29,10 +30,10 @@ from symbols.mxnet_import import mx, ndarrays
 
 BATCH = {"Pnet": 1000, "Rnet": 1000, "Onet": 500, "Lnet": 100}  # by family
 LEARNING_RATE = 1e-3  # low: what is learned from random labels must not change the work
-READERS = 4           # the reference's threads
+READERS = 4  # the reference's threads
 CROPS, LOAD_BATCH = 4000, 1000
-SECONDS = 1.5         # of a slice
-WARM_UP = 3           # steps before the first slice
+SECONDS = 1.5  # of a slice
+WARM_UP = 3  # steps before the first slice
 EPS = 1e-14
 
 
@@ -107,8 +108,12 @@ def _truth(task):
 def raw_graph(net):
     """The test graph up to its raw outputs: scores in place of probabilities."""
     outputs = symbols.build(net)
-    return mx.sym.Group([out.get_children()[0] if name == "cls_prob_output" else out
-                         for out, name in zip(outputs, outputs.list_outputs())])
+    return mx.sym.Group(
+        [
+            out.get_children()[0] if name == "cls_prob_output" else out
+            for out, name in zip(outputs, outputs.list_outputs())
+        ]
+    )
 
 
 def baseline_graph(net):
@@ -124,10 +129,15 @@ def random_batch(net, size, seed=0):
     """Random input, and truths in the mix of a training batch, as arrays by name."""
     rng, spec = np.random.default_rng(seed), symbols.spec(net)
     mix = np.array(MIXES[False][:3]) / sum(MIXES[False])
-    truths = {"cls": rng.choice([1, -1, 0], size, p=mix), "bbox": rng.normal(0, 0.1, (size, 4)),
-              "landmark": rng.uniform(0, 1, (size, 2 * (spec.points or 0)))}
-    batch = {"data": rng.uniform(-1, 1, (size, 3, spec.size, spec.size)),
-             **{_truth(task): truths[task] for task in tasks_of(net)}}
+    truths = {
+        "cls": rng.choice([1, -1, 0], size, p=mix),
+        "bbox": rng.normal(0, 0.1, (size, 4)),
+        "landmark": rng.uniform(0, 1, (size, 2 * (spec.points or 0))),
+    }
+    batch = {
+        "data": rng.uniform(-1, 1, (size, 3, spec.size, spec.size)),
+        **{_truth(task): truths[task] for task in tasks_of(net)},
+    }
     return {name: value.astype(np.float32) for name, value in batch.items()}
 
 
@@ -140,17 +150,29 @@ def mxnet_step(net, graph, like):
     start, labels = _initial(net), [name for name in like if name != "data"]
     module = mx.mod.Module(graph, ["data"], labels, context=mx.cpu())
     module.bind([("data", like["data"].shape)], [(name, like[name].shape) for name in labels])
-    module.init_params(arg_params=ndarrays(start.arguments),
-                       aux_params=ndarrays(start.auxiliary), initializer=None)
-    module.init_optimizer(kvstore=None, optimizer="sgd", optimizer_params={
-        "learning_rate": LEARNING_RATE, "momentum": config.train.momentum,
-        "wd": config.train.weight_decay, "rescale_grad": 1.0})
+    module.init_params(
+        arg_params=ndarrays(start.arguments), aux_params=ndarrays(start.auxiliary), initializer=None
+    )
+    module.init_optimizer(
+        kvstore=None,
+        optimizer="sgd",
+        optimizer_params={
+            "learning_rate": LEARNING_RATE,
+            "momentum": config.train.momentum,
+            "wd": config.train.weight_decay,
+            "rescale_grad": 1.0,
+        },
+    )
 
     def step(batch):
-        module.forward_backward(mx.io.DataBatch([mx.nd.array(batch["data"])],
-                                                [mx.nd.array(batch[name]) for name in labels]))
+        module.forward_backward(
+            mx.io.DataBatch(
+                [mx.nd.array(batch["data"])], [mx.nd.array(batch[name]) for name in labels]
+            )
+        )
         module.update()
         return [out.asnumpy() for out in module.get_outputs()]
+
     return step
 
 
@@ -166,6 +188,7 @@ def torch_step(net):
     """As mxnet_step, in PyTorch, layer by layer after the nodes of the MXNet graph."""
     import torch
     from torch.nn import functional as F
+
     torch.set_num_threads(cores())
     start, graph = _initial(net), json.loads(raw_graph(net).tojson())
 
@@ -175,33 +198,50 @@ def torch_step(net):
 
     layers = {  # functions of attributes and inputs
         "Convolution": lambda a, x, weight, bias=None: F.conv2d(
-            x, weight, bias, a.get("stride", 1), a.get("pad", 0), a.get("dilate", 1),
-            a.get("num_group", 1)),
+            x,
+            weight,
+            bias,
+            a.get("stride", 1),
+            a.get("pad", 0),
+            a.get("dilate", 1),
+            a.get("num_group", 1),
+        ),
         "BatchNorm": lambda a, x, gamma, beta, mean, var: F.batch_norm(
-            x, mean, var, gamma, beta, True, 1 - a["momentum"], a["eps"]),
+            x, mean, var, gamma, beta, True, 1 - a["momentum"], a["eps"]
+        ),
         "LeakyReLU": lambda a, x, gamma: F.prelu(x, gamma),
         "Activation": lambda a, x: F.relu(x),
         "FullyConnected": lambda a, x, *rest: F.linear(x.flatten(1), *rest),
         "Pooling": lambda a, x: F.max_pool2d(x, a["kernel"], a["stride"], ceil_mode=True),
-        "elemwise_add": lambda a, x, y: x + y}
+        "elemwise_add": lambda a, x, y: x + y,
+    }
 
     unknown = {node["op"] for node in graph["nodes"]} - {"null", *layers}
     if unknown:
         raise Problem(f"--torch: {net} has {', '.join(sorted(unknown))}, not translated here")
-    parameters = {name: tensor(value) for name, value in
-                  {**start.arguments, **start.auxiliary}.items()}
-    optimizer = torch.optim.SGD([parameters[name].requires_grad_() for name in start.arguments],
-                                LEARNING_RATE, config.train.momentum,
-                                weight_decay=config.train.weight_decay)
-    attributes = [{key: _number(value) for key, value in node.get("attrs", {}).items()}
-                  for node in graph["nodes"]]
+    parameters = {
+        name: tensor(value) for name, value in {**start.arguments, **start.auxiliary}.items()
+    }
+    optimizer = torch.optim.SGD(
+        [parameters[name].requires_grad_() for name in start.arguments],
+        LEARNING_RATE,
+        config.train.momentum,
+        weight_decay=config.train.weight_decay,
+    )
+    attributes = [
+        {key: _number(value) for key, value in node.get("attrs", {}).items()}
+        for node in graph["nodes"]
+    ]
 
     def step(batch):
         batch, made = {name: tensor(value) for name, value in batch.items()}, []
         known = {**parameters, "data": batch["data"]}
         for node, of_node in zip(graph["nodes"], attributes):
-            made.append(known[node["name"]] if node["op"] == "null" else layers[node["op"]](
-                of_node, *(made[i[0]] for i in node["inputs"])))
+            made.append(
+                known[node["name"]]
+                if node["op"] == "null"
+                else layers[node["op"]](of_node, *(made[i[0]] for i in node["inputs"]))
+            )
         outputs, losses = [made[head[0]].flatten(1) for head in graph["heads"]], []
         for task, out in zip(tasks_of(net), outputs):
             truth = batch[_truth(task)]
@@ -216,15 +256,20 @@ def torch_step(net):
         sum(losses).backward()
         optimizer.step()
         return [out.detach().numpy() for out in (*outputs, *losses)]
+
     return step
 
 
 def training(net, size, kind):
     """Slices of training steps, in images/s. Raises Problem for a loss that isn't finite."""
     batch = random_batch(net, size)
-    step = (torch_step(net) if kind == "torch" else
-            mxnet_step(net, symbols.build(net, "train"), batch) if kind == "ours" else
-            mxnet_step(net, baseline_graph(net), batch))
+    step = (
+        torch_step(net)
+        if kind == "torch"
+        else mxnet_step(net, symbols.build(net, "train"), batch)
+        if kind == "ours"
+        else mxnet_step(net, baseline_graph(net), batch)
+    )
     for _ in range(WARM_UP):
         # The baseline has no loss to look at, but it is finite where the predictions are.
         if not all(np.isfinite(out).all() for out in step(batch)):
@@ -239,9 +284,20 @@ def make_crops(folder, size, number):
     crops = np.stack([cv2.resize(c, (size, size), interpolation=cv2.INTER_CUBIC) for c in coarse])
     crops = np.clip(crops + rng.normal(0, 5, crops.shape), 0, 255).astype(np.uint8)
     labels = np.resize([1, -1, 0, 0, 0], number)
-    write_store(folder / "store", size, [{
-        "crops": crops, "labels": labels, "sources": np.zeros((number, 5)),
-        "offsets": rng.normal(0, 0.1, (number, 4)) * (labels != 0)[:, None]}], [], {})
+    write_store(
+        folder / "store",
+        size,
+        [
+            {
+                "crops": crops,
+                "labels": labels,
+                "sources": np.zeros((number, 5)),
+                "offsets": rng.normal(0, 0.1, (number, 4)) * (labels != 0)[:, None],
+            }
+        ],
+        [],
+        {},
+    )
     for i, crop in enumerate(crops):
         cv2.imwrite(str(folder / f"{i}.jpg"), crop)
 
@@ -278,13 +334,21 @@ def loading(folder, size, kind):
     samples = batches.samples
 
     def from_files(number):
-        chosen = np.concatenate([stream.take(number * batches.shares[sort], batches.shares[sort])
-                                 for sort, stream in batches.streams.items()])
-        parts = pool.map(lambda part: [read_one(folder / f"{i}.jpg") for i in part],
-                         np.array_split(chosen, READERS))
-        return {"data": np.array([x for part in parts for x in part], np.float32),
-                "label": samples.labels[chosen].astype(np.float32),
-                "bbox_target": samples.offsets[chosen]}
+        chosen = np.concatenate(
+            [
+                stream.take(number * batches.shares[sort], batches.shares[sort])
+                for sort, stream in batches.streams.items()
+            ]
+        )
+        parts = pool.map(
+            lambda part: [read_one(folder / f"{i}.jpg") for i in part],
+            np.array_split(chosen, READERS),
+        )
+        return {
+            "data": np.array([x for part in parts for x in part], np.float32),
+            "label": samples.labels[chosen].astype(np.float32),
+            "bbox_target": samples.offsets[chosen],
+        }
 
     make = batches.make if kind == "ours" else from_files
     return lambda seconds: rate(lambda: make(next(numbers)), size, seconds)
@@ -306,6 +370,7 @@ def waiting(folder, net, size):
             if spent >= seconds:
                 feed.close()
                 return waited / spent
+
     return share
 
 
@@ -313,9 +378,18 @@ def bench_train(net, rounds, torch=False, size=None, seconds=SECONDS):
     """size -- of a batch"""
     spec = symbols.spec(net)
     size = size or BATCH[spec.family]
-    return compare({kind: (training, spec.name, size, kind)
-                    for kind in ("baseline", "ours", "torch")[:2 + torch]}, rounds, seconds,
-                   TRAIN_TARGETS.get(spec.name), unit="images/s", what=spec.name, batch=size)
+    return compare(
+        {
+            kind: (training, spec.name, size, kind)
+            for kind in ("baseline", "ours", "torch")[: 2 + torch]
+        },
+        rounds,
+        seconds,
+        TRAIN_TARGETS.get(spec.name),
+        unit="images/s",
+        what=spec.name,
+        batch=size,
+    )
 
 
 def bench_load(side, rounds, crops=CROPS, size=LOAD_BATCH, seconds=SECONDS):
@@ -325,11 +399,27 @@ def bench_load(side, rounds, crops=CROPS, size=LOAD_BATCH, seconds=SECONDS):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         make_crops(folder, side, crops)
-        rows = compare({kind: (loading, folder, size, kind) for kind in ("baseline", "ours")},
-                       rounds, seconds, LOAD_TARGETS.get(side), unit="samples/s",
-                       what=f"{side} px", batch=size)
+        rows = compare(
+            {kind: (loading, folder, size, kind) for kind in ("baseline", "ours")},
+            rounds,
+            seconds,
+            LOAD_TARGETS.get(side),
+            unit="samples/s",
+            what=f"{side} px",
+            batch=size,
+        )
         shares = take_turns({net: (waiting, folder, net, fed)}, rounds, seconds)[net]
     share = statistics.median(shares)
-    return rows + [{"unit": "share of a step", "what": net, "batch": fed, "competitor": "waiting",
-                    "median": share, "best": min(shares), "ratio": None,
-                    "target": WAITING_TARGET, "met": share <= WAITING_TARGET}]
+    return rows + [
+        {
+            "unit": "share of a step",
+            "what": net,
+            "batch": fed,
+            "competitor": "waiting",
+            "median": share,
+            "best": min(shares),
+            "ratio": None,
+            "target": WAITING_TARGET,
+            "met": share <= WAITING_TARGET,
+        }
+    ]

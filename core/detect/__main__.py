@@ -1,4 +1,5 @@
 """Faces in pictures, folders, videos and from a camera: facelet.program, also for checkpoints."""
+
 from core.detect.detector import FaceDetector
 from core.detect.nets import BACKENDS
 from facelet import program

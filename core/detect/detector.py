@@ -1,4 +1,5 @@
 """The detector of facelet, also for checkpoints as they are."""
+
 from core.detect import nets
 from facelet import detector
 from facelet.detector import as_stage
@@ -11,21 +12,39 @@ class FaceDetector(detector.FaceDetector):
     backend -- "onnxruntime", or "mxnet" for .params files run by MXNet
     """
 
-    def __init__(self, pnet, rnet=None, onet=None, landmark=None, *, threads=1,
-                 backend="onnxruntime", **options):
+    def __init__(
+        self,
+        pnet,
+        rnet=None,
+        onet=None,
+        landmark=None,
+        *,
+        threads=1,
+        backend="onnxruntime",
+        **options,
+    ):
         given = {"pnet": pnet, "rnet": rnet, "onet": onet, "landmark": landmark}
-        super().__init__(**{stage: open_stage(stage, path, backend, threads)
-                            for stage, path in given.items() if path is not None},
-                         threads=threads, **options)
+        super().__init__(
+            **{
+                stage: open_stage(stage, path, backend, threads)
+                for stage, path in given.items()
+                if path is not None
+            },
+            threads=threads,
+            **options,
+        )
 
     @classmethod
     def open(cls, folder=MODELS, **options):
         """The detector whose nets are in a folder, see core.detect.nets.in_folder; without one, the
         trained one that comes with the toolkit. `options` are those of the class; they go before
         what the folder says. Raises Problem."""
-        paths, settings = nets.in_folder(folder, detector.not_looked_for(options),
-                                         options.get("backend", "onnxruntime"),
-                                         options.get("points"))
+        paths, settings = nets.in_folder(
+            folder,
+            detector.not_looked_for(options),
+            options.get("backend", "onnxruntime"),
+            options.get("points"),
+        )
         return cls(**{**settings, **options, **paths})
 
 

@@ -4,6 +4,7 @@ On processors with AVX-512 the oneDNN of MXNet 1.9.1 lays the outputs of fully c
 so that a batch norm over them fails from the second run of a test graph on ("We can't generate TBlob
 for MKLDNN data"). Kept to AVX2 it does not; training graphs are not concerned.
 """
+
 import os
 from collections import OrderedDict
 
@@ -36,10 +37,12 @@ class MxNet:
             if len(self._bound) >= self.kept:
                 self._bound.popitem(last=False)
             inputs = {"data": mx.nd.zeros(data.shape), **self.arguments}
-            self._bound[data.shape] = self.symbol.bind(mx.cpu(), inputs, grad_req="null",
-                                                       aux_states=self.auxiliary)
+            self._bound[data.shape] = self.symbol.bind(
+                mx.cpu(), inputs, grad_req="null", aux_states=self.auxiliary
+            )
         self._bound.move_to_end(data.shape)
         # Copied out at once: MXNet may refuse to slice an output that oneDNN has laid out.
-        outputs = [out.asnumpy() for out in self._bound[data.shape].forward(is_train=False,
-                                                                            data=data)]
+        outputs = [
+            out.asnumpy() for out in self._bound[data.shape].forward(is_train=False, data=data)
+        ]
         return dict(zip(self.tasks, outputs))

@@ -1,4 +1,5 @@
 """Nets ready to run from files of any kind, checkpoints among them, as facelet.nets has them."""
+
 import re
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def open_net(path, backend="onnxruntime", threads=1):
     loaded = checkpoint.load(path)
     if backend == "mxnet":
         from core.detect.mxnet_net import MxNet  # MXNet takes its time, and is not always there
+
         return MxNet(loaded, name=str(path))
     return _fast(fuse.prepared(loaded.graph(), loaded.spec.size), loaded.facts(), threads, path)
 
@@ -41,11 +43,13 @@ def file_of(path):
 
 def _fast_onnx(path, threads):
     import onnx  # it takes a while to import
+
     net = OnnxNet(path, threads)
     model = onnx.load(path)
     on_maps = {value.name for value in model.graph.initializer if len(value.dims) == 3}
-    if not any(layer.op_type == "PRelu" and layer.input[1] in on_maps
-               for layer in model.graph.node):
+    if not any(
+        layer.op_type == "PRelu" and layer.input[1] in on_maps for layer in model.graph.node
+    ):
         return net  # exported in the fast form, or quantised
     return _fast(*onnx_file.read(model, path), threads, path)
 
@@ -66,9 +70,12 @@ def in_folder(folder, given=(), backend="onnxruntime", points=None):
 
     Raises Problem.
     """
+
     def look(folder):
-        files = [(path, nets.CHECKPOINT, checkpoint.load(path).facts())
-                 for path in _newest(folder.glob("*.params"))]
+        files = [
+            (path, nets.CHECKPOINT, checkpoint.load(path).facts())
+            for path in _newest(folder.glob("*.params"))
+        ]
         models, others = nets.onnx_models(folder) if backend == "onnxruntime" else ([], [])
         return files + models, others
 

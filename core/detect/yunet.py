@@ -3,6 +3,7 @@
 Its models are not part of this toolkit; yunet_n_640_640.onnx and yunet_s_640_640.onnx are two that
 OpenCV loads.
 """
+
 from pathlib import Path
 
 import cv2
@@ -31,12 +32,15 @@ class YuNet:
         level = cv2.getLogLevel()
         cv2.setLogLevel(0)  # silence: the Problem says it all
         try:
-            self.model = cv2.FaceDetectorYN.create(str(path), "", (SMALLEST, SMALLEST), score, nms,
-                                                   CANDIDATES)
+            self.model = cv2.FaceDetectorYN.create(
+                str(path), "", (SMALLEST, SMALLEST), score, nms, CANDIDATES
+            )
             self.detect(np.zeros((SMALLEST, SMALLEST, 3), np.uint8))
         except cv2.error:
-            raise Problem(f"{path} is no YuNet model that OpenCV reads: give one of a fixed size, "
-                          "e.g. yunet_n_640_640.onnx, which takes pictures of any") from None
+            raise Problem(
+                f"{path} is no YuNet model that OpenCV reads: give one of a fixed size, "
+                "e.g. yunet_n_640_640.onnx, which takes pictures of any"
+            ) from None
         finally:
             cv2.setLogLevel(level)
 
@@ -45,8 +49,14 @@ class YuNet:
         x2 y2, which may reach over the border, and scores (N,) float32."""
         height, width = picture.shape[:2]
         if min(height, width) < SMALLEST:
-            picture = cv2.copyMakeBorder(picture, 0, max(SMALLEST - height, 0), 0,
-                                         max(SMALLEST - width, 0), cv2.BORDER_CONSTANT)
+            picture = cv2.copyMakeBorder(
+                picture,
+                0,
+                max(SMALLEST - height, 0),
+                0,
+                max(SMALLEST - width, 0),
+                cv2.BORDER_CONSTANT,
+            )
         self.model.setInputSize(picture.shape[1::-1])
         found = self.model.detect(picture)[1]
         found = np.zeros((0, 15), np.float32) if found is None else found

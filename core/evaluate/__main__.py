@@ -1,11 +1,12 @@
 """Detectors and their figures of merit, a command each.
 
-    python -m core.evaluate stages ...    what every net of a cascade lets through
-    python -m core.evaluate wider ...     average precision by WIDER FACE's rule
-    python -m core.evaluate fddb ...      ROC curves by FDDB's
-    python -m core.evaluate list ...      average precision of detections of any kind
-    python -m core.evaluate landmarks ... errors of landmark points; --landmarks does the same
+python -m core.evaluate stages ...    what every net of a cascade lets through
+python -m core.evaluate wider ...     average precision by WIDER FACE's rule
+python -m core.evaluate fddb ...      ROC curves by FDDB's
+python -m core.evaluate list ...      average precision of detections of any kind
+python -m core.evaluate landmarks ... errors of landmark points; --landmarks does the same
 """
+
 import argparse
 
 from config import config, override
@@ -16,20 +17,30 @@ from core.evaluate import stages as evaluate_stages
 from core.evaluate import wider as evaluate_wider
 from facelet.console import program
 
-COMMANDS = {"stages": evaluate_stages, "wider": evaluate_wider, "fddb": evaluate_fddb,
-            "list": evaluate_list, "landmarks": evaluate_landmarks}
+COMMANDS = {
+    "stages": evaluate_stages,
+    "wider": evaluate_wider,
+    "fddb": evaluate_fddb,
+    "list": evaluate_list,
+    "landmarks": evaluate_landmarks,
+}
 
 
 def main(argv):
     parser = argparse.ArgumentParser(
-        prog="python -m core.evaluate", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog="python -m core.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():
         command = commands.add_parser(
-            name, description=module.__doc__, help=module.__doc__.splitlines()[0],
+            name,
+            description=module.__doc__,
+            help=module.__doc__.splitlines()[0],
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            epilog="Settings of config.py are overridden as section.key=value.")
+            epilog="Settings of config.py are overridden as section.key=value.",
+        )
         module.arguments(command)
         command.add_argument("settings", nargs="*", metavar="section.key=value")
     args = parser.parse_args(["landmarks", *argv[1:]] if argv[:1] == ["--landmarks"] else argv)

@@ -9,6 +9,7 @@ pixel coordinates, scores (N,) float). In files they are
                 the name is that of the file
     *.jsonl     detections.jsonl of core.detect
 """
+
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from facelet.files import sha256
 from prepare_data.wider import FARTHEST
 
 # ---- files ---------------------------------------------------------------------------------
+
 
 def read(path):
     """The detections in a text, folder or .jsonl, by the names that they have there. Raises
@@ -89,8 +91,9 @@ def _is_row(line):
 
 
 def _texts(path):
-    for name, rows in groups(path, lambda row: min(row[2:4]) >= 0, 5,
-                             "a detection as x y w h score"):
+    for name, rows in groups(
+        path, lambda row: min(row[2:4]) >= 0, 5, "a detection as x y w h score"
+    ):
         yield name, (np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1), rows[:, 4])
 
 
@@ -117,13 +120,18 @@ def _read_jsonl(path):
             name = record["file"]
             boxes = np.array(record["boxes"], np.float64).reshape(-1, 4)
             scores = np.array(record["scores"], np.float64)
-            if (not isinstance(name, str) or scores.shape != boxes.shape[:1]
-                    or not np.all(np.abs(np.append(boxes, scores)) < FARTHEST)
-                    or np.any(boxes[:, 2:] < boxes[:, :2])):
+            if (
+                not isinstance(name, str)
+                or scores.shape != boxes.shape[:1]
+                or not np.all(np.abs(np.append(boxes, scores)) < FARTHEST)
+                or np.any(boxes[:, 2:] < boxes[:, :2])
+            ):
                 raise ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise Problem(f"{path}, line {number}: expected a record of core.detect with file, "
-                          f"boxes and as many scores, found {line[:60]!r}") from None
+            raise Problem(
+                f"{path}, line {number}: expected a record of core.detect with file, "
+                f"boxes and as many scores, found {line[:60]!r}"
+            ) from None
         if "frame" in record:
             raise Problem(f"{path}, line {number} is of a video, which has no ground truth")
         if name in found:
@@ -134,14 +142,16 @@ def _read_jsonl(path):
 
 def text(name, boxes, scores):
     """The lines of a picture in a text; hundredths of a pixel, scores to the last digit."""
-    lines = [f"{x1:.2f} {y1:.2f} {x2 - x1:.2f} {y2 - y1:.2f} {score:.9g}"
-             for (x1, y1, x2, y2), score in zip(boxes.tolist(), scores.tolist())]
+    lines = [
+        f"{x1:.2f} {y1:.2f} {x2 - x1:.2f} {y2 - y1:.2f} {score:.9g}"
+        for (x1, y1, x2, y2), score in zip(boxes.tolist(), scores.tolist())
+    ]
     return "\n".join([name, str(len(lines)), *lines]) + "\n"
 
 
 def _bare(name):
     suffix = Path(name).suffix
-    return name[:-len(suffix)] if suffix.lower() in pictures.SUFFIXES else name
+    return name[: -len(suffix)] if suffix.lower() in pictures.SUFFIXES else name
 
 
 def fitted(found, names, path):
@@ -163,11 +173,15 @@ def fitted(found, names, path):
             raise Problem(f"{path} has {picture} twice")
         result[picture] = values
     if strangers:
-        raise Problem(f"{path} has detections for {len(strangers):,} pictures that the ground "
-                      f"truth lacks; the first: {strangers[0]}")
+        raise Problem(
+            f"{path} has detections for {len(strangers):,} pictures that the ground "
+            f"truth lacks; the first: {strangers[0]}"
+        )
     if len(result) < len(known):
-        print(f"{path} lacks {len(known) - len(result):,} of the {len(known):,} pictures of the "
-              "ground truth: they count as pictures without detections")
+        print(
+            f"{path} lacks {len(known) - len(result):,} of the {len(known):,} pictures of the "
+            "ground truth: they count as pictures without detections"
+        )
     return result
 
 
@@ -179,6 +193,7 @@ def rule_of_list(found, path):
 
 # ---- a detector ----------------------------------------------------------------------------
 
+
 def open_detector(folder, said, settings):
     """The detector of the nets in a folder (core.evaluate.stage_figures.open_detector), for figures over
     all of its scores (floored)."""
@@ -188,19 +203,25 @@ def open_detector(folder, said, settings):
 def rule(detector):
     """What its figures hold for, in words."""
     used, stages = detector.settings, [stage for stage in NETS if stage in detector.nets]
-    return (f"pictures at their own size, faces looked for from {used.min_face:g} px, scales "
-            f"{used.factor:g} apart; scores over "
-            + ", ".join(f"{used.thresholds[i]:g} ({stage})" for i, stage in enumerate(stages))
-            + f"; greatest overlaps {used.nms_scale:g} within a scale, then "
-            + ", ".join(f"{value:g}" for value in used.nms[:len(stages)]))
+    return (
+        f"pictures at their own size, faces looked for from {used.min_face:g} px, scales "
+        f"{used.factor:g} apart; scores over "
+        + ", ".join(f"{used.thresholds[i]:g} ({stage})" for i, stage in enumerate(stages))
+        + f"; greatest overlaps {used.nms_scale:g} within a scale, then "
+        + ", ".join(f"{value:g}" for value in used.nms[: len(stages)])
+    )
 
 
 def facts(folder, detector):
     """What detections depend on, as JSON has it: nets by content, settings."""
     files = {stage: nets.file_of(path) for stage, path in nets.in_folder(folder)[0].items()}
-    return {"nets": {stage: sha256(file) for stage, file in files.items()},
-            "settings": {key: list(value) if isinstance(value, tuple) else value
-                         for key, value in asdict(detector.settings).items()}}
+    return {
+        "nets": {stage: sha256(file) for stage, file in files.items()},
+        "settings": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(detector.settings).items()
+        },
+    }
 
 
 def run(detector, files):
@@ -222,5 +243,7 @@ def run(detector, files):
     for reason in broken[:10]:
         print(f"  skipped {reason}")
     if broken:
-        print(f"  skipped {len(broken):,} of {len(files):,} pictures: they count as pictures "
-              "without detections")
+        print(
+            f"  skipped {len(broken):,} of {len(files):,} pictures: they count as pictures "
+            "without detections"
+        )

@@ -18,6 +18,7 @@ are over the number of ellipses.
 Ellipses reach over the border, and where it is only the pictures say. Where there are none they
 are taken for 450 x 450 px, which no picture of FDDB exceeds.
 """
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ class Roc:
     false -- boxes that are no true positives; true -- those that are; shared -- sum of the IoUs of
     all pairs; faces -- ellipses
     """
+
     scores: np.ndarray
     false: np.ndarray
     true: np.ndarray
@@ -69,8 +71,16 @@ def overlaps(boxes, ellipses, width, height):
     result = np.zeros((len(boxes), len(ellipses)))
     for i, (long, short, angle, x, y) in enumerate(ellipses.tolist()):
         mask = np.zeros((height, width), np.uint8)
-        cv2.ellipse(mask, (round(x), round(y)), (int(long), int(short)), np.degrees(angle), 0, 360,
-                    1, cv2.FILLED)
+        cv2.ellipse(
+            mask,
+            (round(x), round(y)),
+            (int(long), int(short)),
+            np.degrees(angle),
+            0,
+            360,
+            1,
+            cv2.FILLED,
+        )
         above = cv2.integral(mask)  # [y, x]: pixels of the ellipse above and left
         shared = above[y2, x2] - above[y1, x2] - above[y2, x1] + above[y1, x1]
         result[:, i] = shared / np.maximum(areas + above[-1, -1] - shared, 1)
@@ -80,6 +90,7 @@ def overlaps(boxes, ellipses, width, height):
 def _steps(overlap, scores):
     """What a picture adds at each of its scores, falling: (K, 4) score, boxes, true, shared."""
     from scipy.optimize import linear_sum_assignment  # here, as it takes a while to import
+
     steps, before = [], np.zeros(3)
     for score in np.unique(scores)[::-1]:
         chosen = overlap[scores >= score]
@@ -104,26 +115,34 @@ def roc(found, truth, sizes):
     steps = np.concatenate(steps)
     steps = steps[np.argsort(-steps[:, 0], kind="stable")]
     scores, (count, true, shared) = steps[:, 0], np.cumsum(steps[:, 1:], axis=0).T
-    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[:len(scores)])
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[: len(scores)])
     faces = sum(map(len, truth.values()))
     return Roc(scores[last], (count - true)[last], true[last], shared[last], faces)
 
 
 # ---- files ---------------------------------------------------------------------------------
 
+
 def read_truth(folder):
     """The ellipses of each picture in the lists in a folder, {name: (F, 5)}. Raises Problem."""
     folder = Path(folder)
-    lists = [*sorted(folder.glob("FDDB-folds/*ellipseList.txt")),
-             *sorted(folder.glob("*ellipseList.txt"))]
+    lists = [
+        *sorted(folder.glob("FDDB-folds/*ellipseList.txt")),
+        *sorted(folder.glob("*ellipseList.txt")),
+    ]
     if not lists:
-        raise Problem(f"{folder} has no ground truth of FDDB: looked for FDDB-folds/"
-                      "FDDB-fold-01-ellipseList.txt and *ellipseList.txt")
+        raise Problem(
+            f"{folder} has no ground truth of FDDB: looked for FDDB-folds/"
+            "FDDB-fold-01-ellipseList.txt and *ellipseList.txt"
+        )
     truth = {}
     for file in lists:
         for name, rows in detections.groups(
-                file, lambda row: min(row[:2]) > 0, 5,
-                "an ellipse as two radii, angle, centre x y and 1"):
+            file,
+            lambda row: min(row[:2]) > 0,
+            5,
+            "an ellipse as two radii, angle, centre x y and 1",
+        ):
             if name in truth:
                 raise Problem(f"{file}: {name} is in another list too")
             truth[name] = rows
@@ -154,26 +173,38 @@ def _sizes(files):
 def official(curve):
     """Texts of the discrete and the continuous curve in the layout of FDDB's own evaluation: from
     the lowest score on `rate false positives score` and `rate false positives`."""
-    rows = list(zip(curve.true / curve.faces, curve.shared / curve.faces, curve.false,
-                    curve.scores))[::-1] + [(0, 0, 0, sys.float_info.max)]
-    return ("".join(f"{true:g} {false:g} {score:g}\n" for true, _, false, score in rows),
-            "".join(f"{shared:g} {false:g}\n" for _, shared, false, _ in rows))
+    rows = list(
+        zip(curve.true / curve.faces, curve.shared / curve.faces, curve.false, curve.scores)
+    )[::-1] + [(0, 0, 0, sys.float_info.max)]
+    return (
+        "".join(f"{true:g} {false:g} {score:g}\n" for true, _, false, score in rows),
+        "".join(f"{shared:g} {false:g}\n" for _, shared, false, _ in rows),
+    )
 
 
 # ---- the program ---------------------------------------------------------------------------
+
 
 def figures(curve, rule):
     """The figures of a Roc as fddb.json has them."""
     rows = []
     for false in FALSE_POSITIVES:
         k = curve.at(false)
-        rows.append({"false": false, "reached": bool(curve.false.max(initial=0) >= false),
-                     "true": 0 if k is None else int(curve.true[k]),
-                     "rate": 0.0 if k is None else curve.true[k] / curve.faces,
-                     "continuous": 0.0 if k is None else curve.shared[k] / curve.faces})
-    return {"rule": rule, "faces": curve.faces, "boxes": int((curve.true + curve.false)[-1]
-                                                             if len(curve.true) else 0),
-            "at": rows}
+        rows.append(
+            {
+                "false": false,
+                "reached": bool(curve.false.max(initial=0) >= false),
+                "true": 0 if k is None else int(curve.true[k]),
+                "rate": 0.0 if k is None else curve.true[k] / curve.faces,
+                "continuous": 0.0 if k is None else curve.shared[k] / curve.faces,
+            }
+        )
+    return {
+        "rule": rule,
+        "faces": curve.faces,
+        "boxes": int((curve.true + curve.false)[-1] if len(curve.true) else 0),
+        "at": rows,
+    }
 
 
 def show(result):
@@ -181,16 +212,22 @@ def show(result):
     print(f"{result['faces']:,} faces, {result['boxes']:,} boxes; {result['rule']}")
     print(f"{'false positives':>16}{'true':>8}{'rate':>9}{'continuous':>12}")
     for row in result["at"]:
-        print(f"{row['false']:>16,}{row['true']:>8,}{row['rate']:>9.4f}{row['continuous']:>12.4f}"
-              + ("" if row["reached"] else "  all boxes: there are no more false ones"))
+        print(
+            f"{row['false']:>16,}{row['true']:>8,}{row['rate']:>9.4f}{row['continuous']:>12.4f}"
+            + ("" if row["reached"] else "  all boxes: there are no more false ones")
+        )
 
 
 def arguments(parser):
     parser.add_argument("--data", required=True, metavar="DIR", help="FDDB as it is downloaded")
     made = parser.add_mutually_exclusive_group(required=True)
     made.add_argument("--nets", metavar="DIR", help="folder with the nets of a detector to run")
-    made.add_argument("--detections", metavar="FILE", help="what was found: per picture its name, "
-                      "the number of boxes, and x y w h score for each")
+    made.add_argument(
+        "--detections",
+        metavar="FILE",
+        help="what was found: per picture its name, "
+        "the number of boxes, and x y w h score for each",
+    )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="for figures and curves")
 
 
@@ -199,8 +236,10 @@ def main(args, settings):
     files = find_pictures(args.data, truth)
     if args.nets:
         if not files:
-            raise Problem(f"{args.data} has no pictures of FDDB: looked for originalPics/"
-                          f"{next(iter(truth))}.jpg")
+            raise Problem(
+                f"{args.data} has no pictures of FDDB: looked for originalPics/"
+                f"{next(iter(truth))}.jpg"
+            )
         detector = detections.open_detector(args.nets, args.settings, settings)
         path, sizes, texts = out / "detections.txt", {}, []
         for name, boxes, scores, size in detections.run(detector, files):
@@ -212,8 +251,10 @@ def main(args, settings):
     found = detections.fitted(detections.read(path), truth, path)
     rule = detections.rule(detector) if args.nets else detections.rule_of_list(found, path)
     if len(sizes) < len(truth):
-        rule += (f"; {len(truth) - len(sizes):,} of {len(truth):,} pictures are not there and "
-                 f"taken for {LARGEST} x {LARGEST} px")
+        rule += (
+            f"; {len(truth) - len(sizes):,} of {len(truth):,} pictures are not there and "
+            f"taken for {LARGEST} x {LARGEST} px"
+        )
     curve = roc(found, truth, sizes)
     result = figures(curve, rule)
     show(result)
@@ -221,5 +262,7 @@ def main(args, settings):
         write_text(out / name, lines)
     write_json(out / "fddb.json", result)
     plots.roc(curve, out / "roc.png", rule)
-    print(f"in {out}: DiscROC.txt, ContROC.txt, roc.png, fddb.json"
-          + (", detections.txt" if args.nets else ""))
+    print(
+        f"in {out}: DiscROC.txt, ContROC.txt, roc.png, fddb.json"
+        + (", detections.txt" if args.nets else "")
+    )

@@ -1,4 +1,5 @@
 """Pictures of faces with the points that a net finds and those that are true."""
+
 import cv2
 import numpy as np
 
@@ -6,7 +7,7 @@ from facelet import draw
 from facelet import picture as pictures
 
 COLUMNS, CELL = 6, 240  # of the grid of faces
-FEW = 20                # points that are drawn a little larger
+FEW = 20  # points that are drawn a little larger
 LEGEND = "green: the true points; red: what the net says; yellow: from one to the other"
 
 
@@ -20,8 +21,9 @@ def sheet(path, parts, legend=()):
     rows = []
     for title, crops, truth, found, words in parts:
         tiles = [face(*one) for one in zip(crops, truth, found, words)]
-        faces = (draw.grid(tiles, COLUMNS, CELL) if tiles else
-                 np.zeros((0, COLUMNS * CELL, 3), np.uint8))
+        faces = (
+            draw.grid(tiles, COLUMNS, CELL) if tiles else np.zeros((0, COLUMNS * CELL, 3), np.uint8)
+        )
         rows.append(draw.headed([title], faces))
     pictures.write(path, draw.headed([LEGEND, *legend], np.vstack(rows)))
 
@@ -29,8 +31,9 @@ def sheet(path, parts, legend=()):
 def face(crop, truth, found, words):
     """A crop uint8 (S, S, 3) as a tile of CELL pixels with both sets of points (P, 2), in crop
     sides."""
-    tile = cv2.resize(crop, (CELL, CELL), interpolation=cv2.INTER_CUBIC if len(crop) < CELL else
-                      cv2.INTER_AREA)
+    tile = cv2.resize(
+        crop, (CELL, CELL), interpolation=cv2.INTER_CUBIC if len(crop) < CELL else cv2.INTER_AREA
+    )
     # Places count from the first pixel's corner, drawn ones from its centre.
     truth, found = truth * CELL - 0.5, found * CELL - 0.5
     for start, end in zip(np.round(truth).astype(int), np.round(found).astype(int)):

@@ -20,6 +20,7 @@ box_draws of each face, the same for all nets: moved and scaled as a detector's 
 faces (evaluate.box_scatter). How far the points of a face move with them, the root mean square
 distance from their mean place, stands beside. No crop is turned.
 """
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,21 +40,22 @@ from prepare_data.points import face_sets
 from prepare_data.points import sets as points
 
 BATCH = 64
-OTHERS = 2000    # faces that the mean face is made of, at most
-TRIED_ON = 200   # of these, at most, `--crop best` is found on
+OTHERS = 2000  # faces that the mean face is made of, at most
+TRIED_ON = 200  # of these, at most, `--crop best` is found on
 TRIED = 1.1 ** np.arange(-1, 14)  # sides of crops tried, in sides of the square about the points
-SHOWN = 12       # faces of each kind in a net's picture
-SKIPPED = 10     # pictures skipped that are named
-EXACT, SCATTERED = "exact", "scattered"        # boxes
-NET, MEAN_FACE = "net", "mean_face"            # who says where the points are
-ALL, SHARED = "all", "shared"                  # views
-BEST, USUAL = "best", "usual"                  # in place of a Rule
+SHOWN = 12  # faces of each kind in a net's picture
+SKIPPED = 10  # pictures skipped that are named
+EXACT, SCATTERED = "exact", "scattered"  # boxes
+NET, MEAN_FACE = "net", "mean_face"  # who says where the points are
+ALL, SHARED = "all", "shared"  # views
+BEST, USUAL = "best", "usual"  # in place of a Rule
 
 
 @dataclass(frozen=True)
 class Rule:
     """What a net's crops are: the box that they are cut around, one of those of config.crop.box,
     and their side in sides of it."""
+
     box: str
     side: float
 
@@ -65,6 +67,7 @@ class Rule:
 class View:
     """What is compared: places by name, each the mean of points of the net, and of the truth (lists
     of tuples); groups -- {name: list of places by number}"""
+
     names: list
     net: list
     truth: list
@@ -89,8 +92,10 @@ def common_places(wanted, truth):
     rows = [schemes.shared(scheme, truth) for scheme in wanted]
     places = [place for place in rows[0] if all(place in row for row in rows)]
     if not places:
-        raise Problem(f"points of the schemes {', '.join(sorted({*wanted, truth}))} have no place "
-                      "in common where they could be compared")
+        raise Problem(
+            f"points of the schemes {', '.join(sorted({*wanted, truth}))} have no place "
+            "in common where they could be compared"
+        )
     return places
 
 
@@ -101,17 +106,25 @@ def views(net, truth, places):
     if schemes.get(net).base == schemes.get(truth).base:
         count, groups = schemes.get(truth).points, schemes.get(truth).groups
         order = schemes.convert(np.arange(count)[:, None], net, truth)[:, 0]
-        found[ALL] = View([str(i) for i in range(count)], [(i,) for i in order.tolist()],
-                          [(i,) for i in range(count)], groups)
+        found[ALL] = View(
+            [str(i) for i in range(count)],
+            [(i,) for i in order.tolist()],
+            [(i,) for i in range(count)],
+            groups,
+        )
     if places:
         rows = schemes.shared(net, truth)
-        found[SHARED] = View(places, [rows[place][0] for place in places],
-                             [rows[place][1] for place in places],
-                             {place: [i] for i, place in enumerate(places)})
+        found[SHARED] = View(
+            places,
+            [rows[place][0] for place in places],
+            [rows[place][1] for place in places],
+            {place: [i] for i, place in enumerate(places)},
+        )
     return found
 
 
 # ---- crops ---------------------------------------------------------------------------------
+
 
 class Measured:
     """Faces that nets are measured on, and others.
@@ -133,19 +146,25 @@ class Measured:
         self.others = np.sort(rng.permutation(self.others)[:OTHERS])
         self.indices, self.skipped = _readable(faces, self.indices)
         draws = settings.evaluate.box_draws if self.scheme.box else 0
-        self.draws = (rng.standard_normal((draws, len(self.indices), 3))
-                      * settings.evaluate.box_scatter)
+        self.draws = (
+            rng.standard_normal((draws, len(self.indices), 3)) * settings.evaluate.box_scatter
+        )
 
     def squares(self, indices, rule):
         """Exact crops of faces: (N, 4)."""
         crop = {**self.settings.crop, "box": rule.box, "plain": rule.side}
-        return face_crop.plain(self.faces.points_of[indices], self.faces.boxes[indices],
-                               type(self.settings.crop)(crop), self.faces.scheme)
+        return face_crop.plain(
+            self.faces.points_of[indices],
+            self.faces.boxes[indices],
+            type(self.settings.crop)(crop),
+            self.faces.scheme,
+        )
 
     def scattered(self, indices, squares, draws):
         """Crops (N, 4) of faces moved and scaled by draws (D, N, 3): (D, N, 4)."""
-        _, side = face_crop.boxes_of(self.faces.points_of[indices], self.faces.boxes[indices],
-                                     "detector", self.faces.scheme)
+        _, side = face_crop.boxes_of(
+            self.faces.points_of[indices], self.faces.boxes[indices], "detector", self.faces.scheme
+        )
         centre = (squares[:, :2] + squares[:, 2:]) / 2 + draws[:, :, 1:] * side[:, None]
         half = (squares[:, 2:] - squares[:, :2]) / 2 * np.exp(draws[:, :, :1])
         return np.concatenate([centre - half, centre + half], axis=2)
@@ -156,8 +175,7 @@ class Measured:
         squares = self.squares(self.indices, rule)
         if not len(self.draws):
             return {EXACT: squares[None]}
-        return {EXACT: squares[None],
-                SCATTERED: self.scattered(self.indices, squares, self.draws)}
+        return {EXACT: squares[None], SCATTERED: self.scattered(self.indices, squares, self.draws)}
 
     def placed(self, indices, squares):
         """True points in crops (..., N, 4) of faces: (..., N, P, 2) in crop sides."""
@@ -186,8 +204,10 @@ def _readable(faces, indices):
         except BrokenPicture as error:
             skipped.append(str(error))
     if not kept:
-        raise Problem(f"none of the {len(indices):,} faces to measure can be read"
-                      + (f"; the first: {skipped[0]}" if skipped else ""))
+        raise Problem(
+            f"none of the {len(indices):,} faces to measure can be read"
+            + (f"; the first: {skipped[0]}" if skipped else "")
+        )
     return np.array(kept), skipped
 
 
@@ -198,19 +218,31 @@ def said(net, faces, indices, squares, progress=None):
     for start in range(0, len(indices), BATCH):
         chosen = slice(start, start + BATCH)
         images = [faces.read(index) for index in indices[chosen].tolist()]
-        found.append([schemes.unpack(net(to_input(np.stack(
-            [face_crop.crop(*each, 0, size) for each in zip(images, some)])))["landmark"])
-            for some in squares[:, chosen]])
+        found.append(
+            [
+                schemes.unpack(
+                    net(
+                        to_input(
+                            np.stack([face_crop.crop(*each, 0, size) for each in zip(images, some)])
+                        )
+                    )["landmark"]
+                )
+                for some in squares[:, chosen]
+            ]
+        )
         if progress:
             progress.step(len(images) * len(squares))
     found = np.concatenate(found, axis=1).astype(np.float64)
     if not np.isfinite(found).all():
-        raise Problem(f"{net.name} gives points that are no numbers: its training has gone astray, "
-                      "or the file is damaged")
+        raise Problem(
+            f"{net.name} gives points that are no numbers: its training has gone astray, "
+            "or the file is damaged"
+        )
     return found
 
 
 # ---- figures -------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Errors:
@@ -220,6 +252,7 @@ class Errors:
     moved -- {rule of size: how far points move}, None of one crop a face
     coordinates -- metrics.coordinate_errors()
     """
+
     by_rule: dict
     moved: dict
     coordinates: dict
@@ -229,9 +262,13 @@ def errors(found, placed, sizes):
     """The Errors of points, (D, N, P, 2) or the same (P, 2) in all crops, against true ones
     (D, N, P, 2), in crop sides; sizes -- of the faces by rule, (D, N), likewise."""
     off = {rule: (found - placed) / size[..., None, None] for rule, size in sizes.items()}
-    return Errors({rule: np.linalg.norm(values, axis=3) for rule, values in off.items()},
-                  {rule: metrics.movement(values) for rule, values in off.items()}
-                  if len(placed) > 1 else None, metrics.coordinate_errors(found, placed))
+    return Errors(
+        {rule: np.linalg.norm(values, axis=3) for rule, values in off.items()},
+        {rule: metrics.movement(values) for rule, values in off.items()}
+        if len(placed) > 1
+        else None,
+        metrics.coordinate_errors(found, placed),
+    )
 
 
 def measure(net, rule, measured, every_view, progress=None):
@@ -242,12 +279,17 @@ def measure(net, rule, measured, every_view, progress=None):
         found = said(net, measured.faces, measured.indices, squares, progress)
         placed = measured.placed(measured.indices, squares)
         sizes = [measured.sizes(some) for some in placed]
-        sizes = {name: np.stack([some[name] for some in sizes]) for name, first in sizes[0].items()
-                 if np.isfinite(first).any()}
+        sizes = {
+            name: np.stack([some[name] for some in sizes])
+            for name, first in sizes[0].items()
+            if np.isfinite(first).any()
+        }
         for name, view in every_view.items():
             true = view.of_truth(placed)
-            results[name][boxes] = {NET: errors(view.of_net(found), true, sizes),
-                                    MEAN_FACE: errors(view.of_truth(mean_face), true, sizes)}
+            results[name][boxes] = {
+                NET: errors(view.of_net(found), true, sizes),
+                MEAN_FACE: errors(view.of_truth(mean_face), true, sizes),
+            }
         if boxes == EXACT:
             exact = found[0]
     return results, exact
@@ -257,10 +299,14 @@ def figures(found, view):
     """JSON values of Errors at the places of a View."""
     by_rule = {}
     for rule, values in found.by_rule.items():
-        by_rule[rule] = {**metrics.error_figures(values.mean(axis=2).ravel()),
-                         "groups": {name: float(np.nanmean(values[:, :, places]))
-                                    for name, places in view.groups.items()},
-                         "places": np.nanmean(values, axis=(0, 1)).tolist()}
+        by_rule[rule] = {
+            **metrics.error_figures(values.mean(axis=2).ravel()),
+            "groups": {
+                name: float(np.nanmean(values[:, :, places]))
+                for name, places in view.groups.items()
+            },
+            "places": np.nanmean(values, axis=(0, 1)).tolist(),
+        }
         if found.moved:
             by_rule[rule]["moved"] = found.moved[rule]
     return {"by_rule": by_rule, "per_coordinate": found.coordinates}
@@ -268,14 +314,17 @@ def figures(found, view):
 
 # ---- a net's crops -------------------------------------------------------------------------
 
+
 def parsed(text, settings):
     """The Rule that "bounds:1.25" stands for; BEST and USUAL stay. Raises Problem."""
     if text in (BEST, USUAL):
         return text
     box, colon, side = text.partition(":")
     if not colon:
-        raise Problem(f"--crop {text}: write best, usual, or a box and the crop's side in its "
-                      "sides, like bounds:1.25")
+        raise Problem(
+            f"--crop {text}: write best, usual, or a box and the crop's side in its "
+            "sides, like bounds:1.25"
+        )
     crop = override(settings, [f"crop.box={box}", f"crop.plain={side}"]).crop
     return Rule(crop.box, crop.plain)
 
@@ -287,8 +336,10 @@ def usual(net, assignments):
         try:
             return parsed(f"{said.get('box')}:{said.get('scale')}", config)
         except Problem:
-            raise Problem(f"{net.name} says that it was trained on crops of {said}: that can't be; "
-                          "train or export it anew") from None
+            raise Problem(
+                f"{net.name} says that it was trained on crops of {said}: that can't be; "
+                "train or export it anew"
+            ) from None
     crop = for_landmarks(net.facts["points"], assignments).crop
     return Rule(crop.box, crop.plain)
 
@@ -300,15 +351,16 @@ def best(net, measured, view):
     Crops are scattered, if that can be, one of each face: the smaller exact ones are, the more they
     tell of where the points are."""
     if not measured.apart:
-        raise Problem("--crop best takes faces that are not measured: measure a share of them, "
-                      "with --held-out below 1")
+        raise Problem(
+            "--crop best takes faces that are not measured: measure a share of them, "
+            "with --held-out below 1"
+        )
     indices, _ = _readable(measured.faces, measured.others[:TRIED_ON])
     points_of, listed = measured.faces.points_of[indices], measured.faces.boxes[indices]
     (_, unit), tried = face_crop.boxes_of(points_of, listed, "bounds", measured.faces.scheme), []
     boxes = ("bounds", "detector") if measured.scheme.box else ("bounds",)
     rng = np.random.default_rng([measured.settings.train.seed, 6])
-    scatter = (rng.standard_normal((1, len(indices), 3))
-               * measured.settings.evaluate.box_scatter)
+    scatter = rng.standard_normal((1, len(indices), 3)) * measured.settings.evaluate.box_scatter
     progress = Progress(len(boxes) * len(TRIED), "crops tried")
     for box in boxes:
         _, side = face_crop.boxes_of(points_of, listed, box, measured.faces.scheme)
@@ -328,6 +380,7 @@ def best(net, measured, view):
 
 # ---- the program ---------------------------------------------------------------------------
 
+
 def evaluate(paths, rules, measured, out, settings, assignments=()):
     """Measure nets in files on a Measured; prints the figures, leaves them and pictures in the
     folder `out` and returns them, JSON values.
@@ -339,10 +392,16 @@ def evaluate(paths, rules, measured, out, settings, assignments=()):
     out, opened = Path(out), [_opened(path) for path in paths]
     truth = measured.faces.scheme
     places = common_places([net.facts["scheme"] for net in opened], truth)
-    result = {"faces": len(measured.indices), "set": measured.faces.describe(), "scheme": truth,
-              "held_out": measured.held_out, "skipped": measured.skipped,
-              "mean_face_of": len(measured.others), "nets": [],
-              "boxes": {"draws": len(measured.draws), "scatter": settings.evaluate.box_scatter}}
+    result = {
+        "faces": len(measured.indices),
+        "set": measured.faces.describe(),
+        "scheme": truth,
+        "held_out": measured.held_out,
+        "skipped": measured.skipped,
+        "mean_face_of": len(measured.others),
+        "nets": [],
+        "boxes": {"draws": len(measured.draws), "scatter": settings.evaluate.box_scatter},
+    }
     shown, every_error, all_views = [], {}, {}
     for number, (net, rule) in enumerate(zip(opened, rules), 1):
         every_view = views(net.facts["scheme"], truth, places)
@@ -355,14 +414,25 @@ def evaluate(paths, rules, measured, out, settings, assignments=()):
         progress = Progress(len(measured.indices) * (1 + len(measured.draws)), "crops")
         found, exact = measure(net, rule, measured, every_view, progress)
         progress.close()
-        result["nets"].append({
-            "file": net.name, "net": describe(net.facts["net"], net.facts["options"]),
-            "points": net.facts["points"], "scheme": net.facts["scheme"],
-            "crop": {"box": rule.box, "side": rule.side},
-            "tried": [{"box": one.box, "side": one.side, "error": error} for one, error in tried],
-            "views": {name: {boxes: {who: figures(one, every_view[name])
-                                     for who, one in some.items()} for boxes, some in by.items()}
-                      for name, by in found.items()}})
+        result["nets"].append(
+            {
+                "file": net.name,
+                "net": describe(net.facts["net"], net.facts["options"]),
+                "points": net.facts["points"],
+                "scheme": net.facts["scheme"],
+                "crop": {"box": rule.box, "side": rule.side},
+                "tried": [
+                    {"box": one.box, "side": one.side, "error": error} for one, error in tried
+                ],
+                "views": {
+                    name: {
+                        boxes: {who: figures(one, every_view[name]) for who, one in some.items()}
+                        for boxes, some in by.items()
+                    }
+                    for name, by in found.items()
+                },
+            }
+        )
         for name, by in found.items():
             every_error.setdefault(name, {})[number] = by
         shown.append((rule, first, exact, found[next(iter(found))][EXACT][NET]))
@@ -384,25 +454,37 @@ def evaluate(paths, rules, measured, out, settings, assignments=()):
 def _opened(path):
     net = nets.open_net(path)
     if "landmark" not in net.tasks or net.facts["stride"]:
-        raise Problem(f"{net.name} holds {net.facts['net']}, which gives "
-                      f"{', '.join(net.tasks)}: a net that takes crops and gives points is needed")
+        raise Problem(
+            f"{net.name} holds {net.facts['net']}, which gives "
+            f"{', '.join(net.tasks)}: a net that takes crops and gives points is needed"
+        )
     if net.facts["scheme"] is None:
-        raise Problem(f"{net.name} doesn't say in which order its {net.facts['points']} points "
-                      "are: convert it with python -m core.convert, or export it anew")
+        raise Problem(
+            f"{net.name} doesn't say in which order its {net.facts['points']} points "
+            "are: convert it with python -m core.convert, or export it anew"
+        )
     return net
 
 
 def _title(result, name):
-    return "\n".join([
-        f"{result['set']}; {result['faces']:,} measured, {_words(name, result['places'][name])}",
-        *(_name(number, net) for number, net in enumerate(result["nets"], 1)
-          if name in net["views"])])
+    return "\n".join(
+        [
+            f"{result['set']}; {result['faces']:,} measured, {_words(name, result['places'][name])}",
+            *(
+                _name(number, net)
+                for number, net in enumerate(result["nets"], 1)
+                if name in net["views"]
+            ),
+        ]
+    )
 
 
 def _name(number, net):
-    return (f"net {number}: {net['file']}, {net['net']}, {net['points']} points ({net['scheme']}); "
-            f"crops {Rule(**net['crop'])}"
-            + (f", the best of {len(net['tried'])} tried on other faces" if net["tried"] else ""))
+    return (
+        f"net {number}: {net['file']}, {net['net']}, {net['points']} points ({net['scheme']}); "
+        f"crops {Rule(**net['crop'])}"
+        + (f", the best of {len(net['tried'])} tried on other faces" if net["tried"] else "")
+    )
 
 
 def _draw(measured, result, number, rule, view, exact, found, path):
@@ -412,87 +494,147 @@ def _draw(measured, result, number, rule, view, exact, found, path):
     order = np.argsort(-np.nan_to_num(values), kind="stable")
     middle = max(0, len(order) // 2 - SHOWN // 2)
     parts = []
-    for title, chosen in (("worst", order[:SHOWN]), ("in the middle",
-                                                     order[middle:middle + SHOWN])):
+    for title, chosen in (
+        ("worst", order[:SHOWN]),
+        ("in the middle", order[middle : middle + SHOWN]),
+    ):
         indices = measured.indices[chosen]
         squares = measured.squares(indices, rule)
-        crops = np.stack([face_crop.crop(measured.faces.read(index), square, 0,
-                                         landmark_pictures.CELL)
-                          for index, square in zip(indices.tolist(), squares)])
-        parts.append((f"{title}: {len(chosen)} of {len(values):,} faces", crops,
-                      view.of_truth(measured.placed(indices, squares)), view.of_net(exact[chosen]),
-                      [f"{value:.4f}" for value in values[chosen]]))
+        crops = np.stack(
+            [
+                face_crop.crop(measured.faces.read(index), square, 0, landmark_pictures.CELL)
+                for index, square in zip(indices.tolist(), squares)
+            ]
+        )
+        parts.append(
+            (
+                f"{title}: {len(chosen)} of {len(values):,} faces",
+                crops,
+                view.of_truth(measured.placed(indices, squares)),
+                view.of_net(exact[chosen]),
+                [f"{value:.4f}" for value in values[chosen]],
+            )
+        )
     row = result["nets"][number - 1]
-    landmark_pictures.sheet(path, parts, [
-        f"{row['file']}: {row['net']}, crops {rule}; errors by {size_rule}, exact boxes"])
+    landmark_pictures.sheet(
+        path,
+        parts,
+        [f"{row['file']}: {row['net']}, crops {rule}; errors by {size_rule}, exact boxes"],
+    )
 
 
 def show(result):
     """The figures as lines."""
     scattered = result["boxes"]["draws"]
-    print(f"{result['set']}\n{result['faces']:,} faces measured"
-          + (f", {len(result['skipped']):,} left out: their pictures can't be read"
-             if result["skipped"] else ""))
+    print(
+        f"{result['set']}\n{result['faces']:,} faces measured"
+        + (
+            f", {len(result['skipped']):,} left out: their pictures can't be read"
+            if result["skipped"]
+            else ""
+        )
+    )
     for reason in result["skipped"][:SKIPPED]:
         print(f"  left out {reason}")
     for number, net in enumerate(result["nets"], 1):
         print(_name(number, net))
     for name, places in result["places"].items():
-        having = {f"net {number}": net["views"][name] for number, net in
-                  enumerate(result["nets"], 1) if name in net["views"]}
+        having = {
+            f"net {number}": net["views"][name]
+            for number, net in enumerate(result["nets"], 1)
+            if name in net["views"]
+        }
         print(f"\n{_words(name, places)}")
         _show_view(having)
     if not scattered:
-        print(f"\nscattered boxes aren't measured: the scheme {result['scheme']} doesn't say where "
-              "a detector's boxes are")
+        print(
+            f"\nscattered boxes aren't measured: the scheme {result['scheme']} doesn't say where "
+            "a detector's boxes are"
+        )
 
 
 def _words(name, places):
-    return (f"all {len(places)} points" if name == ALL else
-            f"{len(places)} places in common: {', '.join(places)}")
+    return (
+        f"all {len(places)} points"
+        if name == ALL
+        else f"{len(places)} places in common: {', '.join(places)}"
+    )
 
 
 def _show_view(having):
     """Figures by net of one view."""
     some = next(iter(having.values()))
     limits = [f"{limit:.2f}" for limit in metrics.LIMITS]
-    print(f"{'error, of':<16}{'':<12}{'boxes':<12}{'mean':>8}{'median':>8}"
-          + "".join(f"{f'AUC {limit}':>10}" for limit in limits)
-          + "".join(f"{f'> {limit}':>8}" for limit in limits) + f"{'moved':>8}")
+    print(
+        f"{'error, of':<16}{'':<12}{'boxes':<12}{'mean':>8}{'median':>8}"
+        + "".join(f"{f'AUC {limit}':>10}" for limit in limits)
+        + "".join(f"{f'> {limit}':>8}" for limit in limits)
+        + f"{'moved':>8}"
+    )
     for rule in some[EXACT][NET]["by_rule"]:
         for title, view in having.items():
             for boxes, who in ((boxes, who) for boxes in view for who in (NET, MEAN_FACE)):
                 row = view[boxes][who]["by_rule"][rule]
-                print(f"{rule:<16}{title if who == NET else '  mean face':<12}{boxes:<12}"
-                      f"{row['mean']:>8.4f}{row['median']:>8.4f}"
-                      + "".join(f"{row['auc'][limit]:>10.4f}" for limit in limits)
-                      + "".join(f"{row['failures'][limit]:>8.4f}" for limit in limits)
-                      + (f"{row['moved']:>8.4f}" if "moved" in row else ""))
+                print(
+                    f"{rule:<16}{title if who == NET else '  mean face':<12}{boxes:<12}"
+                    f"{row['mean']:>8.4f}{row['median']:>8.4f}"
+                    + "".join(f"{row['auc'][limit]:>10.4f}" for limit in limits)
+                    + "".join(f"{row['failures'][limit]:>8.4f}" for limit in limits)
+                    + (f"{row['moved']:>8.4f}" if "moved" in row else "")
+                )
     rule = next(iter(some[EXACT][NET]["by_rule"]))
     print(f"{'exact boxes':<34}" + "".join(f"{title:>10}{'mean face':>11}" for title in having))
     pairs = [view[EXACT][who] for view in having.values() for who in (NET, MEAN_FACE)]
     widths = [10, 11] * len(having)
     for group in pairs[0]["by_rule"][rule]["groups"]:
-        print(f"{group:<34}" + "".join(f"{row['by_rule'][rule]['groups'][group]:>{width}.4f}"
-                                       for row, width in zip(pairs, widths)) + f"  of {rule}")
+        print(
+            f"{group:<34}"
+            + "".join(
+                f"{row['by_rule'][rule]['groups'][group]:>{width}.4f}"
+                for row, width in zip(pairs, widths)
+            )
+            + f"  of {rule}"
+        )
     for key, words in (("l1", "absolute"), ("l2", "squared")):
-        print(f"{words + ', a coordinate':<34}"
-              + "".join(f"{row['per_coordinate'][key]:>{width}.5f}"
-                        for row, width in zip(pairs, widths)) + "  of the crop's side")
+        print(
+            f"{words + ', a coordinate':<34}"
+            + "".join(
+                f"{row['per_coordinate'][key]:>{width}.5f}" for row, width in zip(pairs, widths)
+            )
+            + "  of the crop's side"
+        )
 
 
 def arguments(parser):
-    parser.add_argument("--net", required=True, nargs="+", metavar="FILE", help="nets that give "
-                        "points: runs' folders, .params files or ONNX models")
-    parser.add_argument("--crop", default=USUAL, metavar="BOX:SIDE|best|usual,...", help="what "
-                        "crops are cut around (crop.box) and their side in its sides, one for all "
-                        "nets or one each; best is looked for on other faces (default: usual, as "
-                        "the net was trained, or else crop.box and crop.plain)")
-    parser.add_argument("--faces", required=True, metavar="FACES", help="annotated faces: a store, "
-                        "a list or a folder")
+    parser.add_argument(
+        "--net",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="nets that give points: runs' folders, .params files or ONNX models",
+    )
+    parser.add_argument(
+        "--crop",
+        default=USUAL,
+        metavar="BOX:SIDE|best|usual,...",
+        help="what "
+        "crops are cut around (crop.box) and their side in its sides, one for all "
+        "nets or one each; best is looked for on other faces (default: usual, as "
+        "the net was trained, or else crop.box and crop.plain)",
+    )
+    parser.add_argument(
+        "--faces",
+        required=True,
+        metavar="FACES",
+        help="annotated faces: a store, a list or a folder",
+    )
     points.arguments(parser)
-    parser.add_argument("--held-out", type=float, metavar="SHARE", help="of the pictures, to "
-                        "measure; 1: all (default: train.val_fraction)")
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        metavar="SHARE",
+        help="of the pictures, to measure; 1: all (default: train.val_fraction)",
+    )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="for figures and pictures")
 
 
@@ -502,9 +644,12 @@ def main(args, settings):
         raise Problem(f"--held-out {held_out}: it must be over 0 and up to 1")
     rules = [parsed(text, settings) for text in args.crop.split(",")]
     if len(rules) not in (1, len(args.net)):
-        raise Problem(f"--crop names {len(rules)} crops for {len(args.net)} nets: give one for all "
-                      "or one each")
+        raise Problem(
+            f"--crop names {len(rules)} crops for {len(args.net)} nets: give one for all "
+            "or one each"
+        )
     faces = face_sets.open_faces(args.faces, args)
     measured = Measured(faces, held_out, settings)
-    evaluate(args.net, rules * (len(args.net) // len(rules)), measured, args.out, settings,
-             args.settings)
+    evaluate(
+        args.net, rules * (len(args.net) // len(rules)), measured, args.out, settings, args.settings
+    )

@@ -14,6 +14,7 @@ Faces count from each of evaluate.sizes on; core.evaluate.metrics.matches has th
 Average precision is the area under the curve made to fall; 0.5:0.95 is the mean over ten IoUs,
 0.05 apart.
 """
+
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,9 @@ def parsed(text):
         if not 0 < low <= high <= 1:
             raise ValueError
     except ValueError:
-        raise Problem(f"--iou {text}: it must be a number in (0, 1], or two like "
-                      "0.5:0.95") from None
+        raise Problem(
+            f"--iou {text}: it must be a number in (0, 1], or two like 0.5:0.95"
+        ) from None
     return np.round(low + STEP * np.arange(int((high - low) / STEP + 1.001)), 9)
 
 
@@ -57,8 +59,11 @@ def levels(curve):
     rows = []
     for precision in PRECISIONS:
         enough = np.flatnonzero(curve.precision >= precision)
-        rows.append((precision, float(curve.recall[enough[-1]]), float(curve.scores[enough[-1]]))
-                    if len(enough) else (precision, None, None))
+        rows.append(
+            (precision, float(curve.recall[enough[-1]]), float(curve.scores[enough[-1]]))
+            if len(enough)
+            else (precision, None, None)
+        )
     return rows
 
 
@@ -69,18 +74,27 @@ def evaluate(found, annotations, ious, sizes):
     "average_precision" (one for each IoU), "mean", "levels" (see levels(), at the first IoU); and
     the Curves at the first IoU. Raises Problem where no face is that large.
     """
-    truth = {one.path: (one.boxes, np.concatenate([one.ignored, one.unsure]))
-             for one in annotations}
+    truth = {
+        one.path: (one.boxes, np.concatenate([one.ignored, one.unsure])) for one in annotations
+    }
     rows, first = [], []
     for size in sizes:
         results = metrics.precision_recall(found, truth, ious, size)
         if not results[0].faces:
-            raise Problem(f"the ground truth has no face of {size:g} px or more: give other "
-                          "evaluate.sizes")
+            raise Problem(
+                f"the ground truth has no face of {size:g} px or more: give other evaluate.sizes"
+            )
         values = [metrics.average_precision(curve) for curve in results]
-        rows.append({"min_face": size, "faces": results[0].faces,
-                     "ious": [round(float(iou), 4) for iou in ious], "average_precision": values,
-                     "mean": float(np.mean(values)), "levels": levels(results[0])})
+        rows.append(
+            {
+                "min_face": size,
+                "faces": results[0].faces,
+                "ious": [round(float(iou), 4) for iou in ious],
+                "average_precision": values,
+                "mean": float(np.mean(values)),
+                "levels": levels(results[0]),
+            }
+        )
         first.append(results[0])
     return rows, first
 
@@ -90,21 +104,30 @@ def show(rows):
     ious = rows[0]["ious"]
     span = f"{ious[0]:g}" + (f":{ious[-1]:g}" if len(ious) > 1 else "")
     for row in rows:
-        print(f"average precision at IoU {span}: {row['mean']:.4f} over {row['faces']:,} faces of "
-              f"{row['min_face']:g} px and more")
+        print(
+            f"average precision at IoU {span}: {row['mean']:.4f} over {row['faces']:,} faces of "
+            f"{row['min_face']:g} px and more"
+        )
         if len(ious) > 1:
-            print("  " + "  ".join(f"{iou:g}: {value:.4f}" for iou, value
-                                   in zip(ious, row["average_precision"])))
+            print(
+                "  "
+                + "  ".join(
+                    f"{iou:g}: {value:.4f}" for iou, value in zip(ious, row["average_precision"])
+                )
+            )
         print(f"  at IoU {ious[0]:g}{'precision':>12}{'recall':>9}{'scores from':>14}")
         for precision, recall, score in row["levels"]:
-            print(f"{'':>{9 + len(f'{ious[0]:g}')}}{precision:>12g}" + (
-                f"{'never':>9}" if recall is None else f"{recall:>9.4f}{score:>14.6g}"))
+            print(
+                f"{'':>{9 + len(f'{ious[0]:g}')}}{precision:>12g}"
+                + (f"{'never':>9}" if recall is None else f"{recall:>9.4f}{score:>14.6g}")
+            )
 
 
 def arguments(parser):
     parser.add_argument("--truth", required=True, metavar="FILE|DIR", help="ground truth")
-    parser.add_argument("--split", default="val", choices=("train", "val"),
-                        help="of a folder (default %(default)s)")
+    parser.add_argument(
+        "--split", default="val", choices=("train", "val"), help="of a folder (default %(default)s)"
+    )
     parser.add_argument("--detections", required=True, metavar="FILE|DIR", help="what was found")
     parser.add_argument("--iou", help="one, or like 0.5:0.95 (default evaluate.iou)")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="for figures and curves")
@@ -113,8 +136,9 @@ def arguments(parser):
 def main(args, settings):
     ious = parsed(args.iou or str(settings.evaluate.iou))
     annotations, out = read_truth(args.truth, args.split), Path(args.out)
-    found = detections.fitted(detections.read(args.detections), [one.path for one in annotations],
-                              args.detections)
+    found = detections.fitted(
+        detections.read(args.detections), [one.path for one in annotations], args.detections
+    )
     rule = detections.rule_of_list(found, args.detections)
     rows, curves = evaluate(found, annotations, ious, settings.evaluate.sizes)
     boxes = sum(len(scores) for _, scores in found.values())
@@ -122,6 +146,11 @@ def main(args, settings):
     show(rows)
     write_json(out / "list.json", {"rule": rule, "truth": str(args.truth), "figures": rows})
     plots.precision_recall(
-        {f"faces from {row['min_face']:g} px: {row['average_precision'][0]:.3f}": curve
-         for row, curve in zip(rows, curves)}, out / "curves.png", f"IoU {ious[0]:g}\n{rule}")
+        {
+            f"faces from {row['min_face']:g} px: {row['average_precision'][0]:.3f}": curve
+            for row, curve in zip(rows, curves)
+        },
+        out / "curves.png",
+        f"IoU {ious[0]:g}\n{rule}",
+    )
     print(f"in {out}: list.json, curves.png")

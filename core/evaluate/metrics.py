@@ -1,4 +1,5 @@
 """Figures of merit: pure functions on arrays."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +20,15 @@ def classification(prob, label):
     prob, face = prob[known].astype(np.float64), label[known] == 1
     right = (prob >= 0.5) == face
     loss = -np.log(np.maximum(np.where(face, prob, 1 - prob), 1e-14))
-    hardest = np.argsort(-loss, kind="stable")[:HARD_TENTHS * len(loss) // 10]
+    hardest = np.argsort(-loss, kind="stable")[: HARD_TENTHS * len(loss) // 10]
     found = (prob >= 0.5) & face
-    return {"cls_loss": _mean(loss), "accuracy": _mean(right),
-            "accuracy_hard": _mean(right[hardest]),
-            "precision": _mean(face[prob >= 0.5]), "recall": _mean(found[face])}
+    return {
+        "cls_loss": _mean(loss),
+        "accuracy": _mean(right),
+        "accuracy_hard": _mean(right[hardest]),
+        "precision": _mean(face[prob >= 0.5]),
+        "recall": _mean(found[face]),
+    }
 
 
 def box_error(offsets, target, label):
@@ -69,8 +74,9 @@ def matches(boxes, scores, faces, ignored, ious, min_face=0):
     it takes, or an ignored box on which as great a part of it lies, which any number may share; or
     if it is itself smaller than min_face. The rest are FALSE alarms.
     """
-    boxes, faces, ignored = (np.asarray(b, np.float64).reshape(-1, 4)
-                             for b in (boxes, faces, ignored))
+    boxes, faces, ignored = (
+        np.asarray(b, np.float64).reshape(-1, 4) for b in (boxes, faces, ignored)
+    )
     counted = _larger_side(faces) >= min_face
     overlap = np.concatenate([geometry.iou(boxes, faces), geometry.covered(boxes, ignored)], axis=1)
     needed = np.asarray(ious, np.float64)[:, None]
@@ -98,6 +104,7 @@ def _larger_side(boxes):
 class Curve:
     """Precision and recall of the detections with a score of at least scores[k], for each score
     that there is, falling: (K,) each. faces -- how many there are to find; NaN recall if none."""
+
     scores: np.ndarray
     precision: np.ndarray
     recall: np.ndarray
@@ -126,7 +133,7 @@ def _curve(scores, outcome, faces):
     order = np.argsort(-scores, kind="stable")
     order = order[outcome[order] != NEITHER]
     scores, hits = scores[order], np.cumsum(outcome[order] == HIT)
-    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[:len(scores)])
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[: len(scores)])
     with np.errstate(invalid="ignore"):
         return Curve(scores[last], hits[last] / (last + 1), hits[last] / np.float64(faces), faces)
 
@@ -157,8 +164,9 @@ def face_sizes(points, eyes, corners):
     """
     sizes = {}
     if corners is not None:
-        sizes["inter-ocular"] = np.linalg.norm(points[:, corners[0]] - points[:, corners[1]],
-                                               axis=1)
+        sizes["inter-ocular"] = np.linalg.norm(
+            points[:, corners[0]] - points[:, corners[1]], axis=1
+        )
     if eyes is not None:
         left, right = (points[:, list(around)].mean(axis=1) for around in eyes)
         sizes["inter-pupil"] = np.linalg.norm(left - right, axis=1)
@@ -177,11 +185,14 @@ def error_figures(errors):
     cumulative() up to the limit as a part of what it can be, and failures, the part of the faces
     with a greater error."""
     errors = errors[~np.isnan(errors)]
-    return {"faces": len(errors), "mean": _mean(errors),
-            "median": float(np.median(errors)) if len(errors) else float("nan"),
-            # Each face adds a step that is 1 from its error on.
-            "auc": {f"{limit:.2f}": _mean(np.maximum(1 - errors / limit, 0)) for limit in LIMITS},
-            "failures": {f"{limit:.2f}": _mean(errors > limit) for limit in LIMITS}}
+    return {
+        "faces": len(errors),
+        "mean": _mean(errors),
+        "median": float(np.median(errors)) if len(errors) else float("nan"),
+        # Each face adds a step that is 1 from its error on.
+        "auc": {f"{limit:.2f}": _mean(np.maximum(1 - errors / limit, 0)) for limit in LIMITS},
+        "failures": {f"{limit:.2f}": _mean(errors > limit) for limit in LIMITS},
+    }
 
 
 def cumulative(errors, limits):
@@ -195,7 +206,7 @@ def coordinate_errors(points, truth):
     """Errors of points (N, P, 2) per coordinate, in units of theirs: l1, mean absolute, and l2,
     mean squared. In crop sides these are what published tables of landmark nets report."""
     off = (points - truth).astype(np.float64)
-    return {"l1": _mean(np.abs(off)), "l2": _mean(off ** 2)}
+    return {"l1": _mean(np.abs(off)), "l2": _mean(off**2)}
 
 
 def movement(off):
@@ -206,5 +217,5 @@ def movement(off):
         sizes of the face; NaN, faces without a size, is left out
     """
     around = off - off.mean(axis=0)
-    each = np.sqrt((around ** 2).sum(axis=(0, 3)) / (len(off) - 1))
+    each = np.sqrt((around**2).sum(axis=(0, 3)) / (len(off) - 1))
     return _mean(each[~np.isnan(each)])

@@ -1,4 +1,5 @@
 """Curves and other figures as pictures."""
+
 import os
 import textwrap
 
@@ -10,8 +11,12 @@ from facelet.files import whole_file
 os.environ.setdefault("MPLBACKEND", "Agg")  # no display needed
 
 FARTHEST_ERROR = 0.2  # of landmarks, that curves go up to
-LINES = {("net", "exact"): "-", ("net", "scattered"): ":", ("mean_face", "exact"): "--",
-         ("mean_face", "scattered"): "-."}
+LINES = {
+    ("net", "exact"): "-",
+    ("net", "scattered"): ":",
+    ("mean_face", "exact"): "--",
+    ("mean_face", "scattered"): "-.",
+}
 LEGEND_COLUMNS = 4
 WHO = {"net": "net", "mean_face": "mean face in crops of net"}
 
@@ -20,39 +25,65 @@ def stages(figures, curves, path):
     """Draw recall by face size after each net, and precision against recall in the end, to a
     picture file. figures, curves -- see core.evaluate.stage_figures.figures"""
     import matplotlib.pyplot as plt  # as above
+
     figure, (by_size, precision) = plt.subplots(1, 2, figsize=(13, 5))
     iou, sizes = figures["iou"], figures["sizes"][1:] or figures["sizes"]
     places = range(len(sizes))
     for row in figures["stages"]:
-        by_size.plot(places, row["recall"][f"{iou:g}"][-len(sizes):], marker="o",
-                     label=f"after {row['net']}, score over {row['threshold']:g}")
+        by_size.plot(
+            places,
+            row["recall"][f"{iou:g}"][-len(sizes) :],
+            marker="o",
+            label=f"after {row['net']}, score over {row['threshold']:g}",
+        )
     by_size.set_xticks(places)
     by_size.set_xlim(-0.4, len(sizes) - 0.6)
-    by_size.set_xticklabels([
-        (f"{size['from']:g} to {size['to']:g}" if size["to"] else f"from {size['from']:g}")
-        + f" px\n{size['faces']:,} faces" for size in sizes])
-    by_size.set(title=f"recall at IoU {iou:g} by larger side of the face", ylabel="recall",
-                ylim=(min(0.5, by_size.get_ylim()[0]), 1.01))
+    by_size.set_xticklabels(
+        [
+            (f"{size['from']:g} to {size['to']:g}" if size["to"] else f"from {size['from']:g}")
+            + f" px\n{size['faces']:,} faces"
+            for size in sizes
+        ]
+    )
+    by_size.set(
+        title=f"recall at IoU {iou:g} by larger side of the face",
+        ylabel="recall",
+        ylim=(min(0.5, by_size.get_ylim()[0]), 1.01),
+    )
     last = figures["stages"][-1]["threshold"]
     for curve, row in zip(curves, figures["average_precision"]):
         over = int((curve.scores > last).sum())
-        precision.plot(curve.recall, curve.precision, marker="o", markevery=[over - 1] * (over > 0),
-                       label=f"faces from {row['min_face']:g} px: average {row['value']:.3f}")
-    precision.set(title=f"boxes with scores over {figures['rule']['floor']:g} at IoU {iou:g}; "
-                        f"dots: over {last:g}",
-                  xlabel="recall", ylabel="precision",
-                  xlim=(0, 1.01), ylim=(0, 1.01))
+        precision.plot(
+            curve.recall,
+            curve.precision,
+            marker="o",
+            markevery=[over - 1] * (over > 0),
+            label=f"faces from {row['min_face']:g} px: average {row['value']:.3f}",
+        )
+    precision.set(
+        title=f"boxes with scores over {figures['rule']['floor']:g} at IoU {iou:g}; "
+        f"dots: over {last:g}",
+        xlabel="recall",
+        ylabel="precision",
+        xlim=(0, 1.01),
+        ylim=(0, 1.01),
+    )
     for axis in (by_size, precision):
         axis.grid(alpha=0.3)
         axis.legend(fontsize=9, loc="lower left")
-    _finish(figure, path, f"{figures['pictures']:,} pictures, {figures['faces']:,} faces of "
-                          f"{figures['rule']['counted_from']:g} px and more\n"
-                          f"{figures['rule']['words']}")
+    _finish(
+        figure,
+        path,
+        f"{figures['pictures']:,} pictures, {figures['faces']:,} faces of "
+        f"{figures['rule']['counted_from']:g} px and more\n"
+        f"{figures['rule']['words']}",
+    )
 
 
 def precision_recall(curves, path, title):
     """Draw core.evaluate.metrics.Curves {legend: curve} to a picture file."""
     import matplotlib.pyplot as plt  # as above
+
     figure, axis = plt.subplots(figsize=(8, 6))
     for legend, curve in curves.items():
         axis.plot(curve.recall, curve.precision, label=legend)
@@ -65,6 +96,7 @@ def precision_recall(curves, path, title):
 def roc(curve, path, title):
     """Draw a core.evaluate.fddb.Roc to a picture file."""
     import matplotlib.pyplot as plt  # as above
+
     figure, axes = plt.subplots(1, 2, figsize=(13, 5.5), sharey=True)
     for axis, name, found in zip(axes, ("discrete", "continuous"), (curve.true, curve.shared)):
         axis.step(curve.false, found / curve.faces, where="post")
@@ -87,25 +119,39 @@ def landmarks(errors, view, path, title):
     rules = list(next(iter(errors.values()))["exact"]["net"].by_rule)
     columns = (len(rules) + 2) // 2
     figure, axes = plt.subplots(2, columns, figsize=(6.5 * columns, 9.5))
-    *curves, by_place = axes.ravel()[:len(rules) + 1]
-    for unused in axes.ravel()[len(rules) + 1:]:
+    *curves, by_place = axes.ravel()[: len(rules) + 1]
+    for unused in axes.ravel()[len(rules) + 1 :]:
         unused.axis("off")
     for axis, rule in zip(curves, rules):
         for number, by_boxes in errors.items():
             for boxes, by_who in by_boxes.items():
                 for who, found in by_who.items():
                     values = found.by_rule[rule].mean(axis=2).ravel()
-                    axis.plot(steps, cumulative(values, steps), color=f"C{number - 1}",
-                              label=f"{WHO[who]} {number}, {boxes} boxes",
-                              linestyle=LINES[who, boxes], linewidth=1.8 if who == "net" else 1)
-        axis.set(xlabel=f"error of a face, by {rule}", ylabel="part of the faces up to it",
-                 xlim=(0, FARTHEST_ERROR), ylim=(0, 1.01))
+                    axis.plot(
+                        steps,
+                        cumulative(values, steps),
+                        color=f"C{number - 1}",
+                        label=f"{WHO[who]} {number}, {boxes} boxes",
+                        linestyle=LINES[who, boxes],
+                        linewidth=1.8 if who == "net" else 1,
+                    )
+        axis.set(
+            xlabel=f"error of a face, by {rule}",
+            ylabel="part of the faces up to it",
+            xlim=(0, FARTHEST_ERROR),
+            ylim=(0, 1.01),
+        )
     order = sum(view.groups.values(), [])
     for number, by_boxes in errors.items():
         for who, found in by_boxes["exact"].items():
             values = np.nanmean(found.by_rule[rules[0]], axis=(0, 1))[order]
-            by_place.plot(values, color=f"C{number - 1}", linestyle=LINES[who, "exact"],
-                          marker=".", linewidth=1.8 if who == "net" else 1)
+            by_place.plot(
+                values,
+                color=f"C{number - 1}",
+                linestyle=LINES[who, "exact"],
+                marker=".",
+                linewidth=1.8 if who == "net" else 1,
+            )
     ends = np.cumsum([0, *map(len, view.groups.values())])
     for end in ends[1:-1]:
         by_place.axvline(end - 0.5, color="0.8", linewidth=1)
@@ -123,8 +169,11 @@ def landmarks(errors, view, path, title):
 def _finish(figure, path, title, bottom=0):
     """bottom -- part of the figure's height that is kept for a legend"""
     import matplotlib.pyplot as plt
-    figure.suptitle("\n".join(line for part in title.split("\n")
-                              for line in textwrap.wrap(part, 110)), fontsize=9)
+
+    figure.suptitle(
+        "\n".join(line for part in title.split("\n") for line in textwrap.wrap(part, 110)),
+        fontsize=9,
+    )
     figure.tight_layout(rect=(0, bottom, 1, 1))
     with whole_file(path) as part:
         figure.savefig(part, dpi=90)

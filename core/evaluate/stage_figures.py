@@ -1,4 +1,5 @@
 """What every net of a cascade lets through, measured: the numbers of core.evaluate.stages."""
+
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,10 @@ def open_detector(said, settings, folder=None, **files):
     Raises Problem.
     """
     said = {setting.partition("=")[0] for setting in said}
-    given = {key: settings.detect[key] for key in SETTINGS
-             if not folder or f"detect.{key}" in said}
-    detector = (FaceDetector.open(folder, **files, **given) if folder else
-                FaceDetector(**files, **given))
+    given = {key: settings.detect[key] for key in SETTINGS if not folder or f"detect.{key}" in said}
+    detector = (
+        FaceDetector.open(folder, **files, **given) if folder else FaceDetector(**files, **given)
+    )
     return detector.changed(nms=settings.detect.nms, nms_scale=settings.detect.nms_scale)
 
 
@@ -58,6 +59,7 @@ class Seen:
     overlap -- (S, M): greatest IoU with a face that a box over its net's threshold has, by net
     boxes, scores -- (N, 4), (N,): what the last net gives over the floor, best first
     """
+
     path: Path
     faces: np.ndarray
     neither: np.ndarray
@@ -76,6 +78,7 @@ class Measured:
     boxes -- (S,), over the nets' thresholds; seconds -- (S,), and that of a net for landmarks after
         them, of processor time, which a busy machine disturbs least: sums over the pictures
     """
+
     nets: list
     thresholds: list
     floor: float
@@ -93,8 +96,11 @@ class Measured:
             counted = np.flatnonzero(sides(one.faces) >= self.min_face)
             places += [(one, one.faces[i]) for i in counted]
             overlap.append(one.overlap[:, counted])
-        return (sides(np.reshape([box for _, box in places], (-1, 4))),
-                np.concatenate(overlap, axis=1), places)
+        return (
+            sides(np.reshape([box for _, box in places], (-1, 4))),
+            np.concatenate(overlap, axis=1),
+            places,
+        )
 
     def face_scores(self, iou):
         """(F,): best score of a box of the last net with this IoU with a face; -1 without one."""
@@ -108,7 +114,10 @@ class Measured:
         """The core.evaluate.metrics.Curve of the last net's boxes down to the floor."""
         return metrics.precision_recall(
             {i: (one.boxes, one.scores) for i, one in enumerate(self.seen)},
-            {i: (one.faces, one.neither) for i, one in enumerate(self.seen)}, [iou], min_face)[0]
+            {i: (one.faces, one.neither) for i, one in enumerate(self.seen)},
+            [iou],
+            min_face,
+        )[0]
 
 
 def measure(detector, face_set, settings, progress):
@@ -120,7 +129,7 @@ def measure(detector, face_set, settings, progress):
     Raises Problem: no picture that can be read, no face that counts.
     """
     nets = [stage for stage in NETS if stage in detector.nets]
-    thresholds = list(detector.settings.thresholds)[:len(nets)]
+    thresholds = list(detector.settings.thresholds)[: len(nets)]
     last, detector = thresholds[-1], floored(detector, settings)
     seen, skipped, boxes, seconds = [], [], np.zeros(len(nets)), 0
     for annotation in face_set.annotations:
@@ -133,22 +142,34 @@ def measure(detector, face_set, settings, progress):
             continue
         found, spent = _run(detector, nets, picture, last)
         seconds += np.array(spent)
-        kept = [*(faces.boxes for faces in found[:-1]),
-                found[-1].boxes[found[-1].scores > last]]
+        kept = [*(faces.boxes for faces in found[:-1]), found[-1].boxes[found[-1].scores > last]]
         boxes += [len(one) for one in kept]
         overlap = [geometry.iou(annotation.boxes, one).max(axis=1, initial=0) for one in kept]
-        seen.append(Seen(path, annotation.boxes,
-                         np.concatenate([annotation.ignored, annotation.unsure]),
-                         np.array(overlap), found[-1].boxes, found[-1].scores))
+        seen.append(
+            Seen(
+                path,
+                annotation.boxes,
+                np.concatenate([annotation.ignored, annotation.unsure]),
+                np.array(overlap),
+                found[-1].boxes,
+                found[-1].scores,
+            )
+        )
     if not seen:
-        raise Problem(f"not one picture could be read; the first: {skipped[0]}" if skipped else
-                      f"{face_set.truth} lists no pictures")
+        raise Problem(
+            f"not one picture could be read; the first: {skipped[0]}"
+            if skipped
+            else f"{face_set.truth} lists no pictures"
+        )
     floor = detector.settings.thresholds[len(nets) - 1]
-    measured = Measured(nets, thresholds, floor, seen, skipped, settings.evaluate.min_face, boxes,
-                        seconds)
+    measured = Measured(
+        nets, thresholds, floor, seen, skipped, settings.evaluate.min_face, boxes, seconds
+    )
     if not len(measured.faces()[0]):
-        raise Problem(f"{face_set.truth} has no face of {settings.evaluate.min_face} px or more in "
-                      "these pictures: evaluate.min_face may be smaller")
+        raise Problem(
+            f"{face_set.truth} has no face of {settings.evaluate.min_face} px or more in "
+            "these pictures: evaluate.min_face may be smaller"
+        )
     return measured
 
 
@@ -179,8 +200,11 @@ def groups(by_face, min_face):
     edges = [min_face, *(edge for edge in SIZE_EDGES if edge > min_face), float("inf")]
     spans = [(edges[0], edges[-1]), *(zip(edges, edges[1:]) if len(edges) > 2 else ())]
     found = [(low, high, (by_face >= low) & (by_face < high)) for low, high in spans]
-    return [(low, None if high == float("inf") else high, mask)
-            for low, high, mask in found if mask.any()]
+    return [
+        (low, None if high == float("inf") else high, mask)
+        for low, high, mask in found
+        if mask.any()
+    ]
 
 
 def figures(measured, detector, settings):
@@ -200,29 +224,47 @@ def figures(measured, detector, settings):
     def shares(values):
         return [float(values[mask].mean()) for *_, mask in sized]
 
-    stages = [{
-        "stage": stage, "net": detector.nets[stage].facts["net"],
-        "threshold": measured.thresholds[i], "boxes_per_picture": measured.boxes[i] / count,
-        "ms_per_picture": milliseconds[i],
-        "recall": {f"{iou:g}": shares(overlap[i] >= iou) for iou in ious},
-        "lost": [int((lost[mask] == i).sum()) for *_, mask in sized],
-    } for i, stage in enumerate(measured.nets)]
+    stages = [
+        {
+            "stage": stage,
+            "net": detector.nets[stage].facts["net"],
+            "threshold": measured.thresholds[i],
+            "boxes_per_picture": measured.boxes[i] / count,
+            "ms_per_picture": milliseconds[i],
+            "recall": {f"{iou:g}": shares(overlap[i] >= iou) for iou in ious},
+            "lost": [int((lost[mask] == i).sum()) for *_, mask in sized],
+        }
+        for i, stage in enumerate(measured.nets)
+    ]
     curves = [measured.curve(wanted.iou, size) for size in wanted.sizes]
     used = detector.settings
     return {
-        "pictures": count, "skipped": measured.skipped, "faces": len(by_face),
+        "pictures": count,
+        "skipped": measured.skipped,
+        "faces": len(by_face),
         "neither": sum(len(one.neither) for one in measured.seen),
-        "recall": float((overlap[-1] >= wanted.iou).mean()), "iou": wanted.iou,
+        "recall": float((overlap[-1] >= wanted.iou).mean()),
+        "iou": wanted.iou,
         "boxes_per_picture": measured.boxes[-1] / count,
         "ms_per_picture": milliseconds.sum(),
-        "rule": {"min_face": used.min_face, "factor": used.factor,
-                 "nms_scale": used.nms_scale, "nms": list(used.nms)[:len(stages)],
-                 "counted_from": wanted.min_face, "floor": measured.floor},
+        "rule": {
+            "min_face": used.min_face,
+            "factor": used.factor,
+            "nms_scale": used.nms_scale,
+            "nms": list(used.nms)[: len(stages)],
+            "counted_from": wanted.min_face,
+            "floor": measured.floor,
+        },
         "sizes": [{"from": low, "to": high, "faces": int(mask.sum())} for low, high, mask in sized],
         "stages": stages,
-        "landmark": {"net": detector.nets["landmark"].facts["net"],
-                     "ms_per_picture": milliseconds[-1]} if "landmark" in detector.nets else None,
+        "landmark": {
+            "net": detector.nets["landmark"].facts["net"],
+            "ms_per_picture": milliseconds[-1],
+        }
+        if "landmark" in detector.nets
+        else None,
         "average_precision": [
             {"min_face": size, "faces": curve.faces, "value": metrics.average_precision(curve)}
-            for size, curve in zip(wanted.sizes, curves)],
+            for size, curve in zip(wanted.sizes, curves)
+        ],
     }, curves

@@ -11,6 +11,7 @@ recall=R -- of those that reach the recall the fastest; the last threshold is as
 ms=T -- of those within the time the one with the best average precision, which doesn't depend on
     the last threshold; that is left as it is
 """
+
 import dataclasses
 import math
 
@@ -77,8 +78,10 @@ def tune(detector, face_set, settings, goal, subset):
     what, wanted = goal
     nets, before = sum(stage in detector.nets for stage in NETS), detector.settings.thresholds
     if what == "ms" and nets == 1:
-        raise Problem("--tune ms takes a cascade: the time of a Pnet by itself hardly depends on "
-                      "its threshold")
+        raise Problem(
+            "--tune ms takes a cascade: the time of a Pnet by itself hardly depends on "
+            "its threshold"
+        )
     every = face_set.annotations
     step = max(1, len(every) // subset)
     face_set = dataclasses.replace(face_set, annotations=every[::step][:subset])
@@ -89,25 +92,37 @@ def tune(detector, face_set, settings, goal, subset):
 
     def trial(inner):
         last = before[nets - 1] if nets > 1 else CANDIDATES[0]
-        seen = measure(detector.changed(thresholds=[*inner, last, *before[nets:]]), face_set,
-                       settings, progress)
+        seen = measure(
+            detector.changed(thresholds=[*inner, last, *before[nets:]]),
+            face_set,
+            settings,
+            progress,
+        )
         scores = seen.face_scores(iou)
         if what == "recall":
             last = last_threshold(scores, wanted, seen.floor)
-        row = {"thresholds": [*inner, last], "recall": float((scores > last).mean()),
-               "boxes": sum((one.scores > last).sum() for one in seen.seen) / len(seen.seen),
-               "ms": 1000 * seen.seconds.sum() / len(seen.seen),
-               "ap": metrics.average_precision(seen.curve(iou, settings.evaluate.min_face))}
-        print(f"{_text(row):<20}{row['recall']:>8.4f}{row['boxes']:>8.2f}{row['ms']:>8.1f}"
-              f"{row['ap']:>8.4f}", flush=True)
+        row = {
+            "thresholds": [*inner, last],
+            "recall": float((scores > last).mean()),
+            "boxes": sum((one.scores > last).sum() for one in seen.seen) / len(seen.seen),
+            "ms": 1000 * seen.seconds.sum() / len(seen.seen),
+            "ap": metrics.average_precision(seen.curve(iou, settings.evaluate.min_face)),
+        }
+        print(
+            f"{_text(row):<20}{row['recall']:>8.4f}{row['boxes']:>8.2f}{row['ms']:>8.1f}"
+            f"{row['ap']:>8.4f}",
+            flush=True,
+        )
         return row
 
     rows, best = search(trial, what, wanted, nets)
     progress.close()
     if best is None:
         near = max(rows, key=lambda row: row["recall"] if what == "recall" else -row["ms"])
-        raise Problem(f"no thresholds tried reach {what}={wanted:g}; the nearest, {_text(near)}, "
-                      f"have a recall of {near['recall']:.4f} and take {near['ms']:.1f} ms")
+        raise Problem(
+            f"no thresholds tried reach {what}={wanted:g}; the nearest, {_text(near)}, "
+            f"have a recall of {near['recall']:.4f} and take {near['ms']:.1f} ms"
+        )
     thresholds = [*best["thresholds"], *before[nets:]]
     print(f"detect.thresholds={','.join(f'{value:g}' for value in thresholds)}")
     return thresholds

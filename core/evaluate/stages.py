@@ -17,6 +17,7 @@ isn't lower: boxes over a score that non-maximum suppression leaves are the same
 score it began from. What matches an ignored, an unsure or a smaller face counts neither way
 (core.evaluate.metrics.matches has the rule). Of a Pnet by itself it goes down to its threshold only.
 """
+
 from pathlib import Path
 
 from core.evaluate import detections, plots, stage_pictures, stage_tuning
@@ -57,18 +58,27 @@ def evaluate(detector, face_set, out, settings, drawn=20):
 def show(result):
     """The figures as lines, with the rule that they hold by."""
     rule, stages, sizes = result["rule"], result["stages"], result["sizes"]
-    print(f"{' + '.join(row['net'] for row in stages)}: {result['pictures']:,} pictures, "
-          f"{result['faces']:,} faces of {rule['counted_from']:g} px and more")
+    print(
+        f"{' + '.join(row['net'] for row in stages)}: {result['pictures']:,} pictures, "
+        f"{result['faces']:,} faces of {rule['counted_from']:g} px and more"
+    )
     print(f"rule: {rule['words']}")
-    columns = ["all"] + [f"{size['from']:g}-" + (f"{size['to']:g}" if size["to"] else "")
-                         for size in sizes[1:]]
-    print(f"\n{'':<9}{'score':>6}{'boxes':>8}{'CPU ms':>8}{'':>6}  recall, by larger side of the "
-          "face, px")
-    print(f"{'':<9}{'over':>6}{'a pict.':>8}{'a pict.':>8}{'IoU':>6}"
-          + "".join(f"{column:>9}" for column in columns))
+    columns = ["all"] + [
+        f"{size['from']:g}-" + (f"{size['to']:g}" if size["to"] else "") for size in sizes[1:]
+    ]
+    print(
+        f"\n{'':<9}{'score':>6}{'boxes':>8}{'CPU ms':>8}{'':>6}  recall, by larger side of the "
+        "face, px"
+    )
+    print(
+        f"{'':<9}{'over':>6}{'a pict.':>8}{'a pict.':>8}{'IoU':>6}"
+        + "".join(f"{column:>9}" for column in columns)
+    )
     for row in stages:
-        first = (f"{row['stage']:<9}{row['threshold']:>6g}{row['boxes_per_picture']:>8.2f}"
-                 f"{row['ms_per_picture']:>8.2f}")
+        first = (
+            f"{row['stage']:<9}{row['threshold']:>6g}{row['boxes_per_picture']:>8.2f}"
+            f"{row['ms_per_picture']:>8.2f}"
+        )
         for iou, recall in row["recall"].items():
             print(f"{first:<31}{iou:>6}" + "".join(f"{value:>9.4f}" for value in recall))
             first = ""
@@ -79,12 +89,15 @@ def show(result):
     for row in stages:
         title = f"lost in the {row['stage'].capitalize()}, IoU {result['iou']:g}"
         print(f"{title:<37}" + "".join(f"{lost:>9,}" for lost in row["lost"]))
-    print(f"\naverage precision at IoU {result['iou']:g}, boxes with scores over "
-          f"{rule['floor']:g}; ignored and unsure boxes ({result['neither']:,}) and smaller faces "
-          "count neither way")
+    print(
+        f"\naverage precision at IoU {result['iou']:g}, boxes with scores over "
+        f"{rule['floor']:g}; ignored and unsure boxes ({result['neither']:,}) and smaller faces "
+        "count neither way"
+    )
     for row in result["average_precision"]:
-        print(f"  {row['value']:.4f} over {row['faces']:,} faces of {row['min_face']:g} px and "
-              "more")
+        print(
+            f"  {row['value']:.4f} over {row['faces']:,} faces of {row['min_face']:g} px and more"
+        )
     for reason in result["skipped"][:SKIPPED]:
         print(f"  skipped {reason}")
     if len(result["skipped"]) > SKIPPED:
@@ -92,23 +105,48 @@ def show(result):
 
 
 def arguments(parser):
-    parser.add_argument("--nets", metavar="DIR", help="folder with the nets; its detector.json "
-                        "holds where no setting is given")
+    parser.add_argument(
+        "--nets",
+        metavar="DIR",
+        help="folder with the nets; its detector.json holds where no setting is given",
+    )
     for stage in STAGES:
-        parser.add_argument(f"--{stage}", metavar="FILE", help=f"the {stage}: a run's folder, a "
-                            ".params file or an ONNX model, whatever DIR holds")
-    parser.add_argument("--data", required=True, metavar="DIR",
-                        help="a set laid out like WIDER FACE")
+        parser.add_argument(
+            f"--{stage}",
+            metavar="FILE",
+            help=f"the {stage}: a run's folder, a "
+            ".params file or an ONNX model, whatever DIR holds",
+        )
+    parser.add_argument(
+        "--data", required=True, metavar="DIR", help="a set laid out like WIDER FACE"
+    )
     parser.add_argument("--split", default="val", choices=("train", "val"))
-    parser.add_argument("--second", metavar="FILE", help="what a second detector finds in the set "
-                        "(prepare_data.second_opinion): faces without a label count neither way")
+    parser.add_argument(
+        "--second",
+        metavar="FILE",
+        help="what a second detector finds in the set "
+        "(prepare_data.second_opinion): faces without a label count neither way",
+    )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="for figures and pictures")
-    parser.add_argument("--drawn", type=int, default=20, metavar="N",
-                        help="pictures in detections.png (default %(default)s)")
-    parser.add_argument("--tune", metavar="recall=R|ms=T", help="first find thresholds for a "
-                        "recall in the end, or for milliseconds a picture")
-    parser.add_argument("--subset", type=int, default=SUBSET, metavar="N",
-                        help="pictures that they are found on (default %(default)s)")
+    parser.add_argument(
+        "--drawn",
+        type=int,
+        default=20,
+        metavar="N",
+        help="pictures in detections.png (default %(default)s)",
+    )
+    parser.add_argument(
+        "--tune",
+        metavar="recall=R|ms=T",
+        help="first find thresholds for a recall in the end, or for milliseconds a picture",
+    )
+    parser.add_argument(
+        "--subset",
+        type=int,
+        default=SUBSET,
+        metavar="N",
+        help="pictures that they are found on (default %(default)s)",
+    )
 
 
 def main(args, settings):

@@ -21,6 +21,7 @@ under the curve made to fall.
 
 Before any figure the ground truth is taken for detections, which must score 1.
 """
+
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ PLACES = ("", "wider_face_split", "eval_tools/ground_truth", "ground_truth")
 class Truth:
     """The official ground truth: {picture: (M, 4) float64, x1 y1 x2 y2} of all labelled boxes, and
     by difficulty {picture: (M,) bool}, which of them count. Pictures are <event>/<file>, bare."""
+
     boxes: dict
     counted: dict
 
@@ -75,18 +77,23 @@ def read_truth(folder):
                 raise ValueError("no face")
     except Exception as error:  # whatever a file with other things in it leads to
         reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
-        raise Problem(f"{path} is no ground truth of WIDER FACE's evaluation, or not of these "
-                      f"pictures ({reason})") from None
+        raise Problem(
+            f"{path} is no ground truth of WIDER FACE's evaluation, or not of these "
+            f"pictures ({reason})"
+        ) from None
     return Truth(boxes, counted)
 
 
 def _mat(folder, name):
     from scipy.io import loadmat  # here, as it takes a while to import
+
     places = [Path(folder) / place / f"wider_{name}_val.mat" for place in PLACES]
     path = next((place for place in places if place.exists()), None)
     if path is None:
-        raise Problem(f"{places[0].name} is neither in {folder} nor in "
-                      f"{', '.join(PLACES[1:])} there: it comes with WIDER FACE's evaluation tools")
+        raise Problem(
+            f"{places[0].name} is neither in {folder} nor in "
+            f"{', '.join(PLACES[1:])} there: it comes with WIDER FACE's evaluation tools"
+        )
     try:
         return path, loadmat(path)
     except Exception as error:  # of a damaged file SciPy raises whatever it meets
@@ -102,7 +109,7 @@ def curves(found, truth):
     every = np.concatenate([np.zeros(0), *(scores for _, scores in found.values())])
     low, high = (every.min(), every.max()) if len(every) else (0, 0)
     given = {name: [np.zeros(0)] for name in DIFFICULTIES}  # scores of boxes that count ...
-    hits = {name: [np.zeros(0)] for name in DIFFICULTIES}   # ... and of those that find a face
+    hits = {name: [np.zeros(0)] for name in DIFFICULTIES}  # ... and of those that find a face
     for picture, (boxes, scores) in found.items():
         faces = truth.boxes[picture]
         if not len(boxes) or not len(faces):
@@ -128,11 +135,13 @@ def curves(found, truth):
 
 def _iou(boxes, others):
     """IoU of boxes whose corners are pixels, both within."""
+
     def sides(low, high):
         return np.maximum(np.minimum(*high) - np.maximum(*low) + 1, 0)
 
     def areas(of):
         return (of[:, 2] - of[:, 0] + 1) * (of[:, 3] - of[:, 1] + 1)
+
     pairs = [(boxes[:, None, i], others[None, :, i]) for i in range(4)]
     shared = sides(pairs[0], pairs[2]) * sides(pairs[1], pairs[3])
     return shared / np.where(shared > 0, areas(boxes)[:, None] + areas(others)[None] - shared, 1)
@@ -158,28 +167,36 @@ def self_check(truth):
     for name, curve in curves(found, truth).items():
         value = metrics.average_precision(curve)
         if abs(value - (1 - lost[name] / curve.faces)) > 1e-9:
-            raise Problem(f"the ground truth taken for detections scores {value:.6f} for {name}, "
-                          "not 1: its files are damaged")
-        words.append(f"{value:.4f} {name}" + (
-            f" ({lost[name]} of its boxes are empty or drawn twice)" if lost[name] else ""))
+            raise Problem(
+                f"the ground truth taken for detections scores {value:.6f} for {name}, "
+                "not 1: its files are damaged"
+            )
+        words.append(
+            f"{value:.4f} {name}"
+            + (f" ({lost[name]} of its boxes are empty or drawn twice)" if lost[name] else "")
+        )
     print(f"self-check, the ground truth taken for detections: {', '.join(words)}")
 
 
 # ---- the program ---------------------------------------------------------------------------
+
 
 def find(detector, facts, images, names, out):
     """Run a detector over pictures of a folder, <event>/<picture>.jpg, into out/results. What is
     there already by the same `facts`, in out/results.json, is left. Raises Problem."""
     results, made_by = out / "results", out / "results.json"
     if results.exists() and not made_by.exists():
-        raise Problem(f"{results} is there, and no {made_by.name} beside it that says what it was "
-                      "made by: remove it or choose another folder")
+        raise Problem(
+            f"{results} is there, and no {made_by.name} beside it that says what it was "
+            "made by: remove it or choose another folder"
+        )
     if made_by.exists() and read_json(made_by) != facts:
         print(f"{results} is by other nets or settings: it is made anew")
         shutil.rmtree(results, ignore_errors=True)
     write_json(made_by, facts)
-    missing = {name: images / f"{name}.jpg" for name in names
-               if not (results / f"{name}.txt").exists()}
+    missing = {
+        name: images / f"{name}.jpg" for name in names if not (results / f"{name}.txt").exists()
+    }
     if len(missing) < len(names):
         print(f"{results} has {len(names) - len(missing):,} of {len(names):,} pictures already")
     for name, boxes, scores, _ in detections.run(detector, missing):
@@ -188,12 +205,20 @@ def find(detector, facts, images, names, out):
 
 
 def arguments(parser):
-    parser.add_argument("--data", required=True, metavar="DIR",
-                        help="WIDER FACE as it is downloaded, or a folder of the four .mat files")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="DIR",
+        help="WIDER FACE as it is downloaded, or a folder of the four .mat files",
+    )
     made = parser.add_mutually_exclusive_group(required=True)
     made.add_argument("--nets", metavar="DIR", help="folder with the nets of a detector to run")
-    made.add_argument("--results", metavar="DIR", help="what was found, <event>/<picture>.txt "
-                      "with a name, the number of boxes, and x y w h score for each")
+    made.add_argument(
+        "--results",
+        metavar="DIR",
+        help="what was found, <event>/<picture>.txt "
+        "with a name, the number of boxes, and x y w h score for each",
+    )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="for figures and curves")
 
 
@@ -201,26 +226,41 @@ def main(args, settings):
     truth, out, results = read_truth(args.data), Path(args.out), args.results
     self_check(truth)
     if args.nets:
-        images = next((images for images in (Path(args.data) / "WIDER_val" / "images",
-                                             Path(args.data) / "images") if images.is_dir()), None)
+        images = next(
+            (
+                images
+                for images in (Path(args.data) / "WIDER_val" / "images", Path(args.data) / "images")
+                if images.is_dir()
+            ),
+            None,
+        )
         if images is None:
             raise Problem(f"{args.data} has no pictures: looked for WIDER_val/images and images")
         detector = detections.open_detector(args.nets, args.settings, settings)
-        results = find(detector, detections.facts(args.nets, detector), images, list(truth.boxes),
-                       out)
+        results = find(
+            detector, detections.facts(args.nets, detector), images, list(truth.boxes), out
+        )
     found = detections.fitted(detections.read_folder(results), truth.boxes, results)
-    rule = (detections.rule(detector) if args.nets else
-            detections.rule_of_list(found, results))
+    rule = detections.rule(detector) if args.nets else detections.rule_of_list(found, results)
     result = curves(found, truth)
     values = {name: metrics.average_precision(curve) for name, curve in result.items()}
     boxes = sum(len(scores) for _, scores in found.values())
     print(f"{len(truth.boxes):,} pictures, {boxes:,} boxes; {rule}")
     for name, curve in result.items():
         print(f"  {name:<8}{values[name]:.4f}  over {curve.faces:,} faces")
-    write_json(out / "wider.json", {
-        "rule": rule, "iou": IOU, "pictures": len(truth.boxes),
-        "average_precision": values, "faces": {n: c.faces for n, c in result.items()}})
+    write_json(
+        out / "wider.json",
+        {
+            "rule": rule,
+            "iou": IOU,
+            "pictures": len(truth.boxes),
+            "average_precision": values,
+            "faces": {n: c.faces for n, c in result.items()},
+        },
+    )
     plots.precision_recall(
         {f"{name}: {values[name]:.3f}": curve for name, curve in result.items()},
-        out / "curves.png", f"WIDER FACE, validation set\n{rule}")
+        out / "curves.png",
+        f"WIDER FACE, validation set\n{rule}",
+    )
     print(f"in {out}: wider.json, curves.png" + (", results" if args.nets else ""))

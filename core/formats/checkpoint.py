@@ -7,6 +7,7 @@
 
 Reading takes no MXNet; parameters are NumPy arrays. Only the symbol is MXNet's.
 """
+
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ MAPS = "_feat_bn"  # ending of the names of the batch norms of heat maps, one fo
 @dataclass
 class Checkpoint:
     """Parameters of a net of the zoo, float32 arrays by name, and what is known of them."""
+
     net: str
     options: dict
     arguments: dict
@@ -43,16 +45,14 @@ class Checkpoint:
         return zoo.spec(self.net, self.options.get("landmark", False))
 
     def facts(self):
-        return facts(self.net, self.options, self.manifest.get("scheme"),
-                     self.manifest.get("crop"))
+        return facts(self.net, self.options, self.manifest.get("scheme"), self.manifest.get("crop"))
 
     def symbol(self, mode="test"):
         return symbols.build(self.net, mode, **self.options)
 
     def graph(self):
         """The net as a symbols.graph.Graph with its parameters."""
-        return graph.describe(self.net, **self.options).with_params(self.arguments,
-                                                                    self.auxiliary)
+        return graph.describe(self.net, **self.options).with_params(self.arguments, self.auxiliary)
 
     def guessed_scheme(self):
         """The order of its landmark points going by its mean face, the shift of its landmark head's
@@ -73,12 +73,22 @@ def facts(net, options, scheme=None, crop=None):
         the crop in sides of it}; left out where nobody says
     """
     spec = zoo.spec(net, options.get("landmark", False))
-    points = options.get("points", spec.points) if any(
-        head.task == "landmark" for head in spec.heads) else None
-    return {"net": spec.name, "options": options, "family": spec.family,
-            "input": {"size": spec.size, **INPUT},
-            "cell": spec.cell, "stride": spec.stride, "points": points,
-            "scheme": scheme or schemes.usual(points), **({"crop": crop} if crop else {})}
+    points = (
+        options.get("points", spec.points)
+        if any(head.task == "landmark" for head in spec.heads)
+        else None
+    )
+    return {
+        "net": spec.name,
+        "options": options,
+        "family": spec.family,
+        "input": {"size": spec.size, **INPUT},
+        "cell": spec.cell,
+        "stride": spec.stride,
+        "points": points,
+        "scheme": scheme or schemes.usual(points),
+        **({"crop": crop} if crop else {}),
+    }
 
 
 def paths(folder, name, epoch):
@@ -94,11 +104,23 @@ def save(folder, checkpoint, epoch, more):
     net = checkpoint.spec
     symbol_path, params_path, manifest_path = paths(folder, net.name, epoch)
     write_text(symbol_path, checkpoint.symbol().tojson())
-    params_file.write(params_path, {
-        **{f"arg:{name}": value for name, value in checkpoint.arguments.items()},
-        **{f"aux:{name}": value for name, value in checkpoint.auxiliary.items()}})
-    write_json(manifest_path, {**checkpoint.facts(), "epoch": epoch, "params": params_path.name,
-                               "sha256": sha256(params_path), **more})
+    params_file.write(
+        params_path,
+        {
+            **{f"arg:{name}": value for name, value in checkpoint.arguments.items()},
+            **{f"aux:{name}": value for name, value in checkpoint.auxiliary.items()},
+        },
+    )
+    write_json(
+        manifest_path,
+        {
+            **checkpoint.facts(),
+            "epoch": epoch,
+            "params": params_path.name,
+            "sha256": sha256(params_path),
+            **more,
+        },
+    )
     return params_path
 
 
@@ -114,8 +136,10 @@ def read_params(path):
     for key, value in params_file.read(path).items():
         kind, colon, name = key.partition(":")
         if not colon or kind not in parts or not name.isprintable():
-            raise Problem(f"{path} holds {key!r}: the names in a .params file begin with arg: or "
-                          "aux:, and are plain text")
+            raise Problem(
+                f"{path} holds {key!r}: the names in a .params file begin with arg: or "
+                "aux:, and are plain text"
+            )
         parts[kind][name] = value
     return parts["arg"], parts["aux"]
 
@@ -126,14 +150,19 @@ def read_manifest(path):
     manifest = read_json(path)
     if not isinstance(manifest, dict):
         raise Problem(f"{path} is no manifest: it holds {type(manifest).__name__}, not an object")
-    kinds = {"net": str, "options": dict, "sha256": str, "scheme": (str, type(None)),
-             "crop": dict}
-    wrong = [key for key, kind in kinds.items()
-             if key in manifest and not isinstance(manifest[key], kind)]
+    kinds = {"net": str, "options": dict, "sha256": str, "scheme": (str, type(None)), "crop": dict}
+    wrong = [
+        key
+        for key, kind in kinds.items()
+        if key in manifest and not isinstance(manifest[key], kind)
+    ]
     options = manifest.get("options", {})
     if not wrong:
-        wrong = [f"options.{key}" for key, value in options.items()
-                 if type(value) is not {"base": int, "points": int, "landmark": bool}.get(key)]
+        wrong = [
+            f"options.{key}"
+            for key, value in options.items()
+            if type(value) is not {"base": int, "points": int, "landmark": bool}.get(key)
+        ]
     if wrong:
         raise Problem(f"{path} is no manifest: its {', '.join(map(ascii, wrong))} can't be used")
     return manifest
@@ -158,8 +187,9 @@ def candidates(arguments):
 
 def nets_that_fit(arguments, auxiliary):
     """(net, options) of the zoo whose names and shapes these parameters have."""
-    return plainest(fit for fit in candidates(arguments)
-                    if not differences(*fit, arguments, auxiliary))
+    return plainest(
+        fit for fit in candidates(arguments) if not differences(*fit, arguments, auxiliary)
+    )
 
 
 def plainest(fitting):
@@ -176,18 +206,25 @@ def differences(net, options, arguments, auxiliary):
         have = {name: value.shape for name, value in have.items()}
         found += [f"it lacks {name}" for name in want if name not in have]
         found += [f"it has {name}, which the net has not" for name in have if name not in want]
-        found += [f"its {name} is {have[name]}, not {want[name]}" for name in want
-                  if name in have and have[name] != want[name]]
+        found += [
+            f"its {name} is {have[name]}, not {want[name]}"
+            for name in want
+            if name in have and have[name] != want[name]
+        ]
     return found
 
 
 def misfit(path, net, options, found, fitting):
     """The Problem of parameters that don't fit a net: their differences, the nets they fit."""
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    hint = ("it fits " + ", ".join(describe(*fit) for fit in fitting) if fitting else
-            "it fits no net of the zoo")
-    return Problem(f"{path} does not fit {describe(net, options)}: "
-                   + "; ".join(found[:3]) + f"{more}; {hint}")
+    hint = (
+        "it fits " + ", ".join(describe(*fit) for fit in fitting)
+        if fitting
+        else "it fits no net of the zoo"
+    )
+    return Problem(
+        f"{path} does not fit {describe(net, options)}: " + "; ".join(found[:3]) + f"{more}; {hint}"
+    )
 
 
 def named(path):
@@ -223,8 +260,10 @@ def load(path, net=None, **options):
     manifest_path = path.with_suffix(".json")
     manifest = read_manifest(manifest_path) if manifest_path.exists() else {}
     if manifest.get("sha256") not in (None, sha256(path)):
-        raise Problem(f"{path} is not the file that {manifest_path.name} was written for: its "
-                      "content has changed since")
+        raise Problem(
+            f"{path} is not the file that {manifest_path.name} was written for: its "
+            "content has changed since"
+        )
     if net is None and "net" in manifest:
         net, options = manifest["net"], manifest.get("options", {})
     if net is None:
@@ -245,11 +284,16 @@ def _symbol_beside(path):
     if not symbol_path.exists():
         return []
     try:
-        return [batch_norm(node) for node in read_json(symbol_path)["nodes"]
-                if node["op"] == "BatchNorm"]
+        return [
+            batch_norm(node)
+            for node in read_json(symbol_path)["nodes"]
+            if node["op"] == "BatchNorm"
+        ]
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
-        raise Problem(f"{symbol_path} is no MXNet symbol, or a damaged one: remove it or put the "
-                      "right one there") from None
+        raise Problem(
+            f"{symbol_path} is no MXNet symbol, or a damaged one: remove it or put the "
+            "right one there"
+        ) from None
 
 
 def attributes(node):
@@ -287,8 +331,10 @@ def newest(folder):
     """Path of the parameters of the last epoch in a run's folder. Raises Problem."""
     manifests = [p for p in Path(folder).glob("*.json") if re.search(r"-\d{4,}$", p.stem)]
     if not manifests:
-        raise Problem(f"{folder} holds no finished epoch of any net: name a .params file (a "
-                      "detector's folder of nets goes with --nets, or FaceDetector.open)")
+        raise Problem(
+            f"{folder} holds no finished epoch of any net: name a .params file (a "
+            "detector's folder of nets goes with --nets, or FaceDetector.open)"
+        )
     last = max(manifests, key=lambda p: int(p.stem.rsplit("-", 1)[1]))
     return last.with_suffix(".params")
 
@@ -302,8 +348,11 @@ def initial(net, options, seed, prelu_slope):
     rng = np.random.default_rng([seed, 5])
     # Batch norms are the layers with moving means and variances (bn1_moving_mean).
     batch_norms = {name.rsplit("_moving_", 1)[0] for name in expected_shapes(net, options)[1]}
-    regressions = {head.bn for head in zoo.spec(net, options.get("landmark", False)).heads
-                   if head.task != "cls"}
+    regressions = {
+        head.bn
+        for head in zoo.spec(net, options.get("landmark", False)).heads
+        if head.task != "cls"
+    }
     regressions |= {name for name in batch_norms if name.endswith(MAPS)}
 
     def fresh(name, shape):
@@ -316,8 +365,10 @@ def initial(net, options, seed, prelu_slope):
             return np.full(shape, 1.0 if kind == "var" or stem in batch_norms else prelu_slope)
         return np.zeros(shape)
 
-    values = [{name: fresh(name, shape).astype(np.float32) for name, shape in shapes.items()}
-              for shapes in expected_shapes(net, options)]
+    values = [
+        {name: fresh(name, shape).astype(np.float32) for name, shape in shapes.items()}
+        for shapes in expected_shapes(net, options)
+    ]
     return Checkpoint(zoo.spec(net).name, options, *values)
 
 
@@ -327,13 +378,16 @@ def begun_from(path, fresh):
     that of `fresh`, and the trunk is kept. Raises Problem."""
     path = newest(path) if Path(path).is_dir() else Path(path)
     net, options, spec, given = fresh.net, fresh.options, fresh.spec, read_params(path)
-    if ([head.task for head in spec.heads] != ["landmark"]
-            or not differences(net, options, *given)):
+    if [head.task for head in spec.heads] != ["landmark"] or not differences(net, options, *given):
         return load(path, net, **options)
     head = tuple(f"{name}_" for name in (spec.heads[0].layer, spec.heads[0].bn))
-    values = [{**{name: value for name, value in old.items() if not name.startswith(head)},
-               **{name: value for name, value in new.items() if name.startswith(head)}}
-              for old, new in zip(given, (fresh.arguments, fresh.auxiliary))]
+    values = [
+        {
+            **{name: value for name, value in old.items() if not name.startswith(head)},
+            **{name: value for name, value in new.items() if name.startswith(head)},
+        }
+        for old, new in zip(given, (fresh.arguments, fresh.auxiliary))
+    ]
     check_fits(net, options, *values, path)
     print(f"{path}: its trunk is kept; its head gives other points, and begins anew")
     return Checkpoint(net, options, *values)

@@ -1,6 +1,7 @@
 """Nets rewritten without a change of values: batch norms merged into the layers before them, the
 scale of activations evened out, PReLU in a form that runs faster. check() makes sure of it.
 """
+
 from dataclasses import replace
 from math import frexp
 
@@ -23,8 +24,13 @@ def merge(graph):
     params, merged, gone = dict(graph.params), {}, set()
     for node in graph.nodes:
         source = makers.get(node.inputs[0])
-        if (node.op != "bn" or source is None or source.op not in ("conv", "dense")
-                or len(readers[source.top]) > 1 or source.top in graph.outputs.values()):
+        if (
+            node.op != "bn"
+            or source is None
+            or source.op not in ("conv", "dense")
+            or len(readers[source.top]) > 1
+            or source.top in graph.outputs.values()
+        ):
             continue
         names = node.parameters()
         gamma, beta, mean, variance = (params.pop(name).astype(np.float64) for name in names)
@@ -32,7 +38,8 @@ def merge(graph):
         weight = params[f"{source.name}_weight"].astype(np.float64)
         bias = params.get(f"{source.name}_bias", np.zeros(len(weight)))
         params[f"{source.name}_weight"] = _float32(
-            weight * factor.reshape(-1, *[1] * (weight.ndim - 1)))
+            weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+        )
         params[f"{source.name}_bias"] = _float32((bias - mean) * factor + beta)
         merged[source.name] = replace(source, top=node.top, bias=True)
         gone.add(node.name)
@@ -49,8 +56,7 @@ def _pinned(graph):
     what is added or joined; and all that those are made of by homogeneous layers."""
     pinned = set(graph.outputs.values())
     for node in reversed(graph.nodes):
-        if (node.op in ("softmax", "add", "concat")
-                or node.op in HOMOGENEOUS and node.top in pinned):
+        if node.op in ("softmax", "add", "concat") or node.op in HOMOGENEOUS and node.top in pinned:
             pinned.update(node.inputs)
     return pinned
 
@@ -71,8 +77,9 @@ def rescale(graph):
         after = before if node.op in HOMOGENEOUS else 1.0
         if node.op in ("conv", "dense"):
             weight = params[f"{node.name}_weight"]
-            norm = float(np.linalg.norm(weight.reshape(len(weight), -1).astype(np.float64),
-                                        axis=1).max())
+            norm = float(
+                np.linalg.norm(weight.reshape(len(weight), -1).astype(np.float64), axis=1).max()
+            )
             if node.top not in pinned and norm > 0:
                 after = before * 2.0 ** (frexp(norm)[1] - 1)
             params[f"{node.name}_weight"] = _float32(weight * (before / after))
@@ -81,8 +88,9 @@ def rescale(graph):
         elif node.op == "bn":
             mean, variance = f"{node.name}_moving_mean", f"{node.name}_moving_var"
             params[mean] = _float32(params[mean] / before)
-            params[variance] = _float32((params[variance].astype(np.float64) + node.eps)
-                                        / before ** 2)
+            params[variance] = _float32(
+                (params[variance].astype(np.float64) + node.eps) / before**2
+            )
             node = replace(node, eps=0.0)
         scales[node.top] = after
         nodes.append(node)
@@ -96,8 +104,10 @@ def check(graph, original, size, what):
     data = numpy_net.seeded_input(size)
     difference = numpy_net.difference(numpy_net.run(graph, data), numpy_net.run(original, data))
     if not difference <= TOLERANCE:
-        raise Problem(f"{what} differs from its checkpoint by {difference:.1e} of the largest "
-                      f"output, more than {TOLERANCE:.0e}: it is not written")
+        raise Problem(
+            f"{what} differs from its checkpoint by {difference:.1e} of the largest "
+            f"output, more than {TOLERANCE:.0e}: it is not written"
+        )
     return difference
 
 
@@ -117,6 +127,7 @@ def prepared(graph, size):
 #
 # onnxruntime runs PReLU several times slower than the convolutions around it (core.bench detect).
 # prelu(x) = gamma x + (1 - gamma) relu(x), and what scales channels is a convolution's business.
+
 
 def _scaled(weight, slopes, node):
     """Weights that take in each input channel times its slope."""
@@ -146,8 +157,15 @@ def split_prelu(graph, size):
             if all(reader.depthwise for reader in readers[node.top]):
                 over[node.top] = sources
                 continue
-            node = Node("conv", node.name, node.inputs, top=node.top, channels=len(slopes),
-                        depthwise=True, bias=False)
+            node = Node(
+                "conv",
+                node.name,
+                node.inputs,
+                top=node.top,
+                channels=len(slopes),
+                depthwise=True,
+                bias=False,
+            )
             params[f"{node.name}_weight"] = np.ones((len(slopes), 1, 1, 1))
         elif node.inputs[0] in over:
             sources = over[node.inputs[0]]
@@ -157,13 +175,22 @@ def split_prelu(graph, size):
         weight = params.pop(f"{node.name}_weight").astype(np.float64)
         for part, (source, factors) in sources.items():
             name = f"{node.name}_{part}"
-            nodes.append(replace(node, name=name, top=name, inputs=(source,),
-                                 bias=node.bias and part == "over"))
+            nodes.append(
+                replace(
+                    node, name=name, top=name, inputs=(source,), bias=node.bias and part == "over"
+                )
+            )
             params[f"{name}_weight"] = _scaled(weight, factors, node)
         if node.bias:
             params[f"{node.name}_over_bias"] = params.pop(f"{node.name}_bias")
-        nodes.append(Node("add", f"{node.name}_sum", (f"{node.name}_over", f"{node.name}_through"),
-                          top=node.top))
+        nodes.append(
+            Node(
+                "add",
+                f"{node.name}_sum",
+                (f"{node.name}_over", f"{node.name}_through"),
+                top=node.top,
+            )
+        )
     return replace(graph, nodes=tuple(nodes), params=params)
 
 
@@ -173,13 +200,18 @@ def _pool_first(graph):
     readers, nodes, moved = graph.readers(), [], {}
     for node in graph.nodes:
         after = readers.get(node.top, [])
-        if (node.op == "prelu" and [reader.op for reader in after] == ["pool"]
-                and graph.params[f"{node.name}_gamma"].min() >= 0):
+        if (
+            node.op == "prelu"
+            and [reader.op for reader in after] == ["pool"]
+            and graph.params[f"{node.name}_gamma"].min() >= 0
+        ):
             moved[node.top] = node
         elif node.inputs[0] in moved:
             prelu = moved[node.inputs[0]]
-            nodes += [replace(node, inputs=prelu.inputs, top=prelu.top),
-                      replace(prelu, inputs=(prelu.top,), top=node.top)]
+            nodes += [
+                replace(node, inputs=prelu.inputs, top=prelu.top),
+                replace(prelu, inputs=(prelu.top,), top=node.top),
+            ]
         else:
             nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
@@ -197,7 +229,7 @@ def face_score(graph):
     for name in head.parameters():
         not_face, face = params[name].astype(np.float64)
         params[name] = _float32(face - not_face)[None]
-    changed = {head.name: replace(head, channels=1),
-               softmax.name: replace(softmax, op="sigmoid")}
-    return replace(graph, params=params,
-                   nodes=tuple(changed.get(node.name, node) for node in graph.nodes))
+    changed = {head.name: replace(head, channels=1), softmax.name: replace(softmax, op="sigmoid")}
+    return replace(
+        graph, params=params, nodes=tuple(changed.get(node.name, node) for node in graph.nodes)
+    )

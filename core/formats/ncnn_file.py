@@ -9,6 +9,7 @@ layers, little-endian float32; weights of convolutions and fully connected layer
 that says how they are stored, 0 for plainly. A blob has one reader in ncnn: where there are several
 a Split makes copies.
 """
+
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,15 @@ def _ncnn():
 
 
 def _conv(node, weight, bias=None):
-    settings = {0: node.channels, 1: node.kernel, 2: node.dilate, 3: node.stride, 4: node.pad,
-                5: int(node.bias), 6: weight.size}
+    settings = {
+        0: node.channels,
+        1: node.kernel,
+        2: node.dilate,
+        3: node.stride,
+        4: node.pad,
+        5: int(node.bias),
+        6: weight.size,
+    }
     if node.depthwise:
         return "ConvolutionDepthWise", {**settings, 7: node.channels}
     return "Convolution", settings
@@ -40,7 +48,9 @@ def _conv(node, weight, bias=None):
 OPERATORS = {  # functions of a node and its parameters -> type, settings
     "conv": _conv,
     "dense": lambda node, weight, bias=None: (
-        "InnerProduct", {0: node.channels, 1: int(node.bias), 2: weight.size}),
+        "InnerProduct",
+        {0: node.channels, 1: int(node.bias), 2: weight.size},
+    ),
     "prelu": lambda node, slope: ("PReLU", {0: slope.size}),
     "relu": lambda node: ("ReLU", {}),
     "pool": lambda node: ("Pooling", {0: 0, 1: node.kernel, 2: node.stride, 5: 0}),  # max, full
@@ -62,8 +72,18 @@ def write(graph, size, stem):
 
     def layer(kind, name, bottoms, tops, settings):
         blobs.extend(tops)
-        lines.append(" ".join([f"{kind:<20} {name:<20}", str(len(bottoms)), str(len(tops)),
-                               *bottoms, *tops, *(f"{k}={v}" for k, v in settings.items())]))
+        lines.append(
+            " ".join(
+                [
+                    f"{kind:<20} {name:<20}",
+                    str(len(bottoms)),
+                    str(len(tops)),
+                    *bottoms,
+                    *tops,
+                    *(f"{k}={v}" for k, v in settings.items()),
+                ]
+            )
+        )
 
     def made(kind, name, bottoms, top, settings):
         layer(kind, name, bottoms, [top], settings)

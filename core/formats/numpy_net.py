@@ -1,5 +1,6 @@
 """Runs a graph in NumPy, in double precision: slow, and plain enough to be believed. What the
 merging and every export are held against where MXNet is not at hand."""
+
 import numpy as np
 
 from facelet.console import Problem
@@ -17,14 +18,23 @@ def _taps(node, x, rows, columns):
     for row in range(node.kernel):
         for column in range(node.kernel):
             top, left = row * node.dilate, column * node.dilate
-            yield row, column, x[:, :, top:top + node.stride * (rows - 1) + 1:node.stride,
-                                 left:left + node.stride * (columns - 1) + 1:node.stride]
+            yield (
+                row,
+                column,
+                x[
+                    :,
+                    :,
+                    top : top + node.stride * (rows - 1) + 1 : node.stride,
+                    left : left + node.stride * (columns - 1) + 1 : node.stride,
+                ],
+            )
 
 
 def _conv(node, x, weight, bias=None):
     x = np.pad(x, ((0, 0), (0, 0), (node.pad,) * 2, (node.pad,) * 2))
-    rows, columns = ((side - node.dilate * (node.kernel - 1) - 1) // node.stride + 1
-                     for side in x.shape[2:])
+    rows, columns = (
+        (side - node.dilate * (node.kernel - 1) - 1) // node.stride + 1 for side in x.shape[2:]
+    )
     out = np.zeros((len(x), node.channels, rows, columns))
     for row, column, seen in _taps(node, x, rows, columns):
         tap = weight[:, :, row, column]
@@ -37,8 +47,10 @@ def _conv(node, x, weight, bias=None):
 
 def _pool(node, x):
     rows, columns = (-(-(side - node.kernel) // node.stride) + 1 for side in x.shape[2:])
-    hanging = [(0, max(0, (count - 1) * node.stride + node.kernel - side))
-               for count, side in zip((rows, columns), x.shape[2:])]
+    hanging = [
+        (0, max(0, (count - 1) * node.stride + node.kernel - side))
+        for count, side in zip((rows, columns), x.shape[2:])
+    ]
     x = np.pad(x, ((0, 0), (0, 0), *hanging), constant_values=-np.inf)
     return np.max([seen for _, _, seen in _taps(node, x, rows, columns)], axis=0)
 
@@ -56,8 +68,9 @@ def _bn(node, x, gamma, beta, mean, variance):
 
 OPERATORS = {  # functions of a node, its blobs and its parameters
     "conv": _conv,
-    "dense": lambda node, x, weight, bias=None: x.reshape(len(x), -1) @ weight.T + (
-        0 if bias is None else bias),
+    "dense": lambda node, x, weight, bias=None: (
+        x.reshape(len(x), -1) @ weight.T + (0 if bias is None else bias)
+    ),
     "bn": _bn,
     "prelu": lambda node, x, slope: np.where(x > 0, x, _per_channel(slope, x) * x),
     "relu": lambda node, x: np.maximum(x, 0),
@@ -86,8 +99,10 @@ def run(graph, data, watch=None):
         with np.errstate(all="ignore"):
             out = OPERATORS[node.op](node, *(blobs[blob] for blob in node.inputs), *parameters)
         if not np.isfinite(out).all():
-            raise Problem(f"layer {node.name} gives values that are no numbers: its parameters, "
-                          "or those of a layer before it, are damaged")
+            raise Problem(
+                f"layer {node.name} gives values that are no numbers: its parameters, "
+                "or those of a layer before it, are damaged"
+            )
         if watch:
             watch(node.top, out)
         blobs[node.top] = out
@@ -118,6 +133,9 @@ def difference(results, expected):
     for task, values in expected.items():
         if np.shape(results[task]) != np.shape(values):
             raise Problem(f"{task} has shape {np.shape(results[task])}, not {np.shape(values)}")
-    parts = [np.abs(np.asarray(results[task], np.float64) - values).max()
-             / max(np.abs(values).max(), 1e-30) for task, values in expected.items()]
+    parts = [
+        np.abs(np.asarray(results[task], np.float64) - values).max()
+        / max(np.abs(values).max(), 1e-30)
+        for task, values in expected.items()
+    ]
     return float(np.max(parts))  # Python's max would lose a NaN

@@ -5,6 +5,7 @@ Layers, parameters and blobs keep their names. The input is `data` (N, 3, H, W) 
 What it takes to feed the net and to read its outputs is in the metadata, one JSON value a key (see
 core.formats.checkpoint.facts).
 """
+
 import json
 from dataclasses import replace
 
@@ -26,9 +27,17 @@ def package():
 
 
 def _conv(node, names):
-    return "Conv", names, dict(
-        kernel_shape=[node.kernel] * 2, strides=[node.stride] * 2, pads=[node.pad] * 4,
-        dilations=[node.dilate] * 2, group=node.channels if node.depthwise else 1)
+    return (
+        "Conv",
+        names,
+        dict(
+            kernel_shape=[node.kernel] * 2,
+            strides=[node.stride] * 2,
+            pads=[node.pad] * 4,
+            dilations=[node.dilate] * 2,
+            group=node.channels if node.depthwise else 1,
+        ),
+    )
 
 
 OPERATORS = {  # node and its parameters' names -> operator, parameters as it wants them, attributes
@@ -37,8 +46,11 @@ OPERATORS = {  # node and its parameters' names -> operator, parameters as it wa
     "bn": lambda node, names: ("BatchNormalization", names, dict(epsilon=node.eps)),
     "prelu": lambda node, names: ("PRelu", names, {}),
     "relu": lambda node, names: ("Relu", names, {}),
-    "pool": lambda node, names: ("MaxPool", names, dict(
-        kernel_shape=[node.kernel] * 2, strides=[node.stride] * 2, ceil_mode=1)),
+    "pool": lambda node, names: (
+        "MaxPool",
+        names,
+        dict(kernel_shape=[node.kernel] * 2, strides=[node.stride] * 2, ceil_mode=1),
+    ),
     "add": lambda node, names: ("Add", names, {}),
     "concat": lambda node, names: ("Concat", names, dict(axis=1)),
     "flatten": lambda node, names: ("Flatten", names, dict(axis=1)),
@@ -55,12 +67,16 @@ def model(graph, facts, shapes):
     """
     onnx = package()
     from onnx import helper, numpy_helper
+
     nodes, initializers = [], {}
     for node in graph.nodes:
         inputs = list(node.inputs)
         if node.op == "dense" and len(shapes[inputs[0]]) > 1:
-            nodes.append(helper.make_node("Flatten", inputs, [f"{node.name}_flat"],
-                                          f"{node.name}_flat", axis=1))
+            nodes.append(
+                helper.make_node(
+                    "Flatten", inputs, [f"{node.name}_flat"], f"{node.name}_flat", axis=1
+                )
+            )
             inputs = [f"{node.name}_flat"]
         operator, names, attributes = OPERATORS[node.op](node, node.parameters())
         for name in names:
@@ -70,8 +86,9 @@ def model(graph, facts, shapes):
             if node.op == "prelu":  # a slope per channel has to be broadcast over the map
                 value = value.reshape(-1, *[1] * (len(shapes[node.top]) - 1))
             initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
-        nodes.append(helper.make_node(operator, inputs + names, [node.top], node.name,
-                                      **attributes))
+        nodes.append(
+            helper.make_node(operator, inputs + names, [node.top], node.name, **attributes)
+        )
 
     any_size = facts["stride"] is not None
 
@@ -81,14 +98,24 @@ def model(graph, facts, shapes):
         return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
 
     made = helper.make_model(
-        helper.make_graph(nodes, facts["net"],
-                          [value(DATA, shapes[DATA], ["height", "width"])],
-                          [value(blob, shapes[blob], ["rows", "columns"])
-                           for blob in graph.outputs.values()], list(initializers.values())),
-        opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
-        producer_name="small face nets")
-    helper.set_model_props(made, {key: json.dumps(value) for key, value in
-                                  {**facts, "outputs": dict(graph.outputs)}.items()})
+        helper.make_graph(
+            nodes,
+            facts["net"],
+            [value(DATA, shapes[DATA], ["height", "width"])],
+            [value(blob, shapes[blob], ["rows", "columns"]) for blob in graph.outputs.values()],
+            list(initializers.values()),
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="small face nets",
+    )
+    helper.set_model_props(
+        made,
+        {
+            key: json.dumps(value)
+            for key, value in {**facts, "outputs": dict(graph.outputs)}.items()
+        },
+    )
     onnx.checker.check_model(made, full_check=True)
     return made
 
@@ -104,12 +131,14 @@ def read(made, name):
 
 def _read(made, name):
     from onnx import helper, numpy_helper
+
     facts = {prop.key: json.loads(prop.value) for prop in made.metadata_props}
     params = {value.name: numpy_helper.to_array(value) for value in made.graph.initializer}
     nodes, flat = [], {}
     for layer in made.graph.node:
-        given = {attribute.name: helper.get_attribute_value(attribute)
-                 for attribute in layer.attribute}
+        given = {
+            attribute.name: helper.get_attribute_value(attribute) for attribute in layer.attribute
+        }
         blobs = tuple(flat.get(blob, blob) for blob in layer.input if blob not in params)
         if layer.op_type == "Flatten" and layer.name.endswith("_flat"):
             flat[layer.output[0]] = blobs[0]
@@ -122,8 +151,10 @@ def _read(made, name):
         if op in ("conv", "dense"):
             node = replace(node, channels=len(params[names[0]]), bias=len(names) > 1)
         if node.parameters() != names:
-            raise Problem(f"{name}: the parameters of {layer.name} are {', '.join(names)}, not "
-                          "named as core.export names them")
+            raise Problem(
+                f"{name}: the parameters of {layer.name} are {', '.join(names)}, not "
+                "named as core.export names them"
+            )
         if op == "prelu":
             params[names[0]] = params[names[0]].reshape(-1)
         nodes.append(node)
@@ -135,9 +166,15 @@ def _window(given):
 
 
 READ = {  # operator -> kind of node, function of the attributes giving its fields
-    "Conv": ("conv", lambda given: dict(_window(given), pad=given["pads"][0],
-                                        dilate=given["dilations"][0],
-                                        depthwise=given["group"] > 1)),
+    "Conv": (
+        "conv",
+        lambda given: dict(
+            _window(given),
+            pad=given["pads"][0],
+            dilate=given["dilations"][0],
+            depthwise=given["group"] > 1,
+        ),
+    ),
     "Gemm": ("dense", lambda given: {}),
     "BatchNormalization": ("bn", lambda given: dict(eps=given["epsilon"])),
     "PRelu": ("prelu", lambda given: {}),

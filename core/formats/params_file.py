@@ -9,6 +9,7 @@ or in place of both the number of dimensions and u32 ones.
 Sizes are checked against the file before anything of that size is made, so a damaged file can't
 make a reader run away, as it can MXNet's own.
 """
+
 import struct
 from math import prod
 from pathlib import Path
@@ -38,30 +39,31 @@ class _Bytes:
         if not 0 <= count <= len(self.data) - self.at:
             raise _Damaged(f"it ends within what begins at byte {self.at:,}")
         self.at += count
-        return self.data[self.at - count:self.at]
+        return self.data[self.at - count : self.at]
 
     def numbers(self, kind, count=1):
         return struct.unpack(f"<{count}{kind}", self.take(count * struct.calcsize(f"<{kind}")))
 
     def count(self, smallest):
         """A number of things that take `smallest` bytes each at the least."""
-        count, = self.numbers("Q")
+        (count,) = self.numbers("Q")
         if count * smallest > len(self.data) - self.at:
-            raise _Damaged(f"at byte {self.at - 8:,} it promises {count:,} entries, more than it "
-                           "has room for")
+            raise _Damaged(
+                f"at byte {self.at - 8:,} it promises {count:,} entries, more than it has room for"
+            )
         return count
 
 
 def _array(file):
-    magic, = file.numbers("I")
+    (magic,) = file.numbers("I")
     wide = "q"
     if magic in (V2, V3):
-        storage, = file.numbers("i")
+        (storage,) = file.numbers("i")
         if storage != DENSE:
             raise _Damaged("it holds a sparse array")
-        dimensions, = file.numbers("i")
+        (dimensions,) = file.numbers("i")
     elif magic == V1:
-        dimensions, = file.numbers("I")
+        (dimensions,) = file.numbers("I")
     else:
         dimensions, wide = magic, "I"
     if not 0 < dimensions <= MOST_DIMENSIONS:
@@ -93,11 +95,15 @@ def read(path):
         if file.at != len(file.data):
             raise _Damaged(f"{len(file.data) - file.at:,} bytes follow after its end")
     except (_Damaged, UnicodeDecodeError) as reason:
-        raise Problem(f"{path} is no MXNet .params file, or a damaged one ({reason}): "
-                      f"`python -m core.doctor {path}` says what it is") from None
+        raise Problem(
+            f"{path} is no MXNet .params file, or a damaged one ({reason}): "
+            f"`python -m core.doctor {path}` says what it is"
+        ) from None
     with np.errstate(over="ignore", invalid="ignore"):  # doubles may be too large: infinite then
-        return {name: array.astype(np.float32) if array.dtype.kind == "f" else array.copy()
-                for name, array in zip(names, arrays)}
+        return {
+            name: array.astype(np.float32) if array.dtype.kind == "f" else array.copy()
+            for name, array in zip(names, arrays)
+        }
 
 
 def write(path, arrays):

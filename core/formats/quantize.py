@@ -8,6 +8,7 @@ published Pnet20, Rnet and Onet three to eight times as large, and the nets slow
 Weights get 7 bits: processors without VNNI instructions add up products of 8-bit values in 16 bits,
 which overflow.
 """
+
 import contextlib
 import logging
 import statistics
@@ -23,7 +24,7 @@ from facelet.console import Problem
 from symbols.graph import DATA
 
 PICTURES, CROPS = 256, 512  # at most, at least; one half calibrates, the other measures
-BATCH = 8                   # of calibration: bounds its memory
+BATCH = 8  # of calibration: bounds its memory
 TIMED_BATCH, TIMED_SIDE, ROUNDS, SECONDS = 64, 320, 15, 0.02
 
 
@@ -47,8 +48,10 @@ def crops(folder, size, seed=0):
         halves[0].append([_crop(picture, size, rng) for _ in range(-(-CROPS // len(paths)))])
         halves = halves[::-1]  # the next picture is the other half's
     if not all(halves):
-        raise Problem(f"{folder} has fewer than two pictures that can be read, one to calibrate "
-                      f"with and one to measure with{reason}")
+        raise Problem(
+            f"{folder} has fewer than two pictures that can be read, one to calibrate "
+            f"with and one to measure with{reason}"
+        )
     return [pictures.to_input(np.concatenate(half)) for half in halves]
 
 
@@ -84,8 +87,9 @@ def quantized(model, layers, calibration):
 
     class Batches(quantization.CalibrationDataReader):
         def __init__(self):
-            self.batches = [{DATA: calibration[i:i + BATCH]}
-                            for i in range(0, len(calibration), BATCH)]
+            self.batches = [
+                {DATA: calibration[i : i + BATCH]} for i in range(0, len(calibration), BATCH)
+            ]
             self.set_range(0, len(self))
 
         def __len__(self):
@@ -101,12 +105,18 @@ def quantized(model, layers, calibration):
         before, path = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         before.write_bytes(model)
         quantization.quantize_static(
-            before, path, Batches(), nodes_to_quantize=layers, per_channel=True, reduce_range=True,
+            before,
+            path,
+            Batches(),
+            nodes_to_quantize=layers,
+            per_channel=True,
+            reduce_range=True,
             quant_format=quantization.QuantFormat.QDQ,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             calibrate_method=quantization.CalibrationMethod.MinMax,
-            extra_options={"CalibStridedMinMax": 1})  # batch by batch, not all blobs at once
+            extra_options={"CalibStridedMinMax": 1},
+        )  # batch by batch, not all blobs at once
         return path.read_bytes()
 
 
@@ -123,10 +133,12 @@ def _quiet():
 
 def differences(net, expected, data):
     """(mean, largest) difference by task between what two nets, functions of an input, give."""
-    batches = [data[i:i + BATCH] for i in range(0, len(data), BATCH)]
+    batches = [data[i : i + BATCH] for i in range(0, len(data), BATCH)]
     pairs = [(net(batch), expected(batch)) for batch in batches]
-    gaps = {task: np.abs(np.concatenate([ours[task] - theirs[task] for ours, theirs in pairs]))
-            for task in pairs[0][0]}
+    gaps = {
+        task: np.abs(np.concatenate([ours[task] - theirs[task] for ours, theirs in pairs]))
+        for task in pairs[0][0]
+    }
     return {task: (float(gap.mean()), float(gap.max())) for task, gap in gaps.items()}
 
 

@@ -11,6 +11,7 @@ in its variance.
 
 Layers run in the order of the lines; a `top` that is also the layer's `bottom` takes its place.
 """
+
 import re
 from dataclasses import replace
 from math import prod
@@ -28,9 +29,13 @@ FLOAT = np.dtype("<f4")
 
 # What the numbers of a layer are, in their order. The last is there only where the line says
 # `bias`, save that of PReLU.
-TENSORS = {"Convolution": ("weight", "bias"), "DepthwiseConvolution": ("weight", "bias"),
-           "InnerProduct": ("weight", "bias"), "PReLU": ("gamma",),
-           "BatchNormScale": ("moving_mean", "moving_var", "gamma", "beta")}
+TENSORS = {
+    "Convolution": ("weight", "bias"),
+    "DepthwiseConvolution": ("weight", "bias"),
+    "InnerProduct": ("weight", "bias"),
+    "PReLU": ("gamma",),
+    "BatchNormScale": ("moving_mean", "moving_var", "gamma", "beta"),
+}
 OPTIONAL = ("bias", "beta")
 
 # What ZQCNN's own MTCNN classes do as they load a net: values below this become 0, before and
@@ -43,7 +48,7 @@ def files(path, numbers=None):
     those, where their stem is another."""
     stem = str(path)
     for suffix in (TEXT, NUMBERS):
-        stem = stem[:-len(suffix)] if stem.endswith(suffix) else stem
+        stem = stem[: -len(suffix)] if stem.endswith(suffix) else stem
     return Path(stem + TEXT), Path(numbers or stem + NUMBERS)
 
 
@@ -53,8 +58,9 @@ def pair(path):
     text, numbers = files(path)
     texts, others = (sorted(path.parent.glob(f"*{path.suffix}")) for path in (text, numbers))
     if not numbers.exists():
-        numbers = next((other for other in others if other.stem.startswith(f"{text.stem}_")),
-                       numbers)
+        numbers = next(
+            (other for other in others if other.stem.startswith(f"{text.stem}_")), numbers
+        )
     if not text.exists():
         text = next((other for other in texts if numbers.stem.startswith(f"{other.stem}_")), text)
     return text, numbers
@@ -76,8 +82,10 @@ def same(graph, original, size, what):
     a part of the largest output."""
     worst = 0.0
     for side in (size, 2 * size + 3) if _any_picture(original) else (size,):
-        found, wanted = ({task: shapes(net, side, side)[blob] for task, blob in net.outputs.items()}
-                         for net in (graph, original))
+        found, wanted = (
+            {task: shapes(net, side, side)[blob] for task, blob in net.outputs.items()}
+            for net in (graph, original)
+        )
         if found != wanted:
             raise Problem(f"{what} gives outputs {found} for {side} pixels, not {wanted}")
         worst = max(worst, fuse.check(graph, original, side, what))
@@ -85,6 +93,7 @@ def same(graph, original, size, what):
 
 
 # ---- writing -------------------------------------------------------------------------------
+
 
 def output_names(graph, size):
     """Names of the output blobs by task, as ZQCNN's classes look them up: of Pnets conv4-2, Rnets
@@ -105,14 +114,23 @@ def _box_branch_last(graph):
 
 
 def _window(node):
-    return "".join(f" {key}_H={value} {key}_W={value}" for key, value in (
-        ("kernel", node.kernel), ("stride", node.stride), ("pad", node.pad),
-        ("dilate", node.dilate)) if (key, value) not in (("pad", 0), ("dilate", 1)))
+    return "".join(
+        f" {key}_H={value} {key}_W={value}"
+        for key, value in (
+            ("kernel", node.kernel),
+            ("stride", node.stride),
+            ("pad", node.pad),
+            ("dilate", node.dilate),
+        )
+        if (key, value) not in (("pad", 0), ("dilate", 1))
+    )
 
 
 WRITTEN = {  # op -> type and what its line says beside names, from a node
-    "conv": lambda node: ("DepthwiseConvolution" if node.depthwise else "Convolution",
-                          f" num_output={node.channels}{_window(node)}"),
+    "conv": lambda node: (
+        "DepthwiseConvolution" if node.depthwise else "Convolution",
+        f" num_output={node.channels}{_window(node)}",
+    ),
     "dense": lambda node: ("InnerProduct", f" num_output={node.channels}"),
     "bn": lambda node: ("BatchNormScale", ""),
     "prelu": lambda node: ("PReLU", ""),
@@ -131,11 +149,14 @@ def _expressible(node, source):
     if node.op not in WRITTEN:
         raise Problem(f"{node.name}: ZQCNN's files have no layer for {node.op}")
     if node.op == "dense" and source[0] != 1 and source[0] % 8:
-        raise Problem(f"{node.name} is fully connected to {source[0]} channels: ZQCNN computes "
-                      "such a layer rightly for multiples of 8, or 1, only")
+        raise Problem(
+            f"{node.name} is fully connected to {source[0]} channels: ZQCNN computes "
+            "such a layer rightly for multiples of 8, or 1, only"
+        )
     if node.op in ("bn", "prelu", "relu") and DATA in node.inputs:
-        raise Problem(f"{node.name} reads the picture itself: in ZQCNN a convolution must come "
-                      "first")
+        raise Problem(
+            f"{node.name} reads the picture itself: in ZQCNN a convolution must come first"
+        )
 
 
 def _tensors(graph, node, kind):
@@ -160,16 +181,20 @@ def _lines_and_numbers(graph, size):
         kind, about = WRITTEN[node.op](node)
         bottoms = "".join(f" bottom={named.get(blob, blob)}" for blob in node.inputs)
         has_bias = node.op == "bn" or node.op in ("conv", "dense") and node.bias
-        lines.append(f"{kind} name={node.name}{bottoms} top={named.get(node.top, node.top)}{about}"
-                     + (" bias" if has_bias else ""))
+        lines.append(
+            f"{kind} name={node.name}{bottoms} top={named.get(node.top, node.top)}{about}"
+            + (" bias" if has_bias else "")
+        )
         numbers += _tensors(graph, node, kind)
     return lines, numbers
 
 
 def _as_loaded(graph):
     """The graph as ZQCNN's MTCNN classes have it in memory, but for merging."""
-    params = {name: np.where(np.abs(values) < ZEROED, np.float32(0), values)
-              for name, values in graph.params.items()}
+    params = {
+        name: np.where(np.abs(values) < ZEROED, np.float32(0), values)
+        for name, values in graph.params.items()
+    }
     for node in graph.nodes:
         if node.op == "bn":
             variance = f"{node.name}_moving_var"
@@ -196,17 +221,21 @@ def write(graph, size, stem):
                 file.write(part.tobytes())
         back, _, _ = read(text, values)
         same(back, graph, size, str(text_path))
-        same(_as_loaded(fuse.merge(_as_loaded(back))), graph, size,
-             f"{text_path} as ZQCNN loads it, values below {ZEROED:.0e} taken for 0,")
+        same(
+            _as_loaded(fuse.merge(_as_loaded(back))),
+            graph,
+            size,
+            f"{text_path} as ZQCNN loads it, values below {ZEROED:.0e} taken for 0,",
+        )
         text_path.unlink(missing_ok=True)  # a former text must not stand beside these numbers
 
 
 # ---- reading -------------------------------------------------------------------------------
 
-MOST_TEXT = 1 << 20    # bytes
+MOST_TEXT = 1 << 20  # bytes
 MOST_VALUES = 1 << 23  # in a blob, for one picture
-WIDEST = 100           # kernels, strides, pads, dilations
-LARGEST = 256          # side of a picture that a net with fully connected layers takes
+WIDEST = 100  # kernels, strides, pads, dilations
+LARGEST = 256  # side of a picture that a net with fully connected layers takes
 
 
 class _Line:
@@ -286,12 +315,16 @@ class _Line:
 
 
 def _conv(line):
-    return dict(op="conv", channels=line.whole("num_output", most=MOST_VALUES),
-                kernel=line.square("kernel", "kernel_size"),
-                stride=line.square("stride", "stride", 1),
-                pad=line.square("pad", "pad", 0, least=0),
-                dilate=line.square("dilate", "dilate", 1),
-                depthwise=line.kind == "depthwiseconvolution", bias=line.flag("bias"))
+    return dict(
+        op="conv",
+        channels=line.whole("num_output", most=MOST_VALUES),
+        kernel=line.square("kernel", "kernel_size"),
+        stride=line.square("stride", "stride", 1),
+        pad=line.square("pad", "pad", 0, least=0),
+        dilate=line.square("dilate", "dilate", 1),
+        depthwise=line.kind == "depthwiseconvolution",
+        bias=line.flag("bias"),
+    )
 
 
 def _pool(line):
@@ -299,8 +332,11 @@ def _pool(line):
     line.only("global_pool", "0", "0")
     if line.square("pad", "pad", 0, least=0):
         raise line.problem("a pooling with pad can't be read")
-    return dict(op="pool", kernel=line.square("kernel", "kernel_size"),
-                stride=line.square("stride", "stride"))
+    return dict(
+        op="pool",
+        kernel=line.square("kernel", "kernel_size"),
+        stride=line.square("stride", "stride"),
+    )
 
 
 def _add(line):
@@ -317,17 +353,25 @@ def _over_channels(op):
     def fields(line):
         line.only("axis", "1", "1")
         return dict(op=op)
+
     return fields
 
 
 READ = {  # type, in small letters -> fields of a Node, from a line
-    "convolution": _conv, "depthwiseconvolution": _conv,
-    "innerproduct": lambda line: dict(op="dense", bias=line.flag("bias"),
-                                      channels=line.whole("num_output", most=MOST_VALUES)),
-    "batchnormscale": lambda line: dict(op="bn", eps=line.number("eps", "0"),
-                                        bias=line.flag("bias")),
-    "prelu": lambda line: dict(op="prelu"), "relu": _relu, "pooling": _pool, "eltwise": _add,
-    "concat": _over_channels("concat"), "flatten": _over_channels("flatten"),
+    "convolution": _conv,
+    "depthwiseconvolution": _conv,
+    "innerproduct": lambda line: dict(
+        op="dense", bias=line.flag("bias"), channels=line.whole("num_output", most=MOST_VALUES)
+    ),
+    "batchnormscale": lambda line: dict(
+        op="bn", eps=line.number("eps", "0"), bias=line.flag("bias")
+    ),
+    "prelu": lambda line: dict(op="prelu"),
+    "relu": _relu,
+    "pooling": _pool,
+    "eltwise": _add,
+    "concat": _over_channels("concat"),
+    "flatten": _over_channels("flatten"),
     "softmax": _over_channels("softmax"),
 }
 COPIES = ("dropout", "copy")
@@ -344,7 +388,7 @@ class _Net:
         self.nodes, self.tensors, self.remarks = [], [], []  # tensors: (name, shape, line)
         self.side = None
         self.names, self.blobs = set(), {}  # blobs: name in the graph by name in the text
-        self.called, self.shapes = {}, {}   # by name in the graph: name in the text; shape
+        self.called, self.shapes = {}, {}  # by name in the graph: name in the text; shape
 
     def add(self, line):
         name = line.word("name")
@@ -358,8 +402,9 @@ class _Net:
         else:
             self._layer(line, name)
         if line.settings:
-            self.remarks.append(f"{line.where}: ignored, as ZQCNN does not know it: "
-                                + ", ".join(line.settings))
+            self.remarks.append(
+                f"{line.where}: ignored, as ZQCNN does not know it: " + ", ".join(line.settings)
+            )
 
     def _input(self, line, name):
         if line.whole("c", most=MOST_VALUES) != 3:
@@ -390,8 +435,9 @@ class _Net:
             return
         node = Node(name=name, inputs=tuple(sources), **fields)
         if node.op == "dense" and self.side is None:
-            raise line.problem(f"a fully connected layer needs an Input with H and W, alike and up "
-                               f"to {LARGEST}")
+            raise line.problem(
+                f"a fully connected layer needs an Input with H and W, alike and up to {LARGEST}"
+            )
         try:
             shape = out_shape(node, [self.shapes[blob] for blob in sources])
         except Problem as problem:
@@ -401,8 +447,9 @@ class _Net:
         self.shapes[name] = shape
         for kind in TENSORS_OF.get(line.kind, ()):
             if kind not in OPTIONAL or node.bias:
-                self.tensors.append((f"{name}_{kind}",
-                                     parameter_shape(node, kind, self.shapes[sources[0]]), line))
+                self.tensors.append(
+                    (f"{name}_{kind}", parameter_shape(node, kind, self.shapes[sources[0]]), line)
+                )
         self.nodes.append(node)
         self.blobs[top], self.called[name] = name, top
 
@@ -418,8 +465,10 @@ class _Net:
                 continue
             task = _task(node, self.called[node.top], self.shapes[node.top][0])
             if task in found:
-                raise Problem(f"{path}: {found[task]} and {node.name} are both outputs that look "
-                              f"like {task}, of which a net has one")
+                raise Problem(
+                    f"{path}: {found[task]} and {node.name} are both outputs that look "
+                    f"like {task}, of which a net has one"
+                )
             found[task] = node.top
         if not found:
             raise Problem(f"{path} has no layer")
@@ -429,7 +478,7 @@ class _Net:
         """The Graph, its parameters taken from all the numbers of a file."""
         params, at = {}, 0
         for name, shape, line in self.tensors:
-            params[name] = values[at:at + prod(shape)].reshape(shape).astype(np.float32)
+            params[name] = values[at : at + prod(shape)].reshape(shape).astype(np.float32)
             at += prod(shape)
             if not np.isfinite(params[name]).all():
                 raise line.problem(f"the numbers of {name} are none: the file is damaged")
@@ -438,8 +487,9 @@ class _Net:
             if node.op == "bn":
                 shift, variance = f"{node.name}_beta", f"{node.name}_moving_var"
                 params.setdefault(shift, np.zeros_like(params[variance]))
-                params[variance] = np.maximum(params[variance].astype(np.float64) + node.eps,
-                                              LEAST_VARIANCE).astype(np.float32)
+                params[variance] = np.maximum(
+                    params[variance].astype(np.float64) + node.eps, LEAST_VARIANCE
+                ).astype(np.float32)
                 node = replace(node, eps=0.0, bias=True)
             nodes.append(node)
         return Graph(tuple(nodes), self.outputs(path), params)
@@ -467,14 +517,17 @@ def _lines(path):
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         odd = re.search(rb"[^\t\r -~]", line)
         if odd:
-            raise Problem(f"{path}, line {number}: byte {odd.group()[0]} has no place in a text of "
-                          "ZQCNN's")
+            raise Problem(
+                f"{path}, line {number}: byte {odd.group()[0]} has no place in a text of ZQCNN's"
+            )
         line = line.decode("ascii").strip()
         words, commented = line.lstrip("#").split(), line.startswith(("#", "//"))
         known = words and words[0].lower() in ("input", *READ, *COPIES)
         if words and not commented and not known:
-            raise Problem(f"{path}, line {number}: layers of type {words[0][:40]} can't be read; a "
-                          "comment begins with #")
+            raise Problem(
+                f"{path}, line {number}: layers of type {words[0][:40]} can't be read; a "
+                "comment begins with #"
+            )
         if known:
             found.append((number, commented, words))
     return found
@@ -496,8 +549,10 @@ def _with_comments(path, lines, count):
     if net.wanted() != count:
         return None
     numbers = [str(number) for number, commented, _ in lines if commented]
-    net.remarks.append(f"lines {', '.join(numbers)} are commented out in {path.name}, and used all "
-                       "the same: with them the numbers come out")
+    net.remarks.append(
+        f"lines {', '.join(numbers)} are commented out in {path.name}, and used all "
+        "the same: with them the numbers come out"
+    )
     return net
 
 
@@ -517,8 +572,10 @@ def read(path, numbers=None):
     text_path, numbers_path = files(path, numbers)
     lines = _lines(text_path)
     if not numbers_path.is_file():
-        raise Problem(f"{numbers_path}, the numbers of {text_path.name}, is not there: give "
-                      "it, if its stem is another")
+        raise Problem(
+            f"{numbers_path}, the numbers of {text_path.name}, is not there: give "
+            "it, if its stem is another"
+        )
     count, rest = divmod(numbers_path.stat().st_size, FLOAT.itemsize)
     net = _net(text_path, [line for line in lines if not line[1]])
     if net.wanted() < count:
@@ -530,8 +587,10 @@ def read(path, numbers=None):
             if total > count:
                 where = f", of which {name} ({line.where}) would be the first to miss some"
                 break
-        raise Problem(f"{numbers_path} holds {count:,} numbers"
-                      + (f" and {rest} bytes" if rest else "")
-                      + f", and {text_path.name} asks for {net.wanted():,}{where}: one of the two "
-                      "is damaged, or they belong to different nets")
+        raise Problem(
+            f"{numbers_path} holds {count:,} numbers"
+            + (f" and {rest} bytes" if rest else "")
+            + f", and {text_path.name} asks for {net.wanted():,}{where}: one of the two "
+            "is damaged, or they belong to different nets"
+        )
     return net.graph(np.fromfile(numbers_path, FLOAT), text_path), net.side, net.remarks

@@ -11,6 +11,7 @@ run again, the command goes on where it was stopped, makes anew what no longer f
 over the rest. After each net recall is measured on held-out pictures; under the net's floor,
 pipeline.floors, the run stops. It leaves one page, report.html.
 """
+
 import argparse
 from pathlib import Path
 
@@ -25,47 +26,78 @@ ROOT = Path(__file__).resolve().parents[2]
 def _default_out(recipe, nets, data):
     """Below runs/ in the repository, by what it is made with and from."""
     other = [net for stage, net in nets.items() if net != RECIPES[recipe].nets[stage]]
-    return ROOT / "runs" / "-".join([recipe, *other, Path(data).resolve().name if data else
-                                     "drawn"])
+    return (
+        ROOT / "runs" / "-".join([recipe, *other, Path(data).resolve().name if data else "drawn"])
+    )
 
 
 def main(argv):
     parser = argparse.ArgumentParser(
-        prog="python -m core.pipeline", description="From pictures to a detector.",
+        prog="python -m core.pipeline",
+        description="From pictures to a detector.",
         epilog="Any value of config.py is overridden as section.key=value, e.g. "
-               "samples.min_face=40, or for one net alone as pnet.train.epochs=8, "
-               "pnet_hard.... (pnet holds for both), rnet...., onet....")
-    parser.add_argument("--data", help="photographs laid out like WIDER FACE (default: a sample "
-                                       "set drawn by the program)")
-    parser.add_argument("--out", help="folder for everything made (default: runs/RECIPE-DATA in "
-                                      "the repository)")
-    parser.add_argument("--recipe", default="train-mtcnn", choices=RECIPES,
-                        help="default: %(default)s")
+        "samples.min_face=40, or for one net alone as pnet.train.epochs=8, "
+        "pnet_hard.... (pnet holds for both), rnet...., onet....",
+    )
+    parser.add_argument(
+        "--data",
+        help="photographs laid out like WIDER FACE (default: a sample set drawn by the program)",
+    )
+    parser.add_argument(
+        "--out", help="folder for everything made (default: runs/RECIPE-DATA in the repository)"
+    )
+    parser.add_argument(
+        "--recipe", default="train-mtcnn", choices=RECIPES, help="default: %(default)s"
+    )
     for stage in STAGES:
-        parser.add_argument(f"--{stage}", metavar="NET",
-                            help=f"default: {RECIPES['train-mtcnn'].nets[stage]}, classic "
-                                 f"{RECIPES['classic'].nets[stage]}")
-    parser.add_argument("--points", metavar="FILE", help="landmarks to learn as well (the drawn "
-                                                         "set has its own)")
+        parser.add_argument(
+            f"--{stage}",
+            metavar="NET",
+            help=f"default: {RECIPES['train-mtcnn'].nets[stage]}, classic "
+            f"{RECIPES['classic'].nets[stage]}",
+        )
+    parser.add_argument(
+        "--points", metavar="FILE", help="landmarks to learn as well (the drawn set has its own)"
+    )
     parser.add_argument("--no-landmarks", action="store_true", help="no landmark heads")
-    parser.add_argument("--second", metavar="DETECTOR", help="ask a folder of nets or a YuNet "
-                        "model what it thinks of the labels")
-    parser.add_argument("--pictures", type=int, default=SAMPLE_PICTURES,
-                        help="size of the drawn sample set (default: %(default)s)")
+    parser.add_argument(
+        "--second",
+        metavar="DETECTOR",
+        help="ask a folder of nets or a YuNet model what it thinks of the labels",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=int,
+        default=SAMPLE_PICTURES,
+        help="size of the drawn sample set (default: %(default)s)",
+    )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--upto", metavar="STEP", help="this step and all that it needs; --dry-run "
-                      "lists them")
+    what.add_argument(
+        "--upto", metavar="STEP", help="this step and all that it needs; --dry-run lists them"
+    )
     what.add_argument("--stage", metavar="STEP", help="this step alone")
-    what.add_argument("--mix", metavar="NET", choices=TRAINED,
-                      help=f"list what a net ({', '.join(TRAINED)}) is trained on, making that if "
-                           "it isn't there")
+    what.add_argument(
+        "--mix",
+        metavar="NET",
+        choices=TRAINED,
+        help=f"list what a net ({', '.join(TRAINED)}) is trained on, making that if it isn't there",
+    )
     parser.add_argument("--dry-run", action="store_true", help="show the plan and do nothing")
     parser.add_argument("settings", nargs="*", metavar="section.key=value")
     args = parser.parse_intermixed_args(argv)
     nets = {stage: spec(net).name for stage in STAGES if (net := getattr(args, stage))}
     out = args.out or _default_out(args.recipe, nets, args.data)
-    run = Run(out, args.data, args.recipe, nets, args.points, args.second, args.pictures,
-              not args.no_landmarks, args.settings)
+    run = Run(
+        out,
+        args.data,
+        args.recipe,
+        nets,
+        args.points,
+        args.second,
+        args.pictures,
+        not args.no_landmarks,
+        args.settings,
+    )
     plan = run.plan
     if args.stage == "report" and not args.dry_run:
         print(f"{run.report()}: the report of what is there")

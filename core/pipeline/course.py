@@ -11,6 +11,7 @@ run again, the command goes on where it was stopped, makes anew what no longer f
 over the rest. After each net recall is measured on held-out pictures; under the net's floor,
 pipeline.floors, the run stops. It leaves one page, report.html.
 """
+
 import dataclasses
 import hashlib
 import shutil
@@ -40,14 +41,25 @@ CUT_PER_SECOND, LOOKED_AT_PER_SECOND, MEASURED_PER_SECOND = 25_000, 50, 25
 TRAINED_PER_SECOND = {"pnet": 8_000, "rnet": 3_000, "onet": 1_000}
 NET_BYTES, MEASURED_BYTES, OPINION_BYTES = 1_000_000, 4_000_000, 500
 # The names under which those who know the original run the steps.
-SCRIPTS = {"samples_pnet": "P20_gen_data.sh", "pnet": "P20_train.sh",
-           "mine_pnet": "P20_gen_hard_example.sh", "pnet_hard": "P20_train_with_hard.sh",
-           "samples_rnet": "R_gen_data.sh", "mine_rnet": "R_gen_hard_example.sh",
-           "rnet": "R_train_with_hard.sh", "samples_onet": "O_gen_data.sh",
-           "mine_onet": "O_gen_hard_example.sh", "landmarks_onet": "O_gen_landmark.sh",
-           "onet": "O_train_with_hard_landmark.sh"}
-MEASURES = {"pnet": "recall_pnet", "pnet_hard": "recall_pnet_hard", "rnet": "recall_rnet",
-            "onet": "evaluate"}  # the step that measures the cascade as far as each net
+SCRIPTS = {
+    "samples_pnet": "P20_gen_data.sh",
+    "pnet": "P20_train.sh",
+    "mine_pnet": "P20_gen_hard_example.sh",
+    "pnet_hard": "P20_train_with_hard.sh",
+    "samples_rnet": "R_gen_data.sh",
+    "mine_rnet": "R_gen_hard_example.sh",
+    "rnet": "R_train_with_hard.sh",
+    "samples_onet": "O_gen_data.sh",
+    "mine_onet": "O_gen_hard_example.sh",
+    "landmarks_onet": "O_gen_landmark.sh",
+    "onet": "O_train_with_hard_landmark.sh",
+}
+MEASURES = {
+    "pnet": "recall_pnet",
+    "pnet_hard": "recall_pnet_hard",
+    "rnet": "recall_rnet",
+    "onet": "evaluate",
+}  # the step that measures the cascade as far as each net
 
 
 class UnderFloor(Problem):
@@ -101,21 +113,39 @@ class Run:
     Raises Problem for nets that can't be their stage, and settings that aren't there.
     """
 
-    def __init__(self, out, data=None, recipe="train-mtcnn", nets=None, points=None, second=None,
-                 pictures=SAMPLE_PICTURES, landmarks=True, assignments=()):
+    def __init__(
+        self,
+        out,
+        data=None,
+        recipe="train-mtcnn",
+        nets=None,
+        points=None,
+        second=None,
+        pictures=SAMPLE_PICTURES,
+        landmarks=True,
+        assignments=(),
+    ):
         self.out, self.pictures, self.drawn = Path(out), pictures, data is None
         self.recipe, self.second = recipe, second and Path(second)
         row = RECIPES[recipe]
         self.nets = {**row.nets, **(nets or {})}
         recipes.check_nets(self.nets)
         self.data = self.out / "drawn" if self.drawn else Path(data)
-        self.points = Path(points) if points else (
-            self.data / "landmarks" / "train_5.txt" if self.drawn else None)
-        self.landmarks = [stage for stage in row.landmarks
-                          if landmarks and self.points and spec(self.nets[stage]).landmark]
+        self.points = (
+            Path(points)
+            if points
+            else (self.data / "landmarks" / "train_5.txt" if self.drawn else None)
+        )
+        self.landmarks = [
+            stage
+            for stage in row.landmarks
+            if landmarks and self.points and spec(self.nets[stage]).landmark
+        ]
         if points and not self.landmarks:
-            raise Problem(f"--points {points}: none of {', '.join(self.nets.values())} is to have "
-                          "a landmark head")
+            raise Problem(
+                f"--points {points}: none of {', '.join(self.nets.values())} is to have "
+                "a landmark head"
+            )
         for path in filter(None, (self.second, points and self.points)):
             if not path.exists():
                 raise Problem(f"{path} is not there")
@@ -126,21 +156,39 @@ class Run:
 
     def _steps(self):
         if self.drawn:
-            found = [Step("data", f"the sample set: {self.pictures} drawn pictures", self.data,
-                          lambda path: self._proof(*self.sets) if path.exists() else None,
-                          self._draw, settings={"pictures": self.pictures},
-                          expected=lambda: (self.pictures * DRAWN_BYTES,
-                                            _shared(self.pictures / DRAWN_PER_SECOND)))]
+            found = [
+                Step(
+                    "data",
+                    f"the sample set: {self.pictures} drawn pictures",
+                    self.data,
+                    lambda path: self._proof(*self.sets) if path.exists() else None,
+                    self._draw,
+                    settings={"pictures": self.pictures},
+                    expected=lambda: (
+                        self.pictures * DRAWN_BYTES,
+                        _shared(self.pictures / DRAWN_PER_SECOND),
+                    ),
+                )
+            ]
         else:
-            found = [Step(name, f"{self.data}, {split}", self.data,
-                          lambda path, split=split: self._proof(split))
-                     for name, split in (("data", "train"), ("val", "val")) if split in self.sets]
+            found = [
+                Step(
+                    name,
+                    f"{self.data}, {split}",
+                    self.data,
+                    lambda path, split=split: self._proof(split),
+                )
+                for name, split in (("data", "train"), ("val", "val"))
+                if split in self.sets
+            ]
         self._measured_on = found[-1].name
         if self.points and not self.drawn and self.landmarks:
             found.append(Step("points", str(self.points), self.points, _content))
         if self.second:
-            found += [Step("second", str(self.second), self.second, _content),
-                      self._second_opinion()]
+            found += [
+                Step("second", str(self.second), self.second, _content),
+                self._second_opinion(),
+            ]
         for name, (stage, before) in TRAINED.items():
             if name == stage:
                 found.append(self._samples(stage))
@@ -183,8 +231,10 @@ class Run:
         if not self.second:
             return self.sets["train"]
         from prepare_data import second_opinion
-        return second_opinion.apply(self.sets["train"], self.settings.second,
-                                    second=self.out / "second_opinion.json")
+
+        return second_opinion.apply(
+            self.sets["train"], self.settings.second, second=self.out / "second_opinion.json"
+        )
 
     def held_out(self):
         """What to measure on: the set's val split or, where it has none, the training pictures
@@ -192,12 +242,13 @@ class Run:
         if "val" in self.sets:
             return self.sets["val"]
         from prepare_data.held_out import held_out_pictures
+
         train, face_set = self.own["pnet"].train, self.sets["train"]
-        chosen = held_out_pictures(Store(self._path("samples_pnet")), train.val_fraction,
-                                   train.seed)
+        chosen = held_out_pictures(
+            Store(self._path("samples_pnet")), train.val_fraction, train.seed
+        )
         print(f"{self.no_val}; measured on the {len(chosen)} training pictures held out instead")
-        return dataclasses.replace(face_set, annotations=[face_set.annotations[i]
-                                                          for i in chosen])
+        return dataclasses.replace(face_set, annotations=[face_set.annotations[i] for i in chosen])
 
     def check_pictures(self):
         """Raise Problem where pictures that were there have gone, while the ground truth still
@@ -205,18 +256,25 @@ class Run:
         noted = self.out / "steps" / "pictures.json"
         if self.drawn and not self.data.exists():
             return
-        now = {split: {"truth": sha256(face_set.truth), "images": str(face_set.images),
-                       "sizes": _picture_list(face_set)}
-               for split, face_set in self.sets.items()}
+        now = {
+            split: {
+                "truth": sha256(face_set.truth),
+                "images": str(face_set.images),
+                "sizes": _picture_list(face_set),
+            }
+            for split, face_set in self.sets.items()
+        }
         for split, before in (read_json(noted) if noted.exists() else {}).items():
             if split not in now or before["truth"] != now[split]["truth"]:
                 continue
             gone = sorted(set(before["sizes"]) - set(now[split]["sizes"]))
             if gone:
                 more = f" and {len(gone) - 1:,} more" if gone[1:] else ""
-                raise Problem(f"{now[split]['images']}/{gone[0]}{more} vanished since this run "
-                              "began: put it back, or take it out of the ground truth to go on "
-                              "without")
+                raise Problem(
+                    f"{now[split]['images']}/{gone[0]}{more} vanished since this run "
+                    "began: put it back, or take it out of the ground truth to go on "
+                    "without"
+                )
         if not noted.exists() or read_json(noted) != now:
             write_json(noted, now)
 
@@ -231,16 +289,27 @@ class Run:
     def _second_opinion(self):
         def run():
             from prepare_data import second_opinion
+
             second_opinion.ask(self.sets["train"], self.second, path, self.settings)
+
         path = self.out / "second_opinion.json"
         detect = self.settings.detect
         settings = {"floor": self.settings.second.floor}
         if self.second.is_dir():  # a cascade of ours
             settings.update(min_face=detect.min_face, thresholds=detect.thresholds[:2])
-        return Step("second_opinion", f"what {self.second.name} finds in the pictures", path,
-                    file_proof(""), run, ("data", "second"), settings,
-                    expected=lambda: (self._counts()[0] * OPINION_BYTES,
-                                      _shared(self._counts()[0] / LOOKED_AT_PER_SECOND)))
+        return Step(
+            "second_opinion",
+            f"what {self.second.name} finds in the pictures",
+            path,
+            file_proof(""),
+            run,
+            ("data", "second"),
+            settings,
+            expected=lambda: (
+                self._counts()[0] * OPINION_BYTES,
+                _shared(self._counts()[0] / LOOKED_AT_PER_SECOND),
+            ),
+        )
 
     def _labels(self):
         """What training samples depend on beside their own settings: steps, settings."""
@@ -252,10 +321,17 @@ class Run:
         name, size = f"samples_{stage}", self.size(stage)
         path, settings = self._path(name), self.own[stage].samples
         reads, more = self._labels()
-        return Step(name, f"samples of {size} px", path, file_proof("store.json"),
-                    lambda: samples.make_store(self.face_set, size, path, settings),
-                    reads, {"size": size, "samples": settings, **more},
-                    expected=lambda: self._cutting(name), script=SCRIPTS[name])
+        return Step(
+            name,
+            f"samples of {size} px",
+            path,
+            file_proof("store.json"),
+            lambda: samples.make_store(self.face_set, size, path, settings),
+            reads,
+            {"size": size, "samples": settings, **more},
+            expected=lambda: self._cutting(name),
+            script=SCRIPTS[name],
+        )
 
     def _mining(self, name, stage, before):
         called = f"mine_{stage}"
@@ -264,20 +340,33 @@ class Run:
 
         def run():
             from prepare_data import mine
+
             paths = {of: self.params(net) for of, net in nets.items()}
             mine.make_store(self.face_set, paths, stage, size, path, own)
 
         reads, more = self._labels()
         # Thresholds of other rounds, and of the detector's later nets, are none of its business.
         settings = {
-            "size": size, "samples": {key: own.samples[key] for key in
-                                      ("min_face", "min_part_iou", "min_positive_iou")},
+            "size": size,
+            "samples": {
+                key: own.samples[key] for key in ("min_face", "min_part_iou", "min_positive_iou")
+            },
             "mine": {key: own.mine[key] for key in own.mine if key == stage or key not in STAGES},
-            "detect": {key: own.detect[key] for key in own.detect if key != "thresholds"}, **more}
-        return Step(called, f"hard examples of {size} px, found by {' and '.join(before)}", path,
-                    file_proof("store.json"), run, (*reads, *before), settings,
-                    after=(MEASURES[before[-1]],), expected=lambda: self._cutting(called),
-                    script=SCRIPTS[called])
+            "detect": {key: own.detect[key] for key in own.detect if key != "thresholds"},
+            **more,
+        }
+        return Step(
+            called,
+            f"hard examples of {size} px, found by {' and '.join(before)}",
+            path,
+            file_proof("store.json"),
+            run,
+            (*reads, *before),
+            settings,
+            after=(MEASURES[before[-1]],),
+            expected=lambda: self._cutting(called),
+            script=SCRIPTS[called],
+        )
 
     def _landmarks(self, stage):
         name = f"landmarks_{stage}"
@@ -287,18 +376,29 @@ class Run:
         def run():
             from prepare_data import landmark_samples
             from prepare_data.points import sets as points
+
             landmark_samples.make_store(points.open_set(self.points), size, path, settings)
 
-        return Step(name, f"landmark samples of {size} px", path, file_proof("store.json"), run,
-                    ("data",) if self.drawn else ("points",),
-                    {"size": size, "landmark_samples": settings},
-                    expected=lambda: self._cutting(name), script=SCRIPTS.get(name))
+        return Step(
+            name,
+            f"landmark samples of {size} px",
+            path,
+            file_proof("store.json"),
+            run,
+            ("data",) if self.drawn else ("points",),
+            {"size": size, "landmark_samples": settings},
+            expected=lambda: self._cutting(name),
+            script=SCRIPTS.get(name),
+        )
 
     def stores(self, name):
         """The steps whose samples a net of TRAINED learns from."""
         stage, before = TRAINED[name]
-        return (f"samples_{stage}", *([f"mine_{stage}"] if before else []),
-                *([f"landmarks_{stage}"] if stage in self.landmarks else []))
+        return (
+            f"samples_{stage}",
+            *([f"mine_{stage}"] if before else []),
+            *([f"landmarks_{stage}"] if stage in self.landmarks else []),
+        )
 
     def options(self, name):
         """Of the net, as for symbols.build."""
@@ -311,18 +411,39 @@ class Run:
         def run():
             # MXNet takes its time and memory, and worker processes import this file.
             from core.train import trainer
-            trainer.train(net, options, [Store(self._path(store), self.size(stage))
-                                         for store in stores], path, own)
+
+            trainer.train(
+                net,
+                options,
+                [Store(self._path(store), self.size(stage)) for store in stores],
+                path,
+                own,
+            )
 
         hard = ", with hard examples" if before else ""
         points = ", with landmarks" if options else ""
-        return Step(name, f"training {net}{hard}{points}", path,
-                    lambda path: self._params_proof(name), run, stores,
-                    {"net": net, **options, "input": own.input, "loss": own.loss,
-                     "augment": own.augment, "train": own.train}, keep=True,
-                    expected=lambda: (NET_BYTES, _shared(self._drawn_from(name) * own.train.epochs
-                                                         / TRAINED_PER_SECOND[stage])),
-                    script=SCRIPTS[name])
+        return Step(
+            name,
+            f"training {net}{hard}{points}",
+            path,
+            lambda path: self._params_proof(name),
+            run,
+            stores,
+            {
+                "net": net,
+                **options,
+                "input": own.input,
+                "loss": own.loss,
+                "augment": own.augment,
+                "train": own.train,
+            },
+            keep=True,
+            expected=lambda: (
+                NET_BYTES,
+                _shared(self._drawn_from(name) * own.train.epochs / TRAINED_PER_SECOND[stage]),
+            ),
+            script=SCRIPTS[name],
+        )
 
     def params(self, name):
         """Path of a net of TRAINED after its last epoch."""
@@ -344,11 +465,13 @@ class Run:
         def run():
             from core.detect.detector import FaceDetector
             from core.evaluate import stages as evaluate_stages
+
             detect = self.settings.detect
-            detector = FaceDetector(**{of: self.params(net) for of, net in nets.items()},
-                                    **{key: detect[key] for key in SETTINGS})
-            detector = detector.changed(nms=detect.nms,
-                                               nms_scale=detect.nms_scale)
+            detector = FaceDetector(
+                **{of: self.params(net) for of, net in nets.items()},
+                **{key: detect[key] for key in SETTINGS},
+            )
+            detector = detector.changed(nms=detect.nms, nms_scale=detect.nms_scale)
             evaluate_stages.evaluate(detector, self.held_out(), path, self.settings)
 
         def judge():
@@ -361,14 +484,25 @@ class Run:
                     f"{path / 'misses.png'}; lower its threshold in detect.thresholds "
                     f"({self.settings.detect.thresholds}), train longer ({name}.train.epochs, "
                     f"{self.own[name].train.epochs} now), label missing faces or give --second; or "
-                    "go on with a lower pipeline.floors")
+                    "go on with a lower pipeline.floors"
+                )
 
-        return Step(called, f"recall of {' + '.join(nets.values())} on held-out pictures", path,
-                    _measured_proof, run, (self._measured_on, "samples_pnet", *nets.values()),
-                    {"detect": self.settings.detect, "evaluate": self.settings.evaluate,
-                     "held out": {"val_fraction": held_out.val_fraction, "seed": held_out.seed}},
-                    also=(name,), judge=judge,
-                    expected=lambda: (MEASURED_BYTES, self._counts("val")[0] / MEASURED_PER_SECOND))
+        return Step(
+            called,
+            f"recall of {' + '.join(nets.values())} on held-out pictures",
+            path,
+            _measured_proof,
+            run,
+            (self._measured_on, "samples_pnet", *nets.values()),
+            {
+                "detect": self.settings.detect,
+                "evaluate": self.settings.evaluate,
+                "held out": {"val_fraction": held_out.val_fraction, "seed": held_out.seed},
+            },
+            also=(name,),
+            judge=judge,
+            expected=lambda: (MEASURED_BYTES, self._counts("val")[0] / MEASURED_PER_SECOND),
+        )
 
     def _export(self):
         nets, detect, path = self.cascade("onet"), self.settings.detect, self._path("detector")
@@ -377,6 +511,7 @@ class Run:
         def run():
             from core import export
             from core.formats import checkpoint
+
             for name in nets.values():
                 params = self.params(name)
                 export.export(params, path)
@@ -385,12 +520,21 @@ class Run:
                     shutil.copy(file, path)
             write_json(path / "recipe.json", self.made_how())
             # Last: the folder counts as whole when it is there.
-            write_json(path / MANIFEST, {
-                **{of: f"{spec(self.nets[of]).name}.onnx" for of in nets}, **settings})
+            write_json(
+                path / MANIFEST,
+                {**{of: f"{spec(self.nets[of]).name}.onnx" for of in nets}, **settings},
+            )
 
-        return Step("export", "the nets as ONNX models, and their checkpoints", path,
-                    _detector_proof, run, ("evaluate", *nets.values()), settings,
-                    expected=lambda: (3_000_000, 5))
+        return Step(
+            "export",
+            "the nets as ONNX models, and their checkpoints",
+            path,
+            _detector_proof,
+            run,
+            ("evaluate", *nets.values()),
+            settings,
+            expected=lambda: (3_000_000, 5),
+        )
 
     def differing(self):
         """Settings that are not at their defaults: (key, value, default); NAME.key where only a
@@ -398,21 +542,29 @@ class Run:
         usual, common = values(config), values(self.settings)
         found = [(key, value, usual[key]) for key, value in common.items() if value != usual[key]]
         for name, own in self.own.items():
-            found += [(f"{name}.{key}", value, usual[key]) for key, value in values(own).items()
-                      if value != common[key]]
+            found += [
+                (f"{name}.{key}", value, usual[key])
+                for key, value in values(own).items()
+                if value != common[key]
+            ]
         return found
 
     def made_how(self):
         """How the detector was made and what it reaches, JSON values to keep beside it."""
         stores = sorted({store for name in TRAINED for store in self.stores(name)})
-        return {"recipe": self.recipe, "nets": self.nets, "landmarks": self.landmarks,
-                "settings": {key: value for key, value, _ in self.differing()},
-                "data": {split: face_set.counts for split, face_set in self.sets.items()},
-                "second detector": self.second and self.second.name,
-                "points": self.points and self.points.name,
-                "samples": {store: read_json(self._path(store) / "store.json")["counts"]
-                            for store in stores},
-                "figures": read_json(self._path("evaluate") / "stages.json")}
+        return {
+            "recipe": self.recipe,
+            "nets": self.nets,
+            "landmarks": self.landmarks,
+            "settings": {key: value for key, value, _ in self.differing()},
+            "data": {split: face_set.counts for split, face_set in self.sets.items()},
+            "second detector": self.second and self.second.name,
+            "points": self.points and self.points.name,
+            "samples": {
+                store: read_json(self._path(store) / "store.json")["counts"] for store in stores
+            },
+            "figures": read_json(self._path("evaluate") / "stages.json"),
+        }
 
     # ---- what was found -------------------------------------------------------------------
 
@@ -426,6 +578,7 @@ class Run:
     def budget(self, name):
         """The net's record of core.flops."""
         from core import flops
+
         return flops.record(self.nets[TRAINED[name][0]], landmark=bool(self.options(name)))
 
     # ---- what to expect -------------------------------------------------------------------
@@ -447,8 +600,9 @@ class Run:
         kind, stage = step.split("_")
         own = self.own["pnet_hard" if step == "mine_pnet" else stage]
         if kind == "mine":
-            return min(pictures * min(HARD_PER_PICTURE[stage], own.mine.per_picture),
-                       own.mine.total)
+            return min(
+                pictures * min(HARD_PER_PICTURE[stage], own.mine.per_picture), own.mine.total
+            )
         if kind == "landmarks":
             return faces * own.landmark_samples.base_num
         return own.samples.base_num * (own.samples.negatives * pictures + SAMPLES_PER_FACE * faces)
@@ -459,16 +613,20 @@ class Run:
     def _cutting(self, step):
         count, size = self._expected_samples(step), self.size(step.split("_")[1])
         looked_at = self._counts()[0] if step.startswith("mine") else 0
-        return (int(count * sample_bytes(size)),
-                _shared(count / CUT_PER_SECOND + looked_at / LOOKED_AT_PER_SECOND))
+        return (
+            int(count * sample_bytes(size)),
+            _shared(count / CUT_PER_SECOND + looked_at / LOOKED_AT_PER_SECOND),
+        )
 
     # ---- what a command does --------------------------------------------------------------
 
     def show_plan(self, steps):
         """Print what each step reads and writes, how things are with it, and what it takes."""
         states, bytes_, seconds = self.plan.states(self.plan.needed(steps)), 0, 0.0
-        print(f"{self.out}: recipe {self.recipe}, {', '.join(self.nets.values())}"
-              + (f", landmarks for {', '.join(self.landmarks)}" if self.landmarks else ""))
+        print(
+            f"{self.out}: recipe {self.recipe}, {', '.join(self.nets.values())}"
+            + (f", landmarks for {', '.join(self.landmarks)}" if self.landmarks else "")
+        )
         for step, state in states:
             if step not in steps:
                 continue
@@ -485,21 +643,28 @@ class Run:
                 line += f" {step.path}"
             print(f"  {'':<18}{line}")
         place = next(p for p in (self.out, *self.out.resolve().parents) if p.exists())
-        print(f"together about {bytes_ / 1e6:,.0f} MB and {clock(seconds)} on {parallel.cores()} "
-              f"processors, roughly estimated; {shutil.disk_usage(place).free / 1e6:,.0f} MB are "
-              "free")
+        print(
+            f"together about {bytes_ / 1e6:,.0f} MB and {clock(seconds)} on {parallel.cores()} "
+            f"processors, roughly estimated; {shutil.disk_usage(place).free / 1e6:,.0f} MB are "
+            "free"
+        )
 
     def show_mix(self, name):
         """Print what the training of a net draws from, in place of the original's lists."""
         from core.train.loader import MIXED, Batches, Samples, split_by_picture
+
         stage, own = TRAINED[name][0], self.own[name]
         data = Samples([Store(self._path(step), self.size(stage)) for step in self.stores(name)])
         chosen, held_out = split_by_picture(data, own.train.val_fraction, own.train.seed)
         batches = Batches(data, chosen, own.train, own.augment, bool(self.options(name)))
-        print(f"{name}, {self.nets[stage]}: no list is written, as training draws from the stores; "
-              f"an epoch is {batches.steps:,} batches of {own.train.batch}")
-        print(f"  {'kind':<10}{'to train on':>12}{'held out':>10}{'in a batch':>12}"
-              f"{'in an epoch':>13}")
+        print(
+            f"{name}, {self.nets[stage]}: no list is written, as training draws from the stores; "
+            f"an epoch is {batches.steps:,} batches of {own.train.batch}"
+        )
+        print(
+            f"  {'kind':<10}{'to train on':>12}{'held out':>10}{'in a batch':>12}"
+            f"{'in an epoch':>13}"
+        )
         for number, kind in enumerate(MIXED):
             there, kept = ((data.mixed[part] == number).sum() for part in (chosen, held_out))
             share = batches.shares[kind]
@@ -513,8 +678,12 @@ class Run:
         if trained:
             found["checkpoint"] = self.params(trained[-1])
             found["training curves"] = self._path(trained[-1]) / "curves.png"
-        stores = [name for name in names if (self._path(name) / "mosaic.png").exists()
-                  and name.startswith(("samples", "mine", "landmarks"))]
+        stores = [
+            name
+            for name in names
+            if (self._path(name) / "mosaic.png").exists()
+            and name.startswith(("samples", "mine", "landmarks"))
+        ]
         if stores:
             found["sample mosaic"] = self._path(stores[-1]) / "mosaic.png"
         measured = [MEASURES[name] for name in trained if MEASURES[name] in names]
@@ -535,6 +704,7 @@ class Run:
 
     def report(self):
         from core.pipeline import report
+
         path = self.out / "report.html"
         report.write(path, self)
         return path
@@ -551,10 +721,16 @@ class Run:
         steps = steps if only else self.plan.needed(steps)
         measured = self.figures(steps)
         name, figures = measured or (None, None)
-        summary = {"net": name, "recall": figures and figures["recall"], "figures": figures,
-                   "seconds": time.perf_counter() - started,
-                   "made": {label: str(path) for label, path in
-                            {**self.made(steps), "report": self.report()}.items()}}
+        summary = {
+            "net": name,
+            "recall": figures and figures["recall"],
+            "figures": figures,
+            "seconds": time.perf_counter() - started,
+            "made": {
+                label: str(path)
+                for label, path in {**self.made(steps), "report": self.report()}.items()
+            },
+        }
         write_json(self.out / "summary.json", summary)
         return summary
 
@@ -563,9 +739,11 @@ class Run:
         words = f"\nDone in {clock(summary['seconds'])}"
         if summary["net"]:
             nets = " + ".join(self.nets[stage] for stage in self.cascade(summary["net"]))
-            words += (f": {nets}, recall on held-out pictures {summary['recall']:.3f} at IoU "
-                      f"{summary['figures']['iou']:g}, "
-                      f"{summary['figures']['boxes_per_picture']:.0f} boxes a picture")
+            words += (
+                f": {nets}, recall on held-out pictures {summary['recall']:.3f} at IoU "
+                f"{summary['figures']['iou']:g}, "
+                f"{summary['figures']['boxes_per_picture']:.0f} boxes a picture"
+            )
         print(words)
         for label, path in summary["made"].items():
             print(f"  {label:<16} {path}")

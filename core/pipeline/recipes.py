@@ -1,7 +1,9 @@
 """How a cascade is trained: its nets, what they learn from, settings of their own. A recipe is a
 row of RECIPES."""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping, Tuple
+from typing import Tuple
 
 from config import config, override
 from facelet.console import Problem
@@ -13,10 +15,10 @@ STAGES = {"pnet": "Pnet", "rnet": "Rnet", "onet": "Onet"}  # the family of each
 # examples.
 TRAINED = {
     # net         stage   nets before it
-    "pnet":      ("pnet", ()),
+    "pnet": ("pnet", ()),
     "pnet_hard": ("pnet", ("pnet",)),
-    "rnet":      ("rnet", ("pnet_hard",)),
-    "onet":      ("onet", ("pnet_hard", "rnet")),
+    "rnet": ("rnet", ("pnet_hard",)),
+    "onet": ("onet", ("pnet_hard", "rnet")),
 }
 
 
@@ -29,6 +31,7 @@ class Recipe:
     mixes -- train.mix by name of TRAINED, without the last share where there are no landmarks;
         those left out have the usual one
     """
+
     nets: Mapping
     landmarks: Tuple[str, ...]
     settings: Tuple[str, ...] = ()
@@ -38,27 +41,45 @@ class Recipe:
 RECIPES = {
     # The original's: negatives alone are mined, a landmark head for the Onet alone.
     "train-mtcnn": Recipe(
-        {"pnet": "Pnet20_v1", "rnet": "Rnet_v1", "onet": "Onet_v1"}, ("onet",),
-        ("onet.loss.landmark.kind=smooth_l1",)),
+        {"pnet": "Pnet20_v1", "rnet": "Rnet_v1", "onet": "Onet_v1"},
+        ("onet",),
+        ("onet.loss.landmark.kind=smooth_l1",),
+    ),
     # The one of the paper, as implementations in Caffe and TensorFlow have it: landmark heads in
     # all three, losses weighted 1 : 0.5 : 0.5, the Onet's 1 : 0.5 : 1, and negatives of IoU up to
     # 0.3. Those of Rnet and Onet come from the cascade; a third is cut at random all the same, as
     # a cascade that is good finds few.
     "classic": Recipe(
-        {"pnet": "Pnet12", "rnet": "Rnet24", "onet": "Onet48"}, ("pnet", "rnet", "onet"),
+        {"pnet": "Pnet12", "rnet": "Rnet24", "onet": "Onet48"},
+        ("pnet", "rnet", "onet"),
         # These nets have no batch norms: at 0.3, which others bear, the loss is soon no number.
-        ("train.optimizer=sgd", "train.lr=0.03",
-         "loss.bbox.weight=0.5", "loss.landmark.weight=0.5", "onet.loss.landmark.weight=1",
-         "mine.max_negative_iou=0.3"),
-        {"pnet": (1, 1, 3, 0, 1), "pnet_hard": (1, 1, 2, 1, 1), "rnet": (1, 1, 1, 2, 1),
-         "onet": (1, 1, 1, 2, 2)}),
+        (
+            "train.optimizer=sgd",
+            "train.lr=0.03",
+            "loss.bbox.weight=0.5",
+            "loss.landmark.weight=0.5",
+            "onet.loss.landmark.weight=1",
+            "mine.max_negative_iou=0.3",
+        ),
+        {
+            "pnet": (1, 1, 3, 0, 1),
+            "pnet_hard": (1, 1, 2, 1, 1),
+            "rnet": (1, 1, 1, 2, 1),
+            "onet": (1, 1, 1, 2, 2),
+        },
+    ),
 }
 
 # The drawn sample set is small, so it is gone through more often. Where a share of the negatives is
 # hard already, mining in the batch as well keeps nets on so few samples from ever getting started.
-DRAWN = ("pnet.train.epochs=20", "pnet_hard.train.epochs=8", "rnet.train.epochs=6",
-         "onet.train.epochs=5", "onet.train.warmup=60",
-         *(f"{name}.train.mine_from=99" for name in ("pnet_hard", "rnet", "onet")))
+DRAWN = (
+    "pnet.train.epochs=20",
+    "pnet_hard.train.epochs=8",
+    "rnet.train.epochs=6",
+    "onet.train.epochs=5",
+    "onet.train.warmup=60",
+    *(f"{name}.train.mine_from=99" for name in ("pnet_hard", "rnet", "onet")),
+)
 
 
 def settings_of(recipe, landmarks, drawn, assignments):
@@ -88,5 +109,7 @@ def check_nets(nets):
     for stage, name in nets.items():
         net = spec(name)
         if net.family != STAGES[stage]:
-            raise Problem(f"--{stage} {net.name}: a net of the family {net.family} can't be the "
-                          f"{stage}; {', '.join(zoo.names(STAGES[stage] + '*'))} can")
+            raise Problem(
+                f"--{stage} {net.name}: a net of the family {net.family} can't be the "
+                f"{stage}; {', '.join(zoo.names(STAGES[stage] + '*'))} can"
+            )

@@ -1,4 +1,5 @@
 """A run of core.pipeline as one page: a single HTML file with its pictures inside."""
+
 import base64
 import json
 from html import escape
@@ -50,19 +51,29 @@ summary { cursor: pointer; } .warn { color: #d9822b; }
 
 # ---- pieces of HTML, as text -------------------------------------------------------------------
 
+
 def _text(value):
     return escape(str(value))
 
 
 def _table(head, rows, left=(0,)):
     """A table; cells are HTML, columns `left` are aligned so."""
+
     def line(cells, tag):
         aligned = [' class="l"' if i in left else "" for i in range(len(cells))]
-        return "<tr>" + "".join(f"<{tag}{how}>{cell}</{tag}>"
-                                for how, cell in zip(aligned, cells)) + "</tr>"
+        return (
+            "<tr>"
+            + "".join(f"<{tag}{how}>{cell}</{tag}>" for how, cell in zip(aligned, cells))
+            + "</tr>"
+        )
 
-    return ('<div class="wide"><table><thead>' + line(head, "th") + "</thead><tbody>"
-            + "".join(line(row, "td") for row in rows) + "</tbody></table></div>")
+    return (
+        '<div class="wide"><table><thead>'
+        + line(head, "th")
+        + "</thead><tbody>"
+        + "".join(line(row, "td") for row in rows)
+        + "</tbody></table></div>"
+    )
 
 
 def _figure(path, caption):
@@ -79,8 +90,10 @@ def _figure(path, caption):
     if len(smaller) < len(data):
         data, kind = smaller, "jpeg"
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-    return (f'<figure><img src="{source}" width="{width}" height="{height}" '
-            f'alt="{_text(caption)}" /><figcaption>{_text(caption)}</figcaption></figure>')
+    return (
+        f'<figure><img src="{source}" width="{width}" height="{height}" '
+        f'alt="{_text(caption)}" /><figcaption>{_text(caption)}</figcaption></figure>'
+    )
 
 
 def _section(name, title, *parts):
@@ -94,24 +107,28 @@ def _tile(value, words):
 
 
 def _span(size):
-    return (f"{size['from']:g} to {size['to']:g} px" if size["to"] else
-            f"from {size['from']:g} px")
+    return f"{size['from']:g} to {size['to']:g} px" if size["to"] else f"from {size['from']:g} px"
 
 
 # ---- sections ----------------------------------------------------------------------------------
 
+
 def _tiles(run, figures):
     if not figures:
         return '<p class="soft">Nothing is measured yet.</p>'
-    found = [_tile(f"{figures['recall']:.3f}", f"of the held-out faces found, "
-                                               f"IoU {figures['iou']:g}")]
+    found = [
+        _tile(f"{figures['recall']:.3f}", f"of the held-out faces found, IoU {figures['iou']:g}")
+    ]
     if len(figures["stages"]) > 1:
-        found += [_tile(f"{row['value']:.3f}", f"average precision, faces from "
-                                               f"{row['min_face']:g} px")
-                  for row in figures["average_precision"]]
-    found += [_tile(f"{figures['boxes_per_picture']:.1f}", "boxes a picture"),
-              _tile(f"{figures['ms_per_picture']:.0f} ms", "of a processor a picture"),
-              _tile(clock(sum(run.plan.seconds().values())), "took all steps together")]
+        found += [
+            _tile(f"{row['value']:.3f}", f"average precision, faces from {row['min_face']:g} px")
+            for row in figures["average_precision"]
+        ]
+    found += [
+        _tile(f"{figures['boxes_per_picture']:.1f}", "boxes a picture"),
+        _tile(f"{figures['ms_per_picture']:.0f} ms", "of a processor a picture"),
+        _tile(clock(sum(run.plan.seconds().values())), "took all steps together"),
+    ]
     return '<div class="tiles">' + "".join(found) + "</div>"
 
 
@@ -120,12 +137,23 @@ def _stages(run, name, figures):
     if not figures:
         return ""
     sizes, stages, rule = figures["sizes"], figures["stages"], figures["rule"]
-    head = ["after", "score over", "boxes a picture", "ms a picture", "IoU", "all",
-            *(_span(size) for size in sizes[1:])]
+    head = [
+        "after",
+        "score over",
+        "boxes a picture",
+        "ms a picture",
+        "IoU",
+        "all",
+        *(_span(size) for size in sizes[1:]),
+    ]
     rows = []
     for row in stages:
-        first = [_text(row["net"]), f"{row['threshold']:g}", f"{row['boxes_per_picture']:.1f}",
-                 f"{row['ms_per_picture']:.1f}"]
+        first = [
+            _text(row["net"]),
+            f"{row['threshold']:g}",
+            f"{row['boxes_per_picture']:.1f}",
+            f"{row['ms_per_picture']:.1f}",
+        ]
         for iou, recall in row["recall"].items():
             rows.append([*first, iou, *(f"{value:.3f}" for value in recall)])
             first = [""] * 4
@@ -134,36 +162,60 @@ def _stages(run, name, figures):
     for i, size in enumerate(sizes):
         parts = [(row["lost"][i], COLORS[row["stage"]]) for row in stages]
         found = size["faces"] - sum(number for number, _ in parts)
-        bar = "".join(f'<span style="width:{100 * number / size["faces"]:.2f}%;background:{color}">'
-                      "</span>" for number, color in [(found, "var(--found)"), *parts] if number)
-        lost.append(["all" if i == 0 else _span(size), f'<div class="bar">{bar}</div>',
-                     f"{size['faces']:,}", f"{found / size['faces']:.1%}",
-                     *(f"{number:,}" for number, _ in parts)])
+        bar = "".join(
+            f'<span style="width:{100 * number / size["faces"]:.2f}%;background:{color}"></span>'
+            for number, color in [(found, "var(--found)"), *parts]
+            if number
+        )
+        lost.append(
+            [
+                "all" if i == 0 else _span(size),
+                f'<div class="bar">{bar}</div>',
+                f"{size['faces']:,}",
+                f"{found / size['faces']:.1%}",
+                *(f"{number:,}" for number, _ in parts),
+            ]
+        )
     keys = '<span class="key" style="background:var(--found)"></span>found' + "".join(
         f'<span class="key" style="background:{COLORS[row["stage"]]}"></span>lost in the '
-        f'{_text(row["net"])}' for row in stages)
+        f"{_text(row['net'])}"
+        for row in stages
+    )
     folder = run.path_of_measure(name)
     return _section(
-        "recall", "Recall by stage and size of the face",
+        "recall",
+        "Recall by stage and size of the face",
         f"<p>{figures['pictures']:,} pictures that no net was trained on, at their own size, and "
         f"{figures['faces']:,} faces in them whose larger side is {rule['counted_from']:g} px or "
         "more. A face is found when a box has at least the given IoU (intersection over union) "
         f"with it. Faces are looked for from {rule['min_face']:g} px, at scales "
         f"{rule['factor']:g} apart.</p>",
-        _table(head, rows), _figure(folder / "recall.png", "Recall, and precision against recall"),
+        _table(head, rows),
+        _figure(folder / "recall.png", "Recall, and precision against recall"),
         "<h3>Where faces are lost</h3>",
         f"<p>At IoU {figures['iou']:g}: lost in the net after which no box has the face any "
         f"more.</p><p>{keys}</p>",
-        _table(["faces", "", "number", "found", *(f"lost in {row['net']}" for row in stages)],
-               lost, left=(0, 1)),
+        _table(
+            ["faces", "", "number", "found", *(f"lost in {row['net']}" for row in stages)],
+            lost,
+            left=(0, 1),
+        ),
         f'<p class="soft">{len(figures["skipped"]):,} pictures were skipped, as they can not be '
-        "read.</p>" if figures["skipped"] else "",
+        "read.</p>"
+        if figures["skipped"]
+        else "",
         "<h3>What it finds</h3>",
-        _figure(folder / "detections.png", "Held-out pictures: boxes in green with their scores, "
-                "labelled faces in yellow where they were found, in red where not"),
+        _figure(
+            folder / "detections.png",
+            "Held-out pictures: boxes in green with their scores, "
+            "labelled faces in yellow where they were found, in red where not",
+        ),
         _figure(folder / "misses.png", "Faces that were missed"),
-        _figure(folder / "false_alarms.png", "False alarms with the highest scores: some may be "
-                "faces that nobody labelled"))
+        _figure(
+            folder / "false_alarms.png",
+            "False alarms with the highest scores: some may be faces that nobody labelled",
+        ),
+    )
 
 
 def _course(run):
@@ -175,11 +227,20 @@ def _course(run):
             figures = read_json(path)
             floor = run.floor(name)
             under = ' class="warn"' if figures["recall"] < floor else ""
-            rows.append([name, _text(" + ".join(row["net"] for row in figures["stages"])),
-                         f"<span{under}>{figures['recall']:.3f}</span>", f"{floor:g}",
-                         f"{figures['boxes_per_picture']:.1f}"])
-    return _table(["as far as", "cascade", "recall", "floor", "boxes a picture"], rows,
-                  left=(0, 1)) if rows else ""
+            rows.append(
+                [
+                    name,
+                    _text(" + ".join(row["net"] for row in figures["stages"])),
+                    f"<span{under}>{figures['recall']:.3f}</span>",
+                    f"{floor:g}",
+                    f"{figures['boxes_per_picture']:.1f}",
+                ]
+            )
+    return (
+        _table(["as far as", "cascade", "recall", "floor", "boxes a picture"], rows, left=(0, 1))
+        if rows
+        else ""
+    )
 
 
 def _nets(run):
@@ -191,27 +252,70 @@ def _nets(run):
         last = json.loads(log.read_text().splitlines()[-1])
         row, val = run.budget(name), last["val"]
         net = _text(row["net"] + (" with landmarks" if row["landmark"] else ""))
-        budgets.append([name, net, row["input"], f"{row['params']:,}", f"{row['budget_m']:.3f}",
-                        f"{row['macs'] / 1e6:.3f}"])
-        figures.append([name, net, last["epoch"], *(
-            "" if val.get(key) is None else f"{val[key]:.4f}" for key in (
-                "accuracy", "accuracy_hard", "precision", "recall", "box_error", "landmark_error",
-                "mean_face_error"))])
+        budgets.append(
+            [
+                name,
+                net,
+                row["input"],
+                f"{row['params']:,}",
+                f"{row['budget_m']:.3f}",
+                f"{row['macs'] / 1e6:.3f}",
+            ]
+        )
+        figures.append(
+            [
+                name,
+                net,
+                last["epoch"],
+                *(
+                    "" if val.get(key) is None else f"{val[key]:.4f}"
+                    for key in (
+                        "accuracy",
+                        "accuracy_hard",
+                        "precision",
+                        "recall",
+                        "box_error",
+                        "landmark_error",
+                        "mean_face_error",
+                    )
+                ),
+            ]
+        )
         curves.append(_figure(run.out / name / "curves.png", f"{name}: training, by epoch"))
     if not budgets:
         return ""
     return _section(
-        "nets", "Nets", "<p>What they cost, for one input of the size that published tables are "
+        "nets",
+        "Nets",
+        "<p>What they cost, for one input of the size that published tables are "
         "for: M by the published rule (2<sup>20</sup>, batch norms merged, a Pnet without its box "
         "branch), and 10<sup>6</sup> plain multiply-adds.</p>",
-        _table(["step", "net", "input", "parameters", "M", "10<sup>6</sup> MACs"], budgets,
-               left=(0, 1)),
+        _table(
+            ["step", "net", "input", "parameters", "M", "10<sup>6</sup> MACs"], budgets, left=(0, 1)
+        ),
         "<p>What they reached after the last epoch, on crops of held-out pictures; precision and "
         "recall at a score of 0.5, errors in sides of the crop, that of landmarks beside the "
         "error of the mean face.</p>",
-        _table(["step", "net", "epochs", "accuracy", "hardest 70 %", "precision", "recall",
-                "box error", "landmarks", "mean face"], figures, left=(0, 1)),
-        "<h3>Recall of the cascade as far as each net</h3>", _course(run), *curves)
+        _table(
+            [
+                "step",
+                "net",
+                "epochs",
+                "accuracy",
+                "hardest 70 %",
+                "precision",
+                "recall",
+                "box error",
+                "landmarks",
+                "mean face",
+            ],
+            figures,
+            left=(0, 1),
+        ),
+        "<h3>Recall of the cascade as far as each net</h3>",
+        _course(run),
+        *curves,
+    )
 
 
 def _data(run):
@@ -220,22 +324,47 @@ def _data(run):
     rows = []
     for split, face_set in run.sets.items():
         counts = face_set.counts
-        rows.append([split, f"<code>{_text(face_set.truth)}</code>", f"{counts['pictures']:,}",
-                     f"{counts['faces']:,}", f"{counts['invalid']:,}",
-                     f"{counts['zero_sized']:,}"])
-    kind = ("drawn by this program, so every box is exact; nets trained on them are no use on "
-            "photographs" if run.drawn else f"given as {run.data}")
-    more = ("" if "val" in run.sets else f"<p>Training pictures are held out to measure on, as "
-            f"there is no val split: {_text(run.no_val)}</p>")
+        rows.append(
+            [
+                split,
+                f"<code>{_text(face_set.truth)}</code>",
+                f"{counts['pictures']:,}",
+                f"{counts['faces']:,}",
+                f"{counts['invalid']:,}",
+                f"{counts['zero_sized']:,}",
+            ]
+        )
+    kind = (
+        "drawn by this program, so every box is exact; nets trained on them are no use on "
+        "photographs"
+        if run.drawn
+        else f"given as {run.data}"
+    )
+    more = (
+        ""
+        if "val" in run.sets
+        else f"<p>Training pictures are held out to measure on, as "
+        f"there is no val split: {_text(run.no_val)}</p>"
+    )
     if run.second:
-        more += (f"<p>A second detector, {_text(run.second.name)}, was asked about the labels "
-                 "(prepare_data.second_opinion): what it sees and nobody labelled is no "
-                 "background, labelled faces that it finds hopeless are left out.</p>")
+        more += (
+            f"<p>A second detector, {_text(run.second.name)}, was asked about the labels "
+            "(prepare_data.second_opinion): what it sees and nobody labelled is no "
+            "background, labelled faces that it finds hopeless are left out.</p>"
+        )
     if run.landmarks:
         more += f"<p>Landmarks: <code>{_text(run.points)}</code></p>"
-    return _section("data", "Data", f"<p>Pictures {_text(kind)}.</p>",
-                    _table(["split", "ground truth", "pictures", "faces", "invalid",
-                            "without size"], rows, left=(0, 1)), more)
+    return _section(
+        "data",
+        "Data",
+        f"<p>Pictures {_text(kind)}.</p>",
+        _table(
+            ["split", "ground truth", "pictures", "faces", "invalid", "without size"],
+            rows,
+            left=(0, 1),
+        ),
+        more,
+    )
 
 
 def _samples(run):
@@ -245,21 +374,45 @@ def _samples(run):
         if not facts.exists():
             continue
         said = read_json(facts)
-        left_out = ", ".join(f"{n:,} {reason}" for reason, n in said.get("left_out", {}).items()
-                             if n)
-        rows.append([name, f"{said['size']} px",
-                     *(f"{said['counts'][kind]:,}" if kind in said["counts"] else ""
-                       for kind in KINDS), f"{len(said.get('skipped', [])):,}", _text(left_out)])
+        left_out = ", ".join(
+            f"{n:,} {reason}" for reason, n in said.get("left_out", {}).items() if n
+        )
+        rows.append(
+            [
+                name,
+                f"{said['size']} px",
+                *(f"{said['counts'][kind]:,}" if kind in said["counts"] else "" for kind in KINDS),
+                f"{len(said.get('skipped', [])):,}",
+                _text(left_out),
+            ]
+        )
         mosaics.append(_figure(step.path / "mosaic.png", f"{name}: samples by kind"))
     if not rows:
         return ""
     return _section(
-        "samples", "Samples", "<p>Crops that the nets learn from: positives and parts by their IoU "
+        "samples",
+        "Samples",
+        "<p>Crops that the nets learn from: positives and parts by their IoU "
         "with a face, negatives cut at random (samples) or taken from what the cascade so far "
         "wrongly holds for faces (mine).</p>",
-        _table(["store", "size", "positive", "part", "negative", "landmark", "pictures skipped",
-                "boxes left out"], rows, left=(0, 7)),
-        '<details open="open"><summary>Some of each</summary>', *mosaics, "</details>")
+        _table(
+            [
+                "store",
+                "size",
+                "positive",
+                "part",
+                "negative",
+                "landmark",
+                "pictures skipped",
+                "boxes left out",
+            ],
+            rows,
+            left=(0, 7),
+        ),
+        '<details open="open"><summary>Some of each</summary>',
+        *mosaics,
+        "</details>",
+    )
 
 
 def _settings(run):
@@ -269,12 +422,15 @@ def _settings(run):
         return [[f"<code>{_text(part)}</code>" for part in row] for row in chosen]
 
     return _section(
-        "settings", "Settings",
+        "settings",
+        "Settings",
         _table(["differing from the default", "value", "default"], lines(other), left=(0, 1, 2))
-        if other else "<p>All are at their defaults.</p>",
+        if other
+        else "<p>All are at their defaults.</p>",
         "<details><summary>All settings</summary>",
         _table(["setting", "value"], lines(values(run.settings).items()), left=(0, 1)),
-        "</details>")
+        "</details>",
+    )
 
 
 def _steps(run):
@@ -283,12 +439,16 @@ def _steps(run):
         if step.run is None:
             continue
         now = _text(f"{state.kind}: {state.why}" if state.why else state.kind)
-        rows.append([step.name, _text(step.title),
-                     clock(seconds[step.name]) if step.name in seconds else "",
-                     now if state.kind == DONE else f'<span class="warn">{now}</span>'])
+        rows.append(
+            [
+                step.name,
+                _text(step.title),
+                clock(seconds[step.name]) if step.name in seconds else "",
+                now if state.kind == DONE else f'<span class="warn">{now}</span>',
+            ]
+        )
     rows.append(["together", "", clock(sum(seconds.values())), ""])
-    return _section("steps", "Steps", _table(["step", "what", "took", "now"], rows,
-                                             left=(0, 1, 3)))
+    return _section("steps", "Steps", _table(["step", "what", "took", "now"], rows, left=(0, 1, 3)))
 
 
 def write(path, run):
@@ -296,17 +456,39 @@ def write(path, run):
     measured = run.figures(run.plan.steps.values())
     name, figures = measured or (None, None)
     title = " + ".join(run.nets.values())
-    sections = {"recall": "Recall", "nets": "Nets", "data": "Data", "samples": "Samples",
-                "settings": "Settings", "steps": "Steps"}
-    body = [_stages(run, name, figures), _nets(run), _data(run), _samples(run), _settings(run),
-            _steps(run)]
-    links = "".join(f'<a href="#{key}">{words}</a>' for key, words in sections.items()
-                    if any(f'<section id="{key}"' in part for part in body))
-    under = (f"A cascade of face detectors, recipe {run.recipe}, trained on "
-             f"{'drawn pictures' if run.drawn else run.data.resolve().name}"
-             + (f"; what is measured here goes as far as {name}"
-                if name and name != list(TRAINED)[-1] else ""))
-    write_text(path, f"""<!DOCTYPE html>
+    sections = {
+        "recall": "Recall",
+        "nets": "Nets",
+        "data": "Data",
+        "samples": "Samples",
+        "settings": "Settings",
+        "steps": "Steps",
+    }
+    body = [
+        _stages(run, name, figures),
+        _nets(run),
+        _data(run),
+        _samples(run),
+        _settings(run),
+        _steps(run),
+    ]
+    links = "".join(
+        f'<a href="#{key}">{words}</a>'
+        for key, words in sections.items()
+        if any(f'<section id="{key}"' in part for part in body)
+    )
+    under = (
+        f"A cascade of face detectors, recipe {run.recipe}, trained on "
+        f"{'drawn pictures' if run.drawn else run.data.resolve().name}"
+        + (
+            f"; what is measured here goes as far as {name}"
+            if name and name != list(TRAINED)[-1]
+            else ""
+        )
+    )
+    write_text(
+        path,
+        f"""<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8" /><meta name="viewport" content="width=device-width" />
 <title>{_text(title)}</title><style>{STYLE}</style></head>
@@ -318,4 +500,5 @@ def write(path, run):
 {"".join(body)}
 </body>
 </html>
-""")
+""",
+    )

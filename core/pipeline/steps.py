@@ -5,6 +5,7 @@ the fingerprints of the results it reads. It is done while all of that is as it 
 it was stopped, and is made anew when something differs: what differs is said, what can be made
 again is removed, a trained net is set aside as NAME-1, NAME-2 ...
 """
+
 import json
 import os
 import shutil
@@ -39,6 +40,7 @@ class Step:
     expected -- function giving bytes and seconds to expect
     script -- of scripts/, for those who run it by hand
     """
+
     name: str
     title: str
     path: Path
@@ -57,15 +59,18 @@ class Step:
 @dataclass(frozen=True)
 class State:
     """How things are with a step: one of DONE, MAYBE, GO_ON, ANEW, TO_DO, and why."""
+
     kind: str
     why: str = ""
 
 
 def file_proof(name):
     """A Step's proof: the hash of a file that a whole result holds ("" for the path itself)."""
+
     def proof(path):
         file = path / name if name else path
         return sha256(file) if file.is_file() else None
+
     return proof
 
 
@@ -84,13 +89,15 @@ class Plan:
         return self.folder / "steps" / f"{step.name}.json"
 
     def _write(self, step, depends, result, seconds):
-        write_json(self._record_path(step), {"depends": depends, "result": result,
-                                             "seconds": seconds})
+        write_json(
+            self._record_path(step), {"depends": depends, "result": result, "seconds": seconds}
+        )
 
     def named(self, name):
         """The steps that are asked for by a name. Raises Problem."""
-        found = [step for step in self.steps.values()
-                 if step.run and name in (step.name, *step.also)]
+        found = [
+            step for step in self.steps.values() if step.run and name in (step.name, *step.also)
+        ]
         if not found:
             names = [step.name for step in self.steps.values() if step.run]
             raise Problem(f"there is no step {name!r} here; there are {', '.join(names)}")
@@ -115,8 +122,9 @@ class Plan:
         known, found = {}, []
         for step in steps:
             state = self._state(step, known)
-            known[step.name] = (self.result(step) or step.proof(step.path)
-                                if state.kind == DONE else None)
+            known[step.name] = (
+                self.result(step) or step.proof(step.path) if state.kind == DONE else None
+            )
             found.append((step, state))
         return found
 
@@ -131,8 +139,10 @@ class Plan:
         record = self.record(step)
         if record is None:
             if step.path.exists():
-                raise Problem(f"{step.path} is there, and this run has not made it: remove it or "
-                              "choose another --out")
+                raise Problem(
+                    f"{step.path} is there, and this run has not made it: remove it or "
+                    "choose another --out"
+                )
             return State(TO_DO)
         depends, then = self._depends(step, known), record["depends"]
         unknown = [name for name, proof in depends["reads"].items() if proof is None]
@@ -143,15 +153,19 @@ class Plan:
         if proof is None:
             return State(GO_ON, f"{step.path} is gone" if record["result"] else "it was stopped")
         if record["result"] not in (None, proof):
-            raise Problem(f"{step.path} has changed since it was made, it is of another "
-                          "configuration or damaged: remove it, and it is made again")
+            raise Problem(
+                f"{step.path} has changed since it was made, it is of another "
+                "configuration or damaged: remove it, and it is made again"
+            )
         if unknown:
             return State(MAYBE, f"if {' or '.join(unknown)} comes out otherwise")
         return State(DONE)
 
     def _depends(self, step, known):
-        return {"settings": json.loads(json.dumps(step.settings)),
-                "reads": {name: known[name] for name in step.reads}}
+        return {
+            "settings": json.loads(json.dumps(step.settings)),
+            "reads": {name: known[name] for name in step.reads},
+        }
 
     # ---- running --------------------------------------------------------------------------
 
@@ -172,11 +186,16 @@ class Plan:
         for step, state in self.states(self.needed(wanted, judged=False)):
             if step in wanted or state.kind == DONE:
                 continue
-            what = (f"is not what is asked for now ({state.why})" if state.kind == ANEW else
-                    "isn't there yet")
+            what = (
+                f"is not what is asked for now ({state.why})"
+                if state.kind == ANEW
+                else "isn't there yet"
+            )
             script = f" (scripts/{step.script})" if step.script else ""
-            raise Problem(f"{wanted[0].name} needs {step.name}, which {what}: run --stage "
-                          f"{step.name}{script} first, or --upto {wanted[0].name}")
+            raise Problem(
+                f"{wanted[0].name} needs {step.name}, which {what}: run --stage "
+                f"{step.name}{script} first, or --upto {wanted[0].name}"
+            )
         self.check_disk((step, State(TO_DO)) for step in wanted)
         known = {name: self.result(self.steps[name]) for step in wanted for name in step.reads}
         for step in wanted:
@@ -192,8 +211,10 @@ class Plan:
             place = place.parent
         free = shutil.disk_usage(place).free
         if free < needed * FREE_SPACE_MARGIN:
-            raise Problem(f"{place} has {free / 1e6:,.0f} MB free, and about {needed / 1e6:,.0f} "
-                          "MB are needed: free some space or choose another --out")
+            raise Problem(
+                f"{place} has {free / 1e6:,.0f} MB free, and about {needed / 1e6:,.0f} "
+                "MB are needed: free some space or choose another --out"
+            )
 
     def _bring(self, step, known, label):
         state = self._state(step, known)
@@ -225,8 +246,11 @@ class Plan:
     def seconds(self):
         """What each finished step took, by name."""
         records = {name: self.record(step) for name, step in self.steps.items() if step.run}
-        return {name: record["seconds"] for name, record in records.items()
-                if record and record["result"]}
+        return {
+            name: record["seconds"]
+            for name, record in records.items()
+            if record and record["result"]
+        }
 
 
 def _changed(now, then, unknown):
@@ -236,8 +260,9 @@ def _changed(now, then, unknown):
     for name in sorted({*now["reads"], *then["reads"]} - {*unknown}):
         a, b = now["reads"].get(name), then["reads"].get(name)
         if a != b:
-            found.append(f"{name} is " + ("left out" if a is None else "new" if b is None else
-                                          "another one"))
+            found.append(
+                f"{name} is " + ("left out" if a is None else "new" if b is None else "another one")
+            )
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return ", ".join(found[:SHOWN]) + more
 

@@ -15,6 +15,7 @@ made once (prepare_data.landmark_samples). Several sets, one of labels and one o
 Stopped at any moment, the same command goes on after the last finished epoch and ends with the
 same parameters.
 """
+
 import argparse
 from pathlib import Path
 
@@ -39,32 +40,44 @@ def opened(path, net, args, settings):
 
 def main(argv):
     parser = argparse.ArgumentParser(
-        prog="python -m core.train", description=__doc__,
+        prog="python -m core.train",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Settings of the sections train, loss, augment, crop and joints are overridden as "
-               "section.key=value, e.g. train.epochs=8 loss.bbox.kind=smooth_l1; config.py "
-               "explains each.")
+        "section.key=value, e.g. train.epochs=8 loss.bbox.kind=smooth_l1; config.py "
+        "explains each.",
+    )
     parser.add_argument("--net", required=True, help="e.g. Pnet20_v1, Rnet_v1, Onet_v1, Lnet_v2")
     parser.add_argument("--landmark", action="store_true", help="with its landmark head")
     parser.add_argument("--points", type=int, help="how many landmark points it is to give")
     parser.add_argument("--base", type=int, help="its width, the base of its table of layers")
-    parser.add_argument("--data", required=True, nargs="+", metavar="DATA",
-                        help="stores, lists: see above")
+    parser.add_argument(
+        "--data", required=True, nargs="+", metavar="DATA", help="stores, lists: see above"
+    )
     points.arguments(parser)
-    parser.add_argument("--start", metavar="FILE", help="a .params file or a run's folder to begin "
-                        "from; a net of landmarks alone may have other points")
-    parser.add_argument("--out", required=True, metavar="RUN",
-                        help="folder for checkpoints, log and curves")
+    parser.add_argument(
+        "--start",
+        metavar="FILE",
+        help="a .params file or a run's folder to begin "
+        "from; a net of landmarks alone may have other points",
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="RUN", help="folder for checkpoints, log and curves"
+    )
     parser.add_argument("settings", nargs="*", metavar="section.key=value")
     args = parser.parse_intermixed_args(argv)
     from core.train import trainer  # here, so that MXNet missing is one line
+
     net, options = spec(args.net, args.landmark), {}
     for name in ("landmark", "points", "base"):
         if getattr(args, name):
             options[name] = getattr(args, name)
     only = [head.task for head in net.heads] == ["landmark"]
-    settings = (for_landmarks(options.get("points", net.points), args.settings) if only else
-                override(config, args.settings))
+    settings = (
+        for_landmarks(options.get("points", net.points), args.settings)
+        if only
+        else override(config, args.settings)
+    )
     data = [opened(path, net, args, settings) for path in args.data]
     params = trainer.train(net.name, options, data, args.out, settings, args.start)
     print(f"{params}: the trained net; curves.png, log.jsonl and config.json beside it")

@@ -5,6 +5,7 @@ The original's, put right: brightness, then grey or a colour cast, then noise. (
 grey and colour were crossed, and each picture was drawn alone.) One pass makes normalised float32
 planes of uint8 pictures.
 """
+
 import cv2
 import numpy as np
 
@@ -12,8 +13,8 @@ from config import config
 
 GRAY = np.array([0.114, 0.587, 0.299], np.float32)  # weights of B, G, R (ITU-R BT.601)
 NOISE_TABLE = 1 << 20
-CACHED = 1 << 17       # values worked on at a time
-BOXED = 5              # radius from which means over squares stand in for a Gaussian, px
+CACHED = 1 << 17  # values worked on at a time
+BOXED = 5  # radius from which means over squares stand in for a Gaussian, px
 
 
 class Augment:
@@ -23,8 +24,7 @@ class Augment:
         self.settings = settings
         # Drawing normal numbers for every pixel costs more than all the rest: they are cut, at
         # a place drawn for each picture, from one long row.
-        self.noise = np.random.default_rng([seed, 1]).standard_normal(
-            NOISE_TABLE, dtype=np.float32)
+        self.noise = np.random.default_rng([seed, 1]).standard_normal(NOISE_TABLE, dtype=np.float32)
 
     def __call__(self, crops, rng, out=None):
         """crops (N, H, W, 3) uint8 BGR -> (N, 3, H, W) float32, (value - mean) * scale; in `out`
@@ -47,8 +47,11 @@ class Augment:
         step = max(1, CACHED // pixels)
         for some in (slice(begin, begin + step) for begin in range(0, n, step)):
             planes = out[some].reshape(len(crops[some]), 3, -1)
-            np.multiply(crops[some].reshape(len(planes), -1, 3).transpose(0, 2, 1),
-                        gains[some, :, None], out=planes)
+            np.multiply(
+                crops[some].reshape(len(planes), -1, 3).transpose(0, 2, 1),
+                gains[some, :, None],
+                out=planes,
+            )
             if gray[some].any():
                 planes[gray[some]] = np.matmul(GRAY, planes[gray[some]])[:, None]
             planes -= mean * scale
@@ -72,7 +75,7 @@ def blur(crops, probability, largest, rng):
             # Two means over squares of w pixels have the variance (w^2 - 1) / 6 and cost the same
             # for all w. (OpenCV's stackBlur gives other values with another number of threads.)
             sigma = 0.3 * (radius - 1) + 0.8
-            half = ((6 * sigma ** 2 + 1) ** 0.5 - 1) / 2
+            half = ((6 * sigma**2 + 1) ** 0.5 - 1) / 2
             for width in (2 * int(half) + 1, 2 * round(half) + 1):
                 cv2.blur(crops[i], (width, width), dst=crops[i])
 
@@ -86,4 +89,4 @@ def occlude(crops, probability, least, most, rng):
     corners = (rng.uniform(size=(2, len(chosen), 2)) * (size + 1 - extents)).astype(int)
     others = (chosen + rng.integers(1, max(n, 2), len(chosen))) % n
     for i, other, (w, h), (x, y), (u, v) in zip(chosen, others, extents, *corners):
-        crops[i, y:y + h, x:x + w] = crops[other, v:v + h, u:u + w]
+        crops[i, y : y + h, x : x + w] = crops[other, v : v + h, u : u + w]

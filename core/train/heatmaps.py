@@ -5,6 +5,7 @@ one for the background, once for each of its stages; a layout, (stages, maps, si
 numbers are cut up into maps. Places are in units of the crop's side: the pixel (0, 0) of a map has
 its centre at 0.5 / side.
 """
+
 from functools import cached_property
 from math import inf, isqrt
 from pathlib import Path
@@ -23,20 +24,21 @@ from prepare_data.points.face_sets import plain
 from symbols import graph, zoo
 from symbols.bodies import HEATMAP_STAGES
 
-FLOOR = 1e-3         # of maps, below which a value says nothing of a peak's place
-FLAT = 1e-6          # curvature at a peak below which it has no summit
-FOUND_WITHIN = 0.1   # PCK: distance of a joint that is found, in larger sides of the joints' bounds
+FLOOR = 1e-3  # of maps, below which a value says nothing of a peak's place
+FLAT = 1e-6  # curvature at a peak below which it has no summit
+FOUND_WITHIN = 0.1  # PCK: distance of a joint that is found, in larger sides of the joints' bounds
 BODIES_LOOKED_AT = 2000  # of those held out, at most
 SHOWN, COLUMNS, TILE = 24, 6, 168  # bodies in a picture, bodies in a row, side of a crop in px
-SEEN = 0.3           # height of a map's peak from which its joint is drawn
+SEEN = 0.3  # height of a map's peak from which its joint is drawn
 
 
 # ---- maps ----------------------------------------------------------------------------------
 
+
 def layout_of(net, options):
     """The layout (stages, maps, side) of a heat-map net of the zoo with its options."""
     found, size = graph.describe(net, **options), zoo.spec(net).size
-    numbers, = graph.shapes(found, size, size)[found.outputs["heatmap"]]
+    (numbers,) = graph.shapes(found, size, size)[found.outputs["heatmap"]]
     maps = options.get("points", zoo.spec(net).points) + 1
     return HEATMAP_STAGES, maps, isqrt(numbers // (HEATMAP_STAGES * maps))
 
@@ -54,8 +56,10 @@ def targets(joints, layout, sigma):
     """
     stages, maps, side = layout
     pixels = np.arange(side, dtype=np.float32)
-    across, down = (np.exp(-((pixels - (joints[..., axis, None] * side - 0.5)) / sigma) ** 2)
-                    for axis in (0, 1))
+    across, down = (
+        np.exp(-(((pixels - (joints[..., axis, None] * side - 0.5)) / sigma) ** 2))
+        for axis in (0, 1)
+    )
     made = np.empty((len(joints), maps, side, side), np.float32)
     made[:, :-1] = down[..., :, None] * (across * inside(joints)[..., None])[..., None, :]
     made[:, -1] = 1 - made[:, :-1].max(axis=1)
@@ -81,13 +85,15 @@ def _summit(lines, at):
     middle = np.clip(at, 1, lines.shape[2] - 2)
     before, here, after = (
         np.log(np.maximum(np.take_along_axis(lines, (middle + step)[..., None], 2)[..., 0], FLOOR))
-        for step in (-1, 0, 1))
+        for step in (-1, 0, 1)
+    )
     curvature = 2 * here - before - after
     shift = np.where(curvature > FLAT, (after - before) / (2 * np.maximum(curvature, FLAT)), 0)
     return np.clip(middle + shift, at - 0.5, at + 0.5)
 
 
 # ---- figures -------------------------------------------------------------------------------
+
 
 def pck(joints, truth, within=FOUND_WITHIN):
     """Part of the true joints (N, P, 2) in the crop that are found: joints (N, P, 2) not farther
@@ -109,11 +115,21 @@ def joint_error(joints, truth):
 
 # ---- batches -------------------------------------------------------------------------------
 
+
 def crop_of(settings):
     """What prepare_data.face_crop takes, of config.joints: crops about the list's boxes, wherever the
     joints are in them."""
-    return type(settings)({**settings, "box": "list", "margin": [-inf] * 4, "spread": 0.0,
-                           "nose": False, "upright": False, "tries": 1})
+    return type(settings)(
+        {
+            **settings,
+            "box": "list",
+            "margin": [-inf] * 4,
+            "spread": 0.0,
+            "nose": False,
+            "upright": False,
+            "tries": 1,
+        }
+    )
 
 
 class HeatmapBatches(LandmarkBatches):
@@ -125,14 +141,17 @@ class HeatmapBatches(LandmarkBatches):
     """
 
     def __init__(self, bodies, indices, layout, size, train, settings, augment, workers=None):
-        super().__init__([bodies], [indices], size, train, crop_of(settings), augment,
-                         workers=workers)
+        super().__init__(
+            [bodies], [indices], size, train, crop_of(settings), augment, workers=workers
+        )
         self.layout, self.sigma = layout, settings.sigma
 
     @property
     def shapes(self):
-        return {"data": super().shapes["data"],
-                "heatmap_target": (self.batch, int(np.prod(self.layout)) * self.layout[2])}
+        return {
+            "data": super().shapes["data"],
+            "heatmap_target": (self.batch, int(np.prod(self.layout)) * self.layout[2]),
+        }
 
     def make(self, number, out=None):
         """Batch `number`: data (N, 3, S, S) and heatmap_target (N, numbers), float32; in the arrays
@@ -147,30 +166,45 @@ class HeatmapBatches(LandmarkBatches):
 
 # ---- the lesson ----------------------------------------------------------------------------
 
+
 class Joints:
     """What core.train.trainer teaches a heat-map net; see core.train.tasks for the interface.
 
     bodies -- prepare_data.joints.Bodies; settings -- the whole configuration
     """
+
     sections, mix = ("input", "loss", "augment", "joints", "train"), {}
 
     def __init__(self, spec, options, bodies, settings, workers=None):
         self.bodies, self.layout, self.size = bodies, layout_of(spec.name, options), spec.size
         if bodies.points != self.layout[1] - 1:
-            raise Problem(f"{spec.name} learns {self.layout[1] - 1} joints, {bodies.path} has "
-                          f"{bodies.points}")
+            raise Problem(
+                f"{spec.name} learns {self.layout[1] - 1} joints, {bodies.path} has {bodies.points}"
+            )
         self.crop, self.sigma = crop_of(settings.joints), settings.joints.sigma
         self.training, held_out = split(bodies, settings.train.val_fraction, settings.train.seed)
         self.held_out, self.batch = held_out[:BODIES_LOOKED_AT], settings.train.batch
-        self.batches = HeatmapBatches(bodies, self.training, self.layout, spec.size,
-                                      settings.train, settings.joints, settings.augment, workers)
+        self.batches = HeatmapBatches(
+            bodies,
+            self.training,
+            self.layout,
+            spec.size,
+            settings.train,
+            settings.joints,
+            settings.augment,
+            workers,
+        )
         self.data = [bodies.facts]
-        self.manifest = {"scheme": bodies.scheme,
-                         "crop": {"box": "list", "scale": settings.joints.plain}}
+        self.manifest = {
+            "scheme": bodies.scheme,
+            "crop": {"box": "list", "scale": settings.joints.plain},
+        }
 
     def __str__(self):
-        return (f"{len(self.training):,} bodies, {len(self.held_out):,} held out (whole pictures), "
-                f"maps of {self.layout[2]} x {self.layout[2]}")
+        return (
+            f"{len(self.training):,} bodies, {len(self.held_out):,} held out (whole pictures), "
+            f"maps of {self.layout[2]} x {self.layout[2]}"
+        )
 
     def loss(self, options, row=None):
         return options
@@ -207,39 +241,52 @@ class Joints:
         while len(found) < SHOWN:
             batch, number = self.batches.make(number), number + 1
             values = batch["data"].transpose(0, 2, 3, 1) / config.input.scale + config.input.mean
-            found += zip(np.clip(np.round(values), 0, 255).astype(np.uint8),
-                         batch["heatmap_target"])
-        pictures.write(Path(folder) / "samples.png", sheet(
-            *map(np.stack, zip(*found[:SHOWN])), self.layout, self.bodies.scheme))
+            found += zip(
+                np.clip(np.round(values), 0, 255).astype(np.uint8), batch["heatmap_target"]
+            )
+        pictures.write(
+            Path(folder) / "samples.png",
+            sheet(*map(np.stack, zip(*found[:SHOWN])), self.layout, self.bodies.scheme),
+        )
 
     def _maps(self, trainer, crops, joints):
         """What a net says of crops, in order: yields values (n, numbers)."""
         for start in range(0, len(crops), self.batch):
             rows = np.arange(start, min(start + self.batch, len(crops)))
             filled = np.resize(rows, self.batch)
-            yield trainer.predict({
-                "data": pictures.to_input(crops[filled]),
-                "heatmap_target": targets(joints[filled], self.layout, self.sigma)
-            })["heatmap_pred"][:len(rows)]
+            yield trainer.predict(
+                {
+                    "data": pictures.to_input(crops[filled]),
+                    "heatmap_target": targets(joints[filled], self.layout, self.sigma),
+                }
+            )["heatmap_pred"][: len(rows)]
 
     def validate(self, trainer):
         """Figures over the held-out bodies; those of the mean body stand beside the net's."""
         crops, truth = self.shown_to
-        found = np.concatenate([decode(values, self.layout)[0]
-                                for values in self._maps(trainer, crops, truth)])
+        found = np.concatenate(
+            [decode(values, self.layout)[0] for values in self._maps(trainer, crops, truth)]
+        )
         mean = np.broadcast_to(self.mean_body, truth.shape)
-        return {"joint_error": joint_error(found, truth), "pck": pck(found, truth),
-                "mean_body_error": joint_error(mean, truth), "mean_body_pck": pck(mean, truth)}
+        return {
+            "joint_error": joint_error(found, truth),
+            "pck": pck(found, truth),
+            "mean_body_error": joint_error(mean, truth),
+            "mean_body_pck": pck(mean, truth),
+        }
 
     def shown(self, trainer, folder):
         """Leave joints.png: held-out bodies, what the net says of them, and the truth in white."""
         crops, truth = (values[:SHOWN] for values in self.shown_to)
         values = np.concatenate(list(self._maps(trainer, crops, truth)))
-        pictures.write(Path(folder) / "joints.png",
-                       sheet(crops, values, self.layout, self.bodies.scheme, truth))
+        pictures.write(
+            Path(folder) / "joints.png",
+            sheet(crops, values, self.layout, self.bodies.scheme, truth),
+        )
 
 
 # ---- pictures ------------------------------------------------------------------------------
+
 
 def skeleton(picture, joints, there, scheme, colour=None):
     """Draw those of joints (P, 2), in units of the picture's side, that are there, (P,) bool, and
@@ -250,11 +297,19 @@ def skeleton(picture, joints, there, scheme, colour=None):
     for line in found.lines:
         for one, other in zip(line, line[1:]):
             if there[one] and there[other]:
-                cv2.line(picture, places[one], places[other], colours[other], 1, cv2.LINE_AA,
-                         draw.SHIFT)
+                cv2.line(
+                    picture, places[one], places[other], colours[other], 1, cv2.LINE_AA, draw.SHIFT
+                )
     for place in np.flatnonzero(there):
-        cv2.circle(picture, places[place], 3 * draw.SUBPIXELS, colours[place], cv2.FILLED,
-                   cv2.LINE_AA, draw.SHIFT)
+        cv2.circle(
+            picture,
+            places[place],
+            3 * draw.SUBPIXELS,
+            colours[place],
+            cv2.FILLED,
+            cv2.LINE_AA,
+            draw.SHIFT,
+        )
 
 
 def sheet(crops, values, layout, scheme, truth=None):
@@ -273,4 +328,4 @@ def sheet(crops, values, layout, scheme, truth=None):
         skeleton(left, joints[i], heights[i] >= SEEN, scheme)
         tiles.append(np.hstack([left, right]))
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
-    return np.vstack([np.hstack(tiles[i:i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)])
+    return np.vstack([np.hstack(tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)])

@@ -5,6 +5,7 @@ Faces come from stores of cuts, from pictures as they are (prepare_data.points.c
 once (Crops). Every batch is a function of the seed and its number alone, however many processes
 make them.
 """
+
 import sys
 
 import cv2
@@ -20,9 +21,9 @@ from facelet.console import Problem
 from prepare_data import face_crop
 from prepare_data.points.face_sets import whole
 
-ROOM_LOOKED_AT, ROOM_SLACK = 200, 1.02   # faces, and how much more than their room is none
-UNREADABLE_IN_A_ROW = 1000               # pictures, then nothing can be read at all
-SAID = 10                                # of the pictures that can't be read, each on a line
+ROOM_LOOKED_AT, ROOM_SLACK = 200, 1.02  # faces, and how much more than their room is none
+UNREADABLE_IN_A_ROW = 1000  # pictures, then nothing can be read at all
+SAID = 10  # of the pictures that can't be read, each on a line
 COLUMNS, ROWS, TILE, GAP = 10, 6, 128, 4  # of a mosaic, px
 TITLE = 28
 
@@ -58,8 +59,10 @@ class LandmarkBatches:
             schemes.partners(self.scheme)
         total = sum(map(len, self.indices))
         if self.batch > total:
-            raise Problem(f"train.batch is {self.batch}, more than the {total} faces to train on: "
-                          "make it smaller")
+            raise Problem(
+                f"train.batch is {self.batch}, more than the {total} faces to train on: "
+                "make it smaller"
+            )
         self.steps = total // self.batch
         shares = [len(rows) for rows in self.indices] if shares is None else shares
         bounds = np.round(np.cumsum([0, *shares]) / sum(shares) * self.batch).astype(int)
@@ -73,24 +76,30 @@ class LandmarkBatches:
         """Raise Problem for a set that can't be trained on."""
         first = self.sets[0]
         if faces.scheme != self.scheme:
-            raise Problem(f"{faces.path} has {faces.points} points ({faces.scheme}), {first.path} "
-                          f"has {self.points} ({self.scheme}): one net learns one scheme")
+            raise Problem(
+                f"{faces.path} has {faces.points} points ({faces.scheme}), {first.path} "
+                f"has {self.points} ({self.scheme}): one net learns one scheme"
+            )
         if not len(rows):
             raise Problem(f"{faces.path} has no faces to train on")
         if faces.size and faces.size != self.size:
-            raise Problem(f"{faces.path} holds crops of {faces.size} pixels, the net takes "
-                          f"{self.size}: make them with --size {self.size}")
+            raise Problem(
+                f"{faces.path} holds crops of {faces.size} pixels, the net takes "
+                f"{self.size}: make them with --size {self.size}"
+            )
         if faces.size:
             return
-        some = rows[::max(1, len(rows) // ROOM_LOOKED_AT)]
+        some = rows[:: max(1, len(rows) // ROOM_LOOKED_AT)]
         points, boxes = faces.points_of[some], faces.boxes[some]
         face_crop.draw(points[:1], boxes[:1], self.crop, self.scheme, np.random.default_rng(0))
         rooms = getattr(faces, "rooms", None)
         if rooms is not None:
             centre, needed = face_crop.reach(points, boxes, self.crop, self.scheme)
             if (needed > rooms[some] * ROOM_SLACK).any():
-                raise Problem(f"{faces.path} was cut with less room than the settings crop.* ask "
-                              "for: cut it again with the same settings")
+                raise Problem(
+                    f"{faces.path} was cut with less room than the settings crop.* ask "
+                    "for: cut it again with the same settings"
+                )
 
     def _read(self, faces, i):
         """Picture of a face of a set; None where it can't be read, which is noted."""
@@ -117,8 +126,7 @@ class LandmarkBatches:
                 squares, degrees = face_crop.draw(points, listed, self.crop, self.scheme, rng)
             placed[left] = face_crop.to_crop(squares, degrees, points)
             failed = []
-            for at, matrix in zip(left, face_crop.matrices(squares, degrees, size,
-                                                           mirrored[left])):
+            for at, matrix in zip(left, face_crop.matrices(squares, degrees, size, mirrored[left])):
                 picture = self._read(faces, chosen[at])
                 if picture is None:
                     failed.append(at)
@@ -128,14 +136,18 @@ class LandmarkBatches:
                 return crops, placed
             left = np.array(failed)
             chosen[left] = rows[np.searchsorted(rows, chosen[left], "right") % len(rows)]
-        raise Problem(f"{faces.path}: one picture after the other can't be read, the last: "
-                      f"{list(self.unreadable.values())[-1]}")
+        raise Problem(
+            f"{faces.path}: one picture after the other can't be read, the last: "
+            f"{list(self.unreadable.values())[-1]}"
+        )
 
     @property
     def shapes(self):
         """Of the arrays of a batch, by name."""
-        return {"data": (self.batch, 3, self.size, self.size),
-                "landmark_target": (self.batch, 2 * self.points)}
+        return {
+            "data": (self.batch, 3, self.size, self.size),
+            "landmark_target": (self.batch, 2 * self.points),
+        }
 
     def make(self, number, out=None):
         """Batch `number`, counted from 0 through all epochs: data (N, 3, S, S) and landmark_target
@@ -183,9 +195,11 @@ class LandmarkBatches:
     def _say(self):
         """Say on stderr what has been left out since the last time."""
         found = list(self.unreadable.values())
-        for count, reason in enumerate(found[self._said:SAID], self._said + 1):
-            print(f"left out {reason}" + ("; more are counted, not named" if count == SAID else ""),
-                  file=sys.stderr)
+        for count, reason in enumerate(found[self._said : SAID], self._said + 1):
+            print(
+                f"left out {reason}" + ("; more are counted, not named" if count == SAID else ""),
+                file=sys.stderr,
+            )
         self._said = len(found)
 
     def close(self):
@@ -202,20 +216,31 @@ def mosaic(batches, path):
     while len(samples) < COLUMNS * ROWS and number <= COLUMNS * ROWS:
         batch, number = batches.make(number), number + 1
         values = batch["data"].transpose(0, 2, 3, 1) / config.input.scale + config.input.mean
-        samples += zip(np.clip(np.round(values), 0, 255).astype(np.uint8),
-                       schemes.unpack(batch["landmark_target"]))
+        samples += zip(
+            np.clip(np.round(values), 0, 255).astype(np.uint8),
+            schemes.unpack(batch["landmark_target"]),
+        )
     colours = schemes.get(batches.scheme).point_colours
     cell = TILE + GAP
     sheet = np.full((TITLE + ROWS * cell, COLUMNS * cell, 3), 40, np.uint8)
-    cv2.putText(sheet, f"{batches.size} px, {batches.points} points; crop.box={batches.crop.box}",
-                (6, TITLE - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (255, 255, 255), 1, cv2.LINE_AA)
-    for at, (crop, points) in enumerate(samples[:COLUMNS * ROWS]):
+    cv2.putText(
+        sheet,
+        f"{batches.size} px, {batches.points} points; crop.box={batches.crop.box}",
+        (6, TITLE - 9),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        0.55,
+        (255, 255, 255),
+        1,
+        cv2.LINE_AA,
+    )
+    for at, (crop, points) in enumerate(samples[: COLUMNS * ROWS]):
         row, column = divmod(at, COLUMNS)
         tile = cv2.resize(crop, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
         radius = 2 * 16 if batches.points <= 14 else 20
-        for (x, y), colour in zip(np.round((points * TILE - 0.5) * 16).astype(int).tolist(),
-                                  colours):
+        for (x, y), colour in zip(
+            np.round((points * TILE - 0.5) * 16).astype(int).tolist(), colours
+        ):
             cv2.circle(tile, (x, y), radius, colour, -1, cv2.LINE_AA, 4)
         top, left = TITLE + row * cell, column * cell
-        sheet[top:top + TILE, left:left + TILE] = tile
+        sheet[top : top + TILE, left : left + TILE] = tile
     pictures.write(path, sheet)

@@ -3,6 +3,7 @@
 Every batch is a function of the seed and its number alone, so a run that is stopped and resumed
 sees the same batches as one that is not.
 """
+
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -36,11 +37,15 @@ class Samples:
         self.stores, self.size = list(stores), stores[0].size
         odd = next((store for store in self.stores if store.size != self.size), None)
         if odd:
-            raise Problem(f"{odd.path} holds samples of {odd.size} pixels, {stores[0].path} of "
-                          f"{self.size}: all must be of one size")
+            raise Problem(
+                f"{odd.path} holds samples of {odd.size} pixels, {stores[0].path} of "
+                f"{self.size}: all must be of one size"
+            )
         self.begin = np.cumsum([0, *map(len, self.stores)])
-        self.labels, self.offsets = (np.concatenate([getattr(store, name)[:] for store in stores])
-                                     for name in ("labels", "offsets"))
+        self.labels, self.offsets = (
+            np.concatenate([getattr(store, name)[:] for store in stores])
+            for name in ("labels", "offsets")
+        )
         self.store = np.repeat(np.arange(len(self.stores), dtype=np.int8), np.diff(self.begin))
         self.mixed = np.full(len(self.labels), -1, np.int8)
         for kind, label in KINDS.items():
@@ -53,8 +58,10 @@ class Samples:
             self.points, self.scheme = with_points[0].points, with_points[0].scheme
         for store in with_points:
             if (store.points, store.scheme) != (self.points, self.scheme):
-                raise Problem(f"{store.path} has {store.points} points ({store.scheme}), "
-                              f"{with_points[0].path} has {self.points} ({self.scheme})")
+                raise Problem(
+                    f"{store.path} has {store.points} points ({store.scheme}), "
+                    f"{with_points[0].path} has {self.points} ({self.scheme})"
+                )
 
     def __len__(self):
         return len(self.labels)
@@ -86,12 +93,18 @@ def split_by_picture(samples, fraction, seed):
     are near copies of each other, and the same in all stores. Raises Problem when a part comes out
     empty."""
     bound = held_out_bound(samples.stores[0].pictures(), fraction, seed)
-    is_val = np.concatenate([(name_numbers(store.pictures(), seed) <= bound)[store.sources[:, 0]]
-                             for store in samples.stores])
+    is_val = np.concatenate(
+        [
+            (name_numbers(store.pictures(), seed) <= bound)[store.sources[:, 0]]
+            for store in samples.stores
+        ]
+    )
     if is_val.all() or not is_val.any():
-        raise Problem(f"train.val_fraction is {fraction}, and {samples} has "
-                      f"{len(samples.stores[0].pictures())} pictures: that leaves none to "
-                      f"{'train on' if is_val.any() else 'hold out'}")
+        raise Problem(
+            f"train.val_fraction is {fraction}, and {samples} has "
+            f"{len(samples.stores[0].pictures())} pictures: that leaves none to "
+            f"{'train on' if is_val.any() else 'hold out'}"
+        )
     return np.flatnonzero(~is_val), np.flatnonzero(is_val)
 
 
@@ -123,6 +136,7 @@ class Batches:
 
     Raises Problem when a kind that the mix asks for is missing.
     """
+
     unreadable = {}  # what was packed can be read
 
     def __init__(self, samples, indices, settings, augment, landmarks=False):
@@ -136,14 +150,18 @@ class Batches:
         for number, (kind, share) in enumerate(self.shares.items()):
             chosen = indices[mixed == number]
             if share and not len(chosen):
-                raise Problem(f"{samples} has no {kind} samples to train on, and train.mix asks "
-                              "for some: label more faces, or change the mix")
+                raise Problem(
+                    f"{samples} has no {kind} samples to train on, and train.mix asks "
+                    "for some: label more faces, or change the mix"
+                )
             if share:
                 self.streams[kind] = Stream(chosen, (self.seed, 3, number))
         used = sum(len(stream.indices) for stream in self.streams.values())
         if self.batch > used:
-            raise Problem(f"train.batch is {self.batch}, more than the {used} samples to train on: "
-                          "make it smaller")
+            raise Problem(
+                f"train.batch is {self.batch}, more than the {used} samples to train on: "
+                "make it smaller"
+            )
         # An epoch is as many batches as the samples would fill.
         self.steps = used // self.batch
 
@@ -154,8 +172,12 @@ class Batches:
     def make(self, number):
         """Batch `number`, counted from 0 through all epochs: data (N, 3, S, S), label (N,),
         bbox_target (N, 4) and, for nets that learn landmarks, landmark_target (N, 2 P), float32."""
-        chosen = np.concatenate([stream.take(number * self.shares[kind], self.shares[kind])
-                                 for kind, stream in self.streams.items()])
+        chosen = np.concatenate(
+            [
+                stream.take(number * self.shares[kind], self.shares[kind])
+                for kind, stream in self.streams.items()
+            ]
+        )
         rng = np.random.default_rng([self.seed, 4, number])
         batch = _targets(self.samples, chosen, self.with_landmarks)
         crops = self.samples.crops(chosen)
@@ -165,15 +187,20 @@ class Batches:
             batch["bbox_target"][flipped] = geometry.flip_offsets(batch["bbox_target"][flipped])
             if self.with_landmarks:
                 flipped &= batch["label"] == KINDS["landmark"]
-                batch["landmark_target"][flipped] = schemes.pack(schemes.flip(
-                    schemes.unpack(batch["landmark_target"][flipped]), self.samples.scheme))
+                batch["landmark_target"][flipped] = schemes.pack(
+                    schemes.flip(
+                        schemes.unpack(batch["landmark_target"][flipped]), self.samples.scheme
+                    )
+                )
         return {"data": self.augment(crops, rng), **batch}
 
 
 def _targets(samples, chosen, landmarks):
     """What is to be learnt of some samples: arrays of a batch."""
-    targets = {"label": samples.labels[chosen].astype(np.float32),
-               "bbox_target": samples.offsets[chosen]}
+    targets = {
+        "label": samples.labels[chosen].astype(np.float32),
+        "bbox_target": samples.offsets[chosen],
+    }
     if landmarks:
         targets["landmark_target"] = schemes.pack(samples.landmarks(chosen))
     return targets
@@ -184,11 +211,14 @@ def _mix(given, there, landmarks):
     are there."""
     if given:
         if len(given) > len(MIXED):
-            raise Problem(f"train.mix is {given}: it has at most {len(MIXED)} shares, "
-                          + ",".join(MIXED))
+            raise Problem(
+                f"train.mix is {given}: it has at most {len(MIXED)} shares, " + ",".join(MIXED)
+            )
         if len(given) == len(MIXED) and given[-1] and not landmarks:
-            raise Problem(f"train.mix is {given}: the last share is that of landmarks, which this "
-                          "net does not learn")
+            raise Problem(
+                f"train.mix is {given}: the last share is that of landmarks, which this "
+                "net does not learn"
+            )
         return [*given, *[0] * (len(MIXED) - len(given))]
     return [*MIXES["hard" in there], LANDMARK_SHARE if landmarks else 0]
 
@@ -227,7 +257,9 @@ def plain_batches(samples, indices, batch, landmarks=False):
     """Batches as they are, without augmentation, in order, the last filled up with repeats:
     yields (batch, number of real samples)."""
     for start in range(0, len(indices), batch):
-        chosen = indices[start:start + batch]
+        chosen = indices[start : start + batch]
         filled = np.resize(chosen, batch)
-        yield ({"data": to_input(samples.crops(filled)), **_targets(samples, filled, landmarks)},
-               len(chosen))
+        yield (
+            {"data": to_input(samples.crops(filled)), **_targets(samples, filled, landmarks)},
+            len(chosen),
+        )

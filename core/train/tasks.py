@@ -17,6 +17,7 @@ as heat maps. All have
     validate(trainer)           figures over what was held out, without augmentation
     shown(trainer, folder)      leaves a picture of what the net says of it
 """
+
 from functools import cached_property
 from pathlib import Path
 
@@ -37,8 +38,8 @@ from prepare_data.store import KINDS, Store
 
 FACES_LOOKED_AT = 2000  # of those held out, and of those that make the mean face, at most
 FACES_SHOWN = 24
-SETTLED_BY = 500        # samples that the head of a fresh net is given the mean of
-FEWEST = 5              # points, of the nets that are published
+SETTLED_BY = 500  # samples that the head of a fresh net is given the mean of
+FEWEST = 5  # points, of the nets that are published
 
 
 def lesson(spec, options, data, settings):
@@ -52,6 +53,7 @@ def lesson(spec, options, data, settings):
     tasks = {head.task for head in spec.heads}
     if tasks == {"heatmap"}:
         from core.train.heatmaps import Joints  # beside landmarks, hardly anybody's
+
         only, *others = data
         if others:
             raise Problem(f"{spec.name} learns from one list of bodies, not from {len(data)}")
@@ -61,26 +63,37 @@ def lesson(spec, options, data, settings):
 
 class Boxes:
     """Faces, boxes and, beside them, landmarks, from stores of samples."""
+
     sections, manifest = ("input", "loss", "augment", "train"), {}
 
     def __init__(self, spec, options, stores, settings):
         self.samples = samples = _checked(spec, options, stores)
         self.training, self.held_out = split_by_picture(
-            samples, settings.train.val_fraction, settings.train.seed)
+            samples, settings.train.val_fraction, settings.train.seed
+        )
         self.landmarks = any(head.task == "landmark" for head in spec.heads)
-        self.batches = Batches(samples, self.training, settings.train, settings.augment,
-                               self.landmarks)
+        self.batches = Batches(
+            samples, self.training, settings.train, settings.augment, self.landmarks
+        )
         self.mean_face = _mean_of_samples(samples, self.training) if self.landmarks else None
         self.mix = dict(zip(MIXED, self.batches.mix))
-        self.data = [{"what": store.what, "counts": store.facts["counts"],
-                      "source": store.facts["source"],
-                      "sha256": sha256(store.path / "store.json")} for store in stores]
+        self.data = [
+            {
+                "what": store.what,
+                "counts": store.facts["counts"],
+                "source": store.facts["source"],
+                "sha256": sha256(store.path / "store.json"),
+            }
+            for store in stores
+        ]
         self.batch = settings.train.batch
 
     def __str__(self):
         mix = ", ".join(f"{n} {kind}" for kind, n in self.batches.shares.items() if n)
-        return (f"{len(self.training):,} samples, {len(self.held_out):,} held out (whole "
-                f"pictures), a batch of {mix}")
+        return (
+            f"{len(self.training):,} samples, {len(self.held_out):,} held out (whole "
+            f"pictures), a batch of {mix}"
+        )
 
     def loss(self, options, row=None):
         if not self.landmarks:
@@ -110,8 +123,10 @@ class Boxes:
                 found[task].append(results[outputs[task]][:real])
         found = {task: np.concatenate(parts) for task, parts in found.items()}
         labels = samples.labels[indices]
-        figures = {**metrics.classification(found["cls"][:, 1], labels),
-                   **metrics.box_error(found["bbox"], samples.offsets[indices], labels)}
+        figures = {
+            **metrics.classification(found["cls"][:, 1], labels),
+            **metrics.box_error(found["bbox"], samples.offsets[indices], labels),
+        }
         if "landmark" in found:
             chosen = labels == KINDS["landmark"]
             truth = samples.landmarks(indices[chosen])
@@ -119,7 +134,8 @@ class Boxes:
             figures["landmark_error"] = metrics.point_error(points, truth)
             figures["by_point"] = _by_point(points, truth)
             figures["mean_face_error"] = metrics.point_error(
-                np.broadcast_to(self.mean_face, truth.shape), truth)
+                np.broadcast_to(self.mean_face, truth.shape), truth
+            )
         return figures
 
 
@@ -127,16 +143,24 @@ def _checked(spec, options, stores):
     """The Samples of stores for a net. Raises Problem where they can't teach it."""
     for store in stores:
         if store.size != spec.size:
-            raise Problem(f"{store.path} holds samples of {store.size} pixels, {spec.name} takes "
-                          f"{spec.size}: make a store with --size {spec.size}")
+            raise Problem(
+                f"{store.path} holds samples of {store.size} pixels, {spec.name} takes "
+                f"{spec.size}: make a store with --size {spec.size}"
+            )
     samples = Samples(stores)
     points = options.get("points", spec.points)
     learnt = any(head.task == "landmark" for head in spec.heads)
     if learnt and samples.points != points:
-        raise Problem(f"{spec.name} learns {points} landmark points, {samples} "
-                      + (f"has {samples.points}" if samples.points else "has none: give a store of "
-                         "landmark samples as well, made by python -m "
-                         "prepare_data.landmark_samples"))
+        raise Problem(
+            f"{spec.name} learns {points} landmark points, {samples} "
+            + (
+                f"has {samples.points}"
+                if samples.points
+                else "has none: give a store of "
+                "landmark samples as well, made by python -m "
+                "prepare_data.landmark_samples"
+            )
+        )
     return samples
 
 
@@ -152,32 +176,43 @@ def _mean_of_samples(samples, indices):
 class Landmarks:
     """Landmarks alone, from sets of faces (prepare_data.points.cuts) whose crops are cut as training goes,
     or that were made once (stores of landmark samples)."""
+
     sections, mix = ("input", "loss", "augment", "crop", "train"), {}
 
     def __init__(self, spec, options, sets, settings):
         self.sets = [Crops(faces) if isinstance(faces, Store) else faces for faces in sets]
         first, points = self.sets[0], options.get("points", spec.points)
         if first.points != points:
-            raise Problem(f"{spec.name} learns {points} landmark points, {first.path} has "
-                          f"{first.points}: train it with --points {first.points}")
+            raise Problem(
+                f"{spec.name} learns {points} landmark points, {first.path} has "
+                f"{first.points}: train it with --points {first.points}"
+            )
         self.size, self.scheme, self.crop = spec.size, first.scheme, settings.crop
-        parts = [held_out.split(faces, settings.train.val_fraction, settings.train.seed)
-                 for faces in self.sets]
-        self.training, self.held_out = (
-            [part[which] for part in parts] for which in (0, 1))
-        self.batches = LandmarkBatches(self.sets, self.training, spec.size, settings.train,
-                                       settings.crop, settings.augment)
+        parts = [
+            held_out.split(faces, settings.train.val_fraction, settings.train.seed)
+            for faces in self.sets
+        ]
+        self.training, self.held_out = ([part[which] for part in parts] for which in (0, 1))
+        self.batches = LandmarkBatches(
+            self.sets, self.training, spec.size, settings.train, settings.crop, settings.augment
+        )
         self.batch, self.seed = settings.train.batch, settings.train.seed
         self.scatter = settings.evaluate.box_scatter
         # Faces that were rejected are named in their store; a manifest goes out into the world.
-        self.data = [{key: len(value) if key == "rejected" else value
-                      for key, value in faces.facts.items()} for faces in self.sets]
-        self.manifest = {"scheme": self.scheme, "crop": {"box": self.crop.box,
-                                                         "scale": self.crop.plain}}
+        self.data = [
+            {key: len(value) if key == "rejected" else value for key, value in faces.facts.items()}
+            for faces in self.sets
+        ]
+        self.manifest = {
+            "scheme": self.scheme,
+            "crop": {"box": self.crop.box, "scale": self.crop.plain},
+        }
 
     def __str__(self):
-        return (f"{sum(map(len, self.training)):,} faces with {self.sets[0].points} points "
-                f"({self.scheme}), {sum(map(len, self.held_out)):,} held out (whole pictures)")
+        return (
+            f"{sum(map(len, self.training)):,} faces with {self.sets[0].points} points "
+            f"({self.scheme}), {sum(map(len, self.held_out)):,} held out (whole pictures)"
+        )
 
     def loss(self, options, row=None):
         own = _weighted(options.landmark, self.scheme, row)
@@ -194,8 +229,9 @@ class Landmarks:
         for faces, indices in zip(self.sets, parts):
             for i in indices[:: max(1, len(indices) * len(self.sets) // most)]:
                 try:
-                    crops, points, _ = face_sets.plain(faces, [i], self.size, self.crop, rng,
-                                                             self.scatter)
+                    crops, points, _ = face_sets.plain(
+                        faces, [i], self.size, self.crop, rng, self.scatter
+                    )
                 except BrokenPicture:
                     continue
                 found.append((crops[0], points[0]))
@@ -214,9 +250,15 @@ class Landmarks:
         return _mean_with_mirrored(self._crops(self.training, FACES_LOOKED_AT)[1], self.scheme)
 
     def settle(self, checkpoint):
-        _settle(checkpoint, np.concatenate([
-            self.batches.make(number)["landmark_target"]
-            for number in range(max(1, SETTLED_BY // self.batch))]))
+        _settle(
+            checkpoint,
+            np.concatenate(
+                [
+                    self.batches.make(number)["landmark_target"]
+                    for number in range(max(1, SETTLED_BY // self.batch))
+                ]
+            ),
+        )
 
     def begin(self, folder):
         """Leave samples.png: the first samples as the net sees them."""
@@ -228,9 +270,14 @@ class Landmarks:
         for start in range(0, len(crops), self.batch):
             rows = np.arange(start, min(start + self.batch, len(crops)))
             filled = np.resize(rows, self.batch)
-            found.append(trainer.predict({
-                "data": to_input(crops[filled]), "landmark_target": schemes.pack(truth[filled])
-            })["landmark_pred"][:len(rows)])
+            found.append(
+                trainer.predict(
+                    {
+                        "data": to_input(crops[filled]),
+                        "landmark_target": schemes.pack(truth[filled]),
+                    }
+                )["landmark_pred"][: len(rows)]
+            )
         return schemes.unpack(np.concatenate(found))
 
     def validate(self, trainer):
@@ -238,9 +285,12 @@ class Landmarks:
         by point, and over the distance of the eyes' outer corners where the scheme has these."""
         crops, truth = self.shown_to
         found = self._said(trainer, crops, truth)
-        figures = {"landmark_error": metrics.point_error(found, truth),
-                   "mean_face_error": metrics.point_error(
-                       np.broadcast_to(self.mean_face, truth.shape), truth)}
+        figures = {
+            "landmark_error": metrics.point_error(found, truth),
+            "mean_face_error": metrics.point_error(
+                np.broadcast_to(self.mean_face, truth.shape), truth
+            ),
+        }
         scheme = schemes.get(self.scheme)
         sizes = metrics.face_sizes(truth, scheme.eyes, scheme.corners).get("inter-ocular")
         if sizes is not None:
@@ -249,18 +299,29 @@ class Landmarks:
 
     def shown(self, trainer, folder):
         """Leave points.png: held-out faces with the true points and what the net says."""
-        crops, truth = (values[:: max(1, len(values) // FACES_SHOWN)][:FACES_SHOWN]
-                        for values in self.shown_to)
+        crops, truth = (
+            values[:: max(1, len(values) // FACES_SHOWN)][:FACES_SHOWN] for values in self.shown_to
+        )
         found = self._said(trainer, crops, truth)
         errors = np.linalg.norm(found - truth, axis=2).mean(axis=1)
-        landmark_pictures.sheet(Path(folder) / "points.png", [(
-            "held-out faces; mean distance in crop sides", crops, truth, found,
-            [f"{error:.3f}" for error in errors])])
+        landmark_pictures.sheet(
+            Path(folder) / "points.png",
+            [
+                (
+                    "held-out faces; mean distance in crop sides",
+                    crops,
+                    truth,
+                    found,
+                    [f"{error:.3f}" for error in errors],
+                )
+            ],
+        )
 
 
 def _weighted(options, scheme, row):
     """config.loss.landmark with the weights of points, after the epoch of a row of the log."""
     from symbols.losses import point_weights  # takes MXNet
+
     errors = row and np.array(row["val"]["by_point"])
     return type(options)({**options, "weights": point_weights(options, scheme, errors)})
 
@@ -268,7 +329,7 @@ def _weighted(options, scheme, row):
 def _settle(checkpoint, targets):
     """Let the landmark head of fresh parameters begin at the mean of targets (N, 2 P), and spread
     as they do: what is left to be learnt is where in that spread a face lies."""
-    head, = (head for head in checkpoint.spec.heads if head.task == "landmark")
+    (head,) = (head for head in checkpoint.spec.heads if head.task == "landmark")
     arguments = checkpoint.arguments
     if head.bn:
         arguments[f"{head.bn}_beta"][:] = targets.mean(axis=0)

@@ -1,4 +1,5 @@
 """Training of a net: one loop for all lessons (core.train.tasks), resumable at every epoch."""
+
 import json
 import math
 import time
@@ -24,16 +25,33 @@ from symbols import zoo
 from symbols.mxnet_import import devices, mx, ndarrays
 
 SHOWN = 4  # differences that a line names
-LABELS = {"cls": "label", "bbox": "bbox_target", "landmark": "landmark_target",
-          "heatmap": "heatmap_target"}  # by task
+LABELS = {
+    "cls": "label",
+    "bbox": "bbox_target",
+    "landmark": "landmark_target",
+    "heatmap": "heatmap_target",
+}  # by task
 SLOW = 0.01  # rate of a landmark head's scale, in learning rates
 # What the line of an epoch tells: words, figure.
-LOSSES = (("cls", "cls_loss"), ("box", "bbox_loss"), ("points", "landmark_loss"),
-          ("maps", "heatmap_loss"))
-FIGURES = (("accuracy", "accuracy"), ("hardest 70 %", "accuracy_hard"), ("precision", "precision"),
-           ("recall", "recall"), ("box error", "box_error"), ("points", "landmark_error"),
-           ("mean face's", "mean_face_error"), ("inter-ocular", "inter_ocular"),
-           ("joints", "joint_error"), ("mean body's", "mean_body_error"), ("found", "pck"))
+LOSSES = (
+    ("cls", "cls_loss"),
+    ("box", "bbox_loss"),
+    ("points", "landmark_loss"),
+    ("maps", "heatmap_loss"),
+)
+FIGURES = (
+    ("accuracy", "accuracy"),
+    ("hardest 70 %", "accuracy_hard"),
+    ("precision", "precision"),
+    ("recall", "recall"),
+    ("box error", "box_error"),
+    ("points", "landmark_error"),
+    ("mean face's", "mean_face_error"),
+    ("inter-ocular", "inter_ocular"),
+    ("joints", "joint_error"),
+    ("mean body's", "mean_body_error"),
+    ("found", "pck"),
+)
 
 
 class Schedule(mx.lr_scheduler.LRScheduler):
@@ -70,22 +88,25 @@ class Run:
         if begun and self.config_path.exists():
             differing = differences(self.identity, read_json(self.config_path))[:SHOWN]
             if differing:
-                raise Problem(f"{folder} holds a run with other settings ({'; '.join(differing)}): "
-                              "choose another --out, or the same settings to go on")
-        elif (self.folder.exists() and not self.config_path.exists()
-              and any(self.folder.iterdir())):
+                raise Problem(
+                    f"{folder} holds a run with other settings ({'; '.join(differing)}): "
+                    "choose another --out, or the same settings to go on"
+                )
+        elif self.folder.exists() and not self.config_path.exists() and any(self.folder.iterdir()):
             raise Problem(f"{folder} is not empty and holds no run: choose another --out")
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.config_path, self.identity)
-        self.log = self._read_log()[:self.epoch]
+        self.log = self._read_log()[: self.epoch]
 
     def states_path(self, epoch):
         return self.folder / f"{self.net}-{epoch:04d}.states"
 
     def _finished_epoch(self):
         """The last epoch whose files are whole; later ones are written anew."""
-        epochs = [int(path.stem.rsplit("-", 1)[1])
-                  for path in self.folder.glob(f"{self.net}-[0-9][0-9][0-9][0-9].json")]
+        epochs = [
+            int(path.stem.rsplit("-", 1)[1])
+            for path in self.folder.glob(f"{self.net}-[0-9][0-9][0-9][0-9].json")
+        ]
         for epoch in sorted(epochs, reverse=True):
             _, params, _ = checkpoint.paths(self.folder, self.net, epoch)
             if params.exists() and self.states_path(epoch).exists():
@@ -119,41 +140,55 @@ class Trainer:
         self.labels = [LABELS[task] for task in self.tasks]
         # A target is as wide as what the net gives.
         _, widths, _ = start.symbol().infer_shape(data=(batch, 3, size, size))
-        shapes = {LABELS[task]: (batch, math.prod(shape[1:]))
-                  for task, shape in zip(self.tasks, widths)}
+        shapes = {
+            LABELS[task]: (batch, math.prod(shape[1:])) for task, shape in zip(self.tasks, widths)
+        }
         shapes["label"] = (batch,)
         contexts = devices(settings.gpus)
         self.module = mx.mod.Module(graph, ["data"], self.labels, context=contexts)
-        self.module.bind([("data", (batch, 3, size, size))],
-                         [(name, shapes[name]) for name in self.labels])
-        self.module.init_params(arg_params=ndarrays(start.arguments),
-                                aux_params=ndarrays(start.auxiliary), initializer=None)
+        self.module.bind(
+            [("data", (batch, 3, size, size))], [(name, shapes[name]) for name in self.labels]
+        )
+        self.module.init_params(
+            arg_params=ndarrays(start.arguments),
+            aux_params=ndarrays(start.auxiliary),
+            initializer=None,
+        )
         momentum = {"sgd": "momentum", "adam": "beta1"}[settings.optimizer]
         # Losses are averaged on each device, their gradients added up over the devices.
-        self.module.init_optimizer(kvstore="device" if len(contexts) > 1 else None,
-                                   optimizer=settings.optimizer, optimizer_params={
-                                       "lr_scheduler": Schedule(settings, steps),
-                                       "learning_rate": settings.lr,
-                                       "begin_num_update": updates,
-                                       momentum: settings.momentum,
-                                       "wd": settings.weight_decay,
-                                       "rescale_grad": 1 / len(contexts)})
+        self.module.init_optimizer(
+            kvstore="device" if len(contexts) > 1 else None,
+            optimizer=settings.optimizer,
+            optimizer_params={
+                "lr_scheduler": Schedule(settings, steps),
+                "learning_rate": settings.lr,
+                "begin_num_update": updates,
+                momentum: settings.momentum,
+                "wd": settings.weight_decay,
+                "rescale_grad": 1 / len(contexts),
+            },
+        )
         # Noise is what a net says of points at first, and of noise the best is none: the scale of
         # such a head would be at zero before the trunk has learnt a thing, and with it the trunk's
         # gradient. So it follows slowly.
-        self.module._optimizer.set_lr_mult({f"{head.bn}_gamma": SLOW for head in start.spec.heads
-                                            if head.task == "landmark" and head.bn})
+        self.module._optimizer.set_lr_mult(
+            {
+                f"{head.bn}_gamma": SLOW
+                for head in start.spec.heads
+                if head.task == "landmark" and head.bn
+            }
+        )
         if states:
             self.module.load_optimizer_states(str(states))
-        self.outputs = [name[:-len("_output")] for name in graph.list_outputs()]
+        self.outputs = [name[: -len("_output")] for name in graph.list_outputs()]
 
     def _batch(self, batch):
-        return mx.io.DataBatch([mx.nd.array(batch["data"])],
-                               [mx.nd.array(batch[name]) for name in self.labels])
+        return mx.io.DataBatch(
+            [mx.nd.array(batch["data"])], [mx.nd.array(batch[name]) for name in self.labels]
+        )
 
     def _results(self):
-        return {name: out.asnumpy() for name, out in zip(self.outputs,
-                                                         self.module.get_outputs())}
+        return {name: out.asnumpy() for name, out in zip(self.outputs, self.module.get_outputs())}
 
     def step(self, batch):
         """One update; returns the graph's outputs as arrays by name."""
@@ -168,8 +203,10 @@ class Trainer:
 
     def checkpoint(self):
         """The parameters as they are now."""
-        arrays = [{name: value.asnumpy() for name, value in part.items()}
-                  for part in self.module.get_params()]
+        arrays = [
+            {name: value.asnumpy() for name, value in part.items()}
+            for part in self.module.get_params()
+        ]
         return checkpoint.Checkpoint(self.start.net, self.start.options, *arrays)
 
     def save_states(self, path):
@@ -182,8 +219,7 @@ def _train_epoch(trainer, batches, epoch, settings, loss_weights):
     sums, right, kept, waited = dict.fromkeys(trainer.tasks, 0.0), 0, 0, 0.0
     first = (epoch - 1) * batches.steps
     start = time.perf_counter()
-    for number, (batch, wait) in enumerate(
-            batches.ahead(range(first, first + batches.steps))):
+    for number, (batch, wait) in enumerate(batches.ahead(range(first, first + batches.steps))):
         results = trainer.step(batch)
         waited += wait
         for task in sums:
@@ -192,7 +228,8 @@ def _train_epoch(trainer, batches, epoch, settings, loss_weights):
                 raise Problem(
                     f"epoch {epoch}, step {number + 1} of {batches.steps}: the {task} loss is "
                     f"{value}. The learning rate is {settings.lr}: try a smaller one, train.lr="
-                    f"{settings.lr / 4:g}, in another --out; finished epochs are kept")
+                    f"{settings.lr / 4:g}, in another --out; finished epochs are kept"
+                )
             sums[task] += value
         if "cls" in sums:
             keep = results["cls_keep"] > 0
@@ -201,12 +238,16 @@ def _train_epoch(trainer, batches, epoch, settings, loss_weights):
             kept += int(keep.sum())
     seconds = time.perf_counter() - start
     # Losses are shown without their weights, so that runs can be compared.
-    return {**{f"{task}_loss": value / batches.steps / (loss_weights[task].weight or 1)
-               for task, value in sums.items()},
-            **({"accuracy_hard": right / max(kept, 1)} if kept else {}),
-            **({"left_out": len(batches.unreadable)} if batches.unreadable else {}),
-            "samples_per_second": batches.steps * settings.batch / seconds,
-            "waiting": waited / seconds}
+    return {
+        **{
+            f"{task}_loss": value / batches.steps / (loss_weights[task].weight or 1)
+            for task, value in sums.items()
+        },
+        **({"accuracy_hard": right / max(kept, 1)} if kept else {}),
+        **({"left_out": len(batches.unreadable)} if batches.unreadable else {}),
+        "samples_per_second": batches.steps * settings.batch / seconds,
+        "waiting": waited / seconds,
+    }
 
 
 def losses_of_epoch(loss, train, epoch):
@@ -215,8 +256,10 @@ def losses_of_epoch(loss, train, epoch):
     first hides what tells the rest apart, and nets this small stay on that plateau for long."""
     if epoch >= train.mine_from:
         return loss
-    return {task: {key: 1.0 if key.endswith("ohem") else value for key, value in options.items()}
-            for task, options in loss.items()}
+    return {
+        task: {key: 1.0 if key.endswith("ohem") else value for key, value in options.items()}
+        for task, options in loss.items()
+    }
 
 
 def describe(row, epochs):
@@ -225,9 +268,11 @@ def describe(row, epochs):
     losses = "".join(f" {name} {train[key]:.4f}" for name, key in LOSSES if key in train)
     held_out = "".join(f" {words} {val[key]:.4f}" for words, key in FIGURES if key in val)
     left_out = train.get("left_out", 0)
-    return (f"epoch {row['epoch']}/{epochs}  loss{losses}  held out:{held_out}  "
-            f"{train['samples_per_second']:,.0f}/s, {train['waiting']:.0%} waiting"
-            + (f", {left_out:,} unreadable left out" if left_out else ""))
+    return (
+        f"epoch {row['epoch']}/{epochs}  loss{losses}  held out:{held_out}  "
+        f"{train['samples_per_second']:,.0f}/s, {train['waiting']:.0%} waiting"
+        + (f", {left_out:,} unreadable left out" if left_out else "")
+    )
 
 
 def _tensorboard(folder):
@@ -259,8 +304,13 @@ def train(net, options, data, out, settings=defaults, start=None):
     batches, adaptive = lesson.batches, settings.loss.landmark.adaptive
     Schedule(settings.train, batches.steps)
     symbols.build(net, "train", loss=lesson.loss(settings.loss), **options)
-    identity = {"net": spec.name, "options": options, "mix": lesson.mix, "data": lesson.data,
-                "config": {section: settings[section] for section in lesson.sections}}
+    identity = {
+        "net": spec.name,
+        "options": options,
+        "mix": lesson.mix,
+        "data": lesson.data,
+        "config": {section: settings[section] for section in lesson.sections},
+    }
     first = checkpoint.initial(spec.name, options, settings.train.seed, settings.train.prelu_slope)
     lesson.settle(first)
     if start is not None:
@@ -271,19 +321,34 @@ def train(net, options, data, out, settings=defaults, start=None):
 
     def trainer_after(epoch):
         """A Trainer with the state after `epoch`, and the losses of the next."""
-        begin = (checkpoint.load(checkpoint.paths(run.folder, spec.name, epoch)[1]) if epoch else
-                 first)
+        begin = (
+            checkpoint.load(checkpoint.paths(run.folder, spec.name, epoch)[1]) if epoch else first
+        )
         loss = lesson.loss(settings.loss, run.log[-1] if epoch else None)
-        return Trainer(begin, settings.train, losses_of_epoch(loss, settings.train, epoch + 1),
-                       batches.steps, epoch * batches.steps,
-                       run.states_path(epoch) if epoch else None)
+        return Trainer(
+            begin,
+            settings.train,
+            losses_of_epoch(loss, settings.train, epoch + 1),
+            batches.steps,
+            epoch * batches.steps,
+            run.states_path(epoch) if epoch else None,
+        )
 
     if run.epoch:
-        print(f"{out}: " + (f"going on after epoch {run.epoch}" if run.epoch < epochs else
-                            f"finished already, after epoch {run.epoch}"))
+        print(
+            f"{out}: "
+            + (
+                f"going on after epoch {run.epoch}"
+                if run.epoch < epochs
+                else f"finished already, after epoch {run.epoch}"
+            )
+        )
     trainer = trainer_after(run.epoch)
-    print(f"{spec.name}: {lesson}; {batches.steps} steps of {settings.train.batch} an epoch, "
-          f"{epochs} epochs", flush=True)
+    print(
+        f"{spec.name}: {lesson}; {batches.steps} steps of {settings.train.batch} an epoch, "
+        f"{epochs} epochs",
+        flush=True,
+    )
     if run.epoch < epochs:
         lesson.begin(run.folder)
     board = _tensorboard(run.folder)
@@ -293,17 +358,26 @@ def train(net, options, data, out, settings=defaults, start=None):
         if (epoch == settings.train.mine_from or adaptive) and epoch > run.epoch + 1:
             trainer = trainer_after(epoch - 1)
         figures = _train_epoch(trainer, batches, epoch, settings.train, settings.loss)
-        row = {"epoch": epoch, "train": figures,
-               "val": lesson.validate(trainer)}
+        row = {"epoch": epoch, "train": figures, "val": lesson.validate(trainer)}
         # The manifest comes last: an epoch counts when it is there, and a kill in between only
         # leaves files that the next run writes anew.
         trainer.save_states(run.states_path(epoch))
         run.record(row)
-        params = checkpoint.save(run.folder, trainer.checkpoint(), epoch,
-                                 {**lesson.manifest, "figures": row,
-                                  "config": run.identity["config"],
-                                  **{key: run.identity[key] for key in ("mix", "data", "start")
-                                     if key in run.identity}})
+        params = checkpoint.save(
+            run.folder,
+            trainer.checkpoint(),
+            epoch,
+            {
+                **lesson.manifest,
+                "figures": row,
+                "config": run.identity["config"],
+                **{
+                    key: run.identity[key]
+                    for key in ("mix", "data", "start")
+                    if key in run.identity
+                },
+            },
+        )
         run.states_path(epoch - 1).unlink(missing_ok=True)
         lesson.shown(trainer, run.folder)
         if board:
@@ -315,6 +389,7 @@ def train(net, options, data, out, settings=defaults, start=None):
             board.flush()
         done = epoch - run.epoch
         left = (time.perf_counter() - started) / done * (epochs - epoch)
-        print(describe(row, epochs) + (f", {clock(left)} to go" if epoch < epochs else ""),
-              flush=True)
+        print(
+            describe(row, epochs) + (f", {clock(left)} to go" if epoch < epochs else ""), flush=True
+        )
     return params

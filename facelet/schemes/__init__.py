@@ -22,6 +22,7 @@ Points are counted from 0 and written as "33-42 64-71"; "9-7" goes backwards. Le
 seen in the picture. A file with "from" (a scheme) and "row" has that scheme's points in another
 order: point i of the other is point row[i] of this.
 """
+
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,18 @@ from facelet.files import read_json
 FOLDER = Path(__file__).parent
 NAMES = tuple(sorted(file.stem for file in FOLDER.glob("*.json")))
 KEYS = {"about", "points", "partners", "groups", "colours", "lines", "places", "box", "bounds"}
-PLACES = ("left eye", "right eye", "outer corner of the left eye", "inner corner of the left eye",
-          "inner corner of the right eye", "outer corner of the right eye", "nose tip",
-          "left corner of the mouth", "right corner of the mouth", "chin")
+PLACES = (
+    "left eye",
+    "right eye",
+    "outer corner of the left eye",
+    "inner corner of the left eye",
+    "inner corner of the right eye",
+    "outer corner of the right eye",
+    "nose tip",
+    "left corner of the mouth",
+    "right corner of the mouth",
+    "chin",
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,7 @@ class Scheme:
     base, row -- the scheme that this one is a new order of, or itself, and which point each of
         that one's is here, a list
     """
+
     name: str
     about: str
     points: int
@@ -89,8 +100,11 @@ class Scheme:
     @property
     def sides(self):
         """What lies left and right of each other in an upright face: (points, points, name)."""
-        return [(*pair, name) for pair, name in
-                ((self.eyes, "eyes"), (self.mouth, "corners of the mouth")) if pair]
+        return [
+            (*pair, name)
+            for pair, name in ((self.eyes, "eyes"), (self.mouth, "corners of the mouth"))
+            if pair
+        ]
 
     @property
     def point_colours(self):
@@ -140,10 +154,20 @@ def _read(name, values):
     if not {*places} <= {*PLACES} or not all(places.values()):
         raise ValueError("a place that is none, or without points")
     colours = {group: tuple(values["colours"][group]) for group in groups}
-    return Scheme(name, values["about"], points,
-                  None if partners is None else _partners(partners, points), groups, colours,
-                  lines, places, values["box"] and tuple(values["box"]),
-                  values["bounds"] and tuple(values["bounds"]), name, list(range(points)))
+    return Scheme(
+        name,
+        values["about"],
+        points,
+        None if partners is None else _partners(partners, points),
+        groups,
+        colours,
+        lines,
+        places,
+        values["box"] and tuple(values["box"]),
+        values["bounds"] and tuple(values["bounds"]),
+        name,
+        list(range(points)),
+    )
 
 
 def _reordered(name, about, scheme, row):
@@ -157,19 +181,30 @@ def _reordered(name, about, scheme, row):
     def here(points):
         return [row[point] for point in points]
 
-    return Scheme(name, about, scheme.points, partners,
-                  {group: here(points) for group, points in scheme.groups.items()},
-                  scheme.colours, [here(line) for line in scheme.lines],
-                  {place: tuple(here(points)) for place, points in scheme.places.items()},
-                  scheme.box, scheme.bounds, scheme.name, row)
+    return Scheme(
+        name,
+        about,
+        scheme.points,
+        partners,
+        {group: here(points) for group, points in scheme.groups.items()},
+        scheme.colours,
+        [here(line) for line in scheme.lines],
+        {place: tuple(here(points)) for place, points in scheme.places.items()},
+        scheme.box,
+        scheme.bounds,
+        scheme.name,
+        row,
+    )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def get(name):
     """The Scheme of a name. Raises Problem for a name that is none and for a broken file."""
     if name not in NAMES:
-        raise Problem(f"there is no scheme of points {name!r}: it must be one of "
-                      f"{', '.join(NAMES)}, or a new file in {FOLDER}")
+        raise Problem(
+            f"there is no scheme of points {name!r}: it must be one of "
+            f"{', '.join(NAMES)}, or a new file in {FOLDER}"
+        )
     path = FOLDER / f"{name}.json"
     try:
         return _read(name, read_json(path))
@@ -194,8 +229,10 @@ def partners(name):
     scheme that doesn't say."""
     found = get(name).partners
     if found is None:
-        raise Problem(f"points of the scheme {name!r} can't be mirrored: its file says nothing of "
-                      "partners; add them, or train without mirroring")
+        raise Problem(
+            f"points of the scheme {name!r} can't be mirrored: its file says nothing of "
+            "partners; add them, or train without mirroring"
+        )
     return found
 
 
@@ -203,8 +240,11 @@ def shared(first, second):
     """Places that two schemes both have, by name: {place: (points of the first, of the second)},
     tuples of points whose mean lies there."""
     first, second = get(first).places, get(second).places
-    return {place: (first[place], second[place]) for place in PLACES
-            if place in first and place in second}
+    return {
+        place: (first[place], second[place])
+        for place in PLACES
+        if place in first and place in second
+    }
 
 
 def convert(points, source, target):
@@ -212,8 +252,10 @@ def convert(points, source, target):
     where they are not orders of the same points."""
     source, target = get(source), get(target)
     if source.base != target.base:
-        raise Problem(f"points of the scheme {source.name!r} can't be put in the order of "
-                      f"{target.name!r}: they are other points")
+        raise Problem(
+            f"points of the scheme {source.name!r} can't be put in the order of "
+            f"{target.name!r}: they are other points"
+        )
     out = np.empty_like(points)
     out[..., target.row, :] = points[..., source.row, :]
     return out
@@ -259,7 +301,10 @@ def guess(points):
     makes that the mean of what the net gives. Of published nets with 106 points it has an asymmetry
     of 0.006 to 0.045 under the right scheme and of 0.60 to 0.71 under the other one.
     """
-    found = sorted((asymmetry(points, scheme.name), scheme.name) for scheme in of(len(points))
-                   if scheme.partners)
+    found = sorted(
+        (asymmetry(points, scheme.name), scheme.name)
+        for scheme in of(len(points))
+        if scheme.partners
+    )
     clear = found and found[0][0] < 0.2 and all(found[0][0] < other / 3 for other, _ in found[1:])
     return found[0][1] if clear else None

@@ -1,4 +1,5 @@
 """Draws a sample set: see prepare_data.drawn.sets."""
+
 import argparse
 from pathlib import Path
 
@@ -9,19 +10,27 @@ from prepare_data.drawn.sets import draw_sample_set
 def main(argv):
     parser = argparse.ArgumentParser(
         prog="python -m prepare_data.drawn",
-        description="Draw a sample set: pictures with faces, exact boxes and points.")
+        description="Draw a sample set: pictures with faces, exact boxes and points.",
+    )
     parser.add_argument("--out", required=True, help="folder to make")
     parser.add_argument("--count", type=int, default=500, help="pictures (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
-    parser.add_argument("--val-fraction", type=float, default=0.2,
-                        help="share of the pictures for validation (default %(default)s)")
+    parser.add_argument(
+        "--val-fraction",
+        type=float,
+        default=0.2,
+        help="share of the pictures for validation (default %(default)s)",
+    )
     parser.add_argument("--workers", type=int, help="processes (default: one per core)")
     options = parser.parse_args(argv)
-    summary = draw_sample_set(options.out, options.count, options.val_fraction, options.seed,
-                              options.workers)
+    summary = draw_sample_set(
+        options.out, options.count, options.val_fraction, options.seed, options.workers
+    )
     for split, counts in summary.items():
-        print(f"{split}: {counts['pictures']:,} pictures, {counts['faces']:,} faces, "
-              f"{counts['landmark_faces']:,} of them with points")
+        print(
+            f"{split}: {counts['pictures']:,} pictures, {counts['faces']:,} faces, "
+            f"{counts['landmark_faces']:,} of them with points"
+        )
     print(f"see {Path(options.out) / 'mosaic.png'}")
 
 

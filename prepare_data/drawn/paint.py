@@ -4,6 +4,7 @@ A head is painted as a sprite: a patch of the picture with opacity, at a multipl
 picture's resolution and reduced by area, so that small faces are as right as large ones.
 Colours are BGR, 0 to 255, float32.
 """
+
 from dataclasses import dataclass
 
 import cv2
@@ -11,10 +12,30 @@ import numpy as np
 
 from prepare_data.drawn.face import BROWS, EAR_ANGLE, EYES, smooth
 
-SKIN = np.float32([(20, 28, 46), (32, 48, 78), (48, 74, 118), (70, 104, 158), (104, 146, 196),
-                   (136, 172, 222), (162, 190, 234), (190, 212, 245)])
-HAIR_COLOURS = np.float32([(18, 16, 16), (26, 32, 44), (30, 50, 84), (44, 82, 130),
-                           (96, 160, 206), (30, 60, 140), (150, 150, 152), (222, 222, 222)])
+SKIN = np.float32(
+    [
+        (20, 28, 46),
+        (32, 48, 78),
+        (48, 74, 118),
+        (70, 104, 158),
+        (104, 146, 196),
+        (136, 172, 222),
+        (162, 190, 234),
+        (190, 212, 245),
+    ]
+)
+HAIR_COLOURS = np.float32(
+    [
+        (18, 16, 16),
+        (26, 32, 44),
+        (30, 50, 84),
+        (44, 82, 130),
+        (96, 160, 206),
+        (30, 60, 140),
+        (150, 150, 152),
+        (222, 222, 222),
+    ]
+)
 IRIS = np.float32([(20, 34, 60), (30, 56, 96), (40, 80, 90), (120, 100, 60), (90, 110, 80)])
 MASKS = (225, 215, 190), (235, 235, 235), (50, 50, 50), (180, 140, 90)
 FINE = 40  # pixels per head unit from which fine lines are drawn
@@ -76,18 +97,19 @@ class Canvas:
 @dataclass
 class Look:
     """What a person looks like and wears, and the light on it; colours are BGR (3,)."""
+
     skin: np.ndarray
     hair: np.ndarray
     iris: np.ndarray
     lips: np.ndarray
     hat: np.ndarray
-    light: np.ndarray           # direction to the light in camera coordinates, length 1
-    ambient: float              # share of the light that comes from everywhere
-    beard: float = 0.0          # opacity
+    light: np.ndarray  # direction to the light in camera coordinates, length 1
+    ambient: float  # share of the light that comes from everywhere
+    beard: float = 0.0  # opacity
     moustache: float = 0.0
-    lines: float = 0.3          # how deep the wrinkles are
+    lines: float = 0.3  # how deep the wrinkles are
     glasses: str = ""
-    mask: np.ndarray = None     # colour of a medical mask
+    mask: np.ndarray = None  # colour of a medical mask
 
 
 def random_look(rng):
@@ -95,26 +117,34 @@ def random_look(rng):
     skin = SKIN[int(tone)] + (SKIN[int(tone) + 1] - SKIN[int(tone)]) * (tone % 1)
     skin = np.clip(skin * rng.uniform(0.96, 1.04, 3), 8, 250).astype(np.float32)
     dark = tone < 3.5
-    hair = HAIR_COLOURS[rng.integers(0, 3) if dark and rng.random() < 0.85
-                        else rng.integers(len(HAIR_COLOURS))]
+    hair = HAIR_COLOURS[
+        rng.integers(0, 3) if dark and rng.random() < 0.85 else rng.integers(len(HAIR_COLOURS))
+    ]
     if rng.random() < 0.03:
         hair = rng.uniform(30, 220, 3)
     lips = skin * (0.80, 0.72, 0.92) + (4, 0, 14)
     if rng.random() < 0.2:  # lipstick
-        lips = 0.4 * lips + 0.6 * np.array((rng.uniform(20, 90), rng.uniform(15, 60),
-                                            rng.uniform(120, 210)))
+        lips = 0.4 * lips + 0.6 * np.array(
+            (rng.uniform(20, 90), rng.uniform(15, 60), rng.uniform(120, 210))
+        )
     light = np.array([rng.uniform(-0.9, 0.9), rng.uniform(-0.9, 0.1), rng.uniform(0.5, 1.2)])
     whiskers = rng.random() < 0.25
     return Look(
-        skin, hair=np.float32(hair * rng.uniform(0.8, 1.2)),
-        iris=IRIS[0 if dark else rng.integers(len(IRIS))], lips=np.float32(lips),
-        hat=np.float32(rng.uniform(15, 240, 3)), light=light / np.linalg.norm(light),
-        ambient=rng.uniform(0.35, 0.75), beard=whiskers * rng.choice([0.0, 0.3, 0.85]),
-        moustache=whiskers * rng.choice([0.0, 0.4, 0.85]), lines=rng.uniform(0, 0.7),
+        skin,
+        hair=np.float32(hair * rng.uniform(0.8, 1.2)),
+        iris=IRIS[0 if dark else rng.integers(len(IRIS))],
+        lips=np.float32(lips),
+        hat=np.float32(rng.uniform(15, 240, 3)),
+        light=light / np.linalg.norm(light),
+        ambient=rng.uniform(0.35, 0.75),
+        beard=whiskers * rng.choice([0.0, 0.3, 0.85]),
+        moustache=whiskers * rng.choice([0.0, 0.4, 0.85]),
+        lines=rng.uniform(0, 0.7),
         glasses=rng.choice(("round", "square", "dark"), p=(0.4, 0.4, 0.2))
-        if rng.random() < 0.2 else "",
-        mask=np.float32(MASKS[rng.integers(len(MASKS))])
-        if rng.random() < 0.06 else None)
+        if rng.random() < 0.2
+        else "",
+        mask=np.float32(MASKS[rng.integers(len(MASKS))]) if rng.random() < 0.06 else None,
+    )
 
 
 def _paint_face(head, look, scale):
@@ -126,36 +156,68 @@ def _paint_face(head, look, scale):
     red = skin * (0.85, 0.85, 1.0) + (0, 0, 8)
     for side in (-1, 1):
         canvas.ellipse((side * 0.58, 0.46), (0.22, 0.18), red, opacity=0.5, soft=0.09)
-        canvas.ellipse((side * s.eye_x, -0.04), (s.eye_width + 0.06, 0.16), dark, opacity=0.40,
-                       soft=0.05)
+        canvas.ellipse(
+            (side * s.eye_x, -0.04), (s.eye_width + 0.06, 0.16), dark, opacity=0.40, soft=0.05
+        )
     # the nose: its sides, base and nostrils
     for side in ([78, 80, 82], [79, 81, 83]):
         canvas.fill(smooth(p[side], False), dark, opacity=0.45, soft=0.03, line=0.06)
     canvas.fill(smooth(p[47:52], False), deep, opacity=0.65, soft=0.01, line=0.03)
     for a, b in ((47, 48), (51, 50)):
-        canvas.ellipse(0.45 * p[a] + 0.55 * p[b] - (0, 0.025), (0.055, 0.026), deep * 0.6,
-                       opacity=0.85, soft=0.008)
+        canvas.ellipse(
+            0.45 * p[a] + 0.55 * p[b] - (0, 0.025),
+            (0.055, 0.026),
+            deep * 0.6,
+            opacity=0.85,
+            soft=0.008,
+        )
     if scale > FINE:
         _paint_lines(canvas, p, s, look, deep, dark)
     if look.moustache:
-        upper = [p[84] + (0, -0.02), p[85] - (0, 0.09), p[49] + (-0.06, 0.04),
-                 p[49] + (0.06, 0.04), p[89] - (0, 0.09), p[90] + (0, -0.02), p[88], p[87], p[86]]
+        upper = [
+            p[84] + (0, -0.02),
+            p[85] - (0, 0.09),
+            p[49] + (-0.06, 0.04),
+            p[49] + (0.06, 0.04),
+            p[89] - (0, 0.09),
+            p[90] + (0, -0.02),
+            p[88],
+            p[87],
+            p[86],
+        ]
         canvas.fill(smooth(upper, True), look.hair * 0.9, opacity=look.moustache, soft=0.02)
     _paint_mouth(canvas, p, s, look, deep)
     for names, eye in zip(EYES, (0, 1)):
         _paint_eye(canvas, p, names, 104 + eye, (s.lid_left, s.lid_right)[eye], look, deep, dark)
     for names in BROWS:
-        canvas.fill(smooth(p[list(names)], True), look.hair * 0.55 + skin * 0.12, opacity=0.88,
-                    soft=0.010)
+        canvas.fill(
+            smooth(p[list(names)], True), look.hair * 0.55 + skin * 0.12, opacity=0.88, soft=0.010
+        )
     if look.mask is not None:
         x = 0.86 * s.width
-        edge = smooth([(-x, 0.52), (-0.45, 0.40), (0, 0.30), (0.45, 0.40), (x, 0.52),
-                       (0.80 * x, 1.25), (0.35, head.chin + 0.05), (-0.35, head.chin + 0.05),
-                       (-0.80 * x, 1.25)], True)
+        edge = smooth(
+            [
+                (-x, 0.52),
+                (-0.45, 0.40),
+                (0, 0.30),
+                (0.45, 0.40),
+                (x, 0.52),
+                (0.80 * x, 1.25),
+                (0.35, head.chin + 0.05),
+                (-0.35, head.chin + 0.05),
+                (-0.80 * x, 1.25),
+            ],
+            True,
+        )
         canvas.fill(edge, look.mask, soft=0.008)
         for y in (0.72, 0.92, 1.12):
-            canvas.fill([(-0.8 * x, y), (0, y + 0.04), (0.8 * x, y)], look.mask * 0.75, line=0.02,
-                        soft=0.01, opacity=0.7)
+            canvas.fill(
+                [(-0.8 * x, y), (0, y + 0.04), (0.8 * x, y)],
+                look.mask * 0.75,
+                line=0.02,
+                soft=0.01,
+                opacity=0.7,
+            )
     return canvas
 
 
@@ -167,36 +229,71 @@ def _paint_lines(canvas, p, s, look, deep, dark):
         curve = smooth([wing - (0, 0.09), wing, 0.5 * (wing + foot) + (0, 0.03), foot], False)
         canvas.fill(curve, deep, opacity=0.6, soft=0.008, line=0.025)
         fold = smooth([wing, 0.5 * (wing + corner) + 0.06 * out, corner + 0.08 * out], False)
-        canvas.fill(fold, dark, line=0.03, soft=0.012,
-                    opacity=0.35 + 0.5 * look.lines * max(s.smile, 0.3))
+        canvas.fill(
+            fold, dark, line=0.03, soft=0.012, opacity=0.35 + 0.5 * look.lines * max(s.smile, 0.3)
+        )
         canvas.ellipse(corner, (0.025, 0.02), deep, opacity=0.6, soft=0.01)
-    canvas.ellipse(p[46] - (0, 0.02), (0.05, 0.05), np.minimum(look.skin * 1.25 + 12, 255),
-                   opacity=0.35, soft=0.025)
-    canvas.fill([p[49] + (-0.03, 0.03), p[49] + (0.03, 0.03), p[87] + (0.05, 0), p[87] - (0.05, 0)],
-                dark, opacity=0.3, soft=0.02)
+    canvas.ellipse(
+        p[46] - (0, 0.02),
+        (0.05, 0.05),
+        np.minimum(look.skin * 1.25 + 12, 255),
+        opacity=0.35,
+        soft=0.025,
+    )
+    canvas.fill(
+        [p[49] + (-0.03, 0.03), p[49] + (0.03, 0.03), p[87] + (0.05, 0), p[87] - (0.05, 0)],
+        dark,
+        opacity=0.3,
+        soft=0.02,
+    )
     if look.lines > 0.35:
         for y in (-0.62, -0.5):
-            canvas.fill([(x, y - 0.03 * np.cos(2 * x)) for x in np.linspace(-0.5, 0.5, 9)], dark,
-                        opacity=0.5 * look.lines, soft=0.01, line=0.02)
+            canvas.fill(
+                [(x, y - 0.03 * np.cos(2 * x)) for x in np.linspace(-0.5, 0.5, 9)],
+                dark,
+                opacity=0.5 * look.lines,
+                soft=0.01,
+                line=0.02,
+            )
 
 
 def _paint_mouth(canvas, p, s, look, deep):
     inner = np.concatenate([p[96:101], p[101:104]])
-    canvas.fill(smooth(p[[84, *range(85, 91), 100, 99, 98, 97, 96]], True), look.lips * 0.88,
-                soft=0.006)
-    canvas.fill(smooth(p[[90, *range(91, 96), 84, 96, 103, 102, 101, 100]], True),
-                np.minimum(look.lips * 1.08, 255), soft=0.006)
+    canvas.fill(
+        smooth(p[[84, *range(85, 91), 100, 99, 98, 97, 96]], True), look.lips * 0.88, soft=0.006
+    )
+    canvas.fill(
+        smooth(p[[90, *range(91, 96), 84, 96, 103, 102, 101, 100]], True),
+        np.minimum(look.lips * 1.08, 255),
+        soft=0.006,
+    )
     if s.mouth_open > 0.06:
         canvas.fill(smooth(inner, True), (26, 20, 44))
-        canvas.ellipse(p[102] + (0, -0.02), (0.16, 0.06), (70, 66, 140), within=smooth(inner, True),
-                       soft=0.01)
+        canvas.ellipse(
+            p[102] + (0, -0.02), (0.16, 0.06), (70, 66, 140), within=smooth(inner, True), soft=0.01
+        )
         teeth = 0.03 + 0.05 * min(1, s.mouth_open * 3)
-        canvas.fill([p[97] - (0.08, 0.02), p[98] - (0, 0.02), p[99] + (0.08, -0.02),
-                     p[99] + (0.05, teeth), p[98] + (0, teeth + 0.02), p[97] + (-0.05, teeth)],
-                    (205, 218, 224), within=smooth(inner, True), soft=0.006)
+        canvas.fill(
+            [
+                p[97] - (0.08, 0.02),
+                p[98] - (0, 0.02),
+                p[99] + (0.08, -0.02),
+                p[99] + (0.05, teeth),
+                p[98] + (0, teeth + 0.02),
+                p[97] + (-0.05, teeth),
+            ],
+            (205, 218, 224),
+            within=smooth(inner, True),
+            soft=0.006,
+        )
     else:
-        canvas.fill(smooth(0.5 * (p[96:101] + p[[96, 103, 102, 101, 100]]), False), deep,
-                    line=0.028, soft=0.006, opacity=0.9)
+        canvas.fill(
+            smooth(0.5 * (p[96:101] + p[[96, 103, 102, 101, 100]]), False),
+            deep,
+            line=0.028,
+            soft=0.006,
+            opacity=0.9,
+        )
 
 
 def _paint_eye(canvas, p, names, pupil, lid, look, deep, dark):
@@ -209,8 +306,13 @@ def _paint_eye(canvas, p, names, pupil, lid, look, deep, dark):
     if canvas.scale > FINE:
         canvas.ellipse(p[pupil], (size * 0.82, size * 0.82), look.iris, within=outline, soft=0.008)
     canvas.ellipse(p[pupil], (0.045, 0.045), (10, 9, 9), within=outline)
-    canvas.ellipse(p[pupil] + (0.025, -0.03), (0.014, 0.014), (245, 245, 245), opacity=0.9 * lid,
-                   within=outline)
+    canvas.ellipse(
+        p[pupil] + (0.025, -0.03),
+        (0.014, 0.014),
+        (245, 245, 245),
+        opacity=0.9 * lid,
+        within=outline,
+    )
     lash = deep * 0.45
     canvas.fill(smooth(upper - (0, 0.006), False), lash, line=0.03, soft=0.004, opacity=0.9)
     if canvas.scale > FINE:
@@ -224,7 +326,8 @@ def _clothe(head, look):
     that hair or hat cover."""
     below = np.clip((head.y - head.jaw_y) / 0.10, 0, 1)
     light = (1 + 0.10 * (head.blotches - 0.5)) * (
-        1 - 0.5 * below * np.clip(1.3 - 0.7 * (head.y - head.jaw_y), 0.4, 1))
+        1 - 0.5 * below * np.clip(1.3 - 0.7 * (head.y - head.jaw_y), 0.4, 1)
+    )
     if look.beard:
         size = np.abs(head.turn)
         mouth = np.hypot(head.turn / 0.33, (head.y - head.points[93, 1] + 0.08) / 0.30)
@@ -269,14 +372,22 @@ def _paint_glasses(colour, head, look, turned, place):
         x, y = side * s.eye_x + 0.31 * round_x, 0.02 + 0.23 * round_y
         lens = drawn(x, y, front - 0.28 * np.abs(x) ** 2)
         layer = colour.copy()
-        cv2.fillPoly(layer, [lens], (22, 20, 20) if look.glasses == "dark" else (235, 225, 215),
-                     cv2.LINE_8, 4)
+        cv2.fillPoly(
+            layer,
+            [lens],
+            (22, 20, 20) if look.glasses == "dark" else (235, 225, 215),
+            cv2.LINE_8,
+            4,
+        )
         share = 0.9 if look.glasses == "dark" else 0.10
         cv2.addWeighted(layer, share, colour, 1 - share, 0, colour)
         cv2.polylines(colour, [lens], False, frame, thick, cv2.LINE_8, 4)
         if side * turned[0, 2] < 0.15:  # the arm on the other side is behind the face
-            arm = drawn(side * np.array([s.eye_x + 0.31, 1.03 * s.width]), np.array([-0.05, -0.02]),
-                        np.array([front - 0.2, 0.0]))
+            arm = drawn(
+                side * np.array([s.eye_x + 0.31, 1.03 * s.width]),
+                np.array([-0.05, -0.02]),
+                np.array([front - 0.2, 0.0]),
+            )
             cv2.polylines(colour, [arm], False, frame, thick, cv2.LINE_8, 4)
     x = np.linspace(-1, 1, 7) * (s.eye_x - 0.30)
     bridge = drawn(x, -0.03 - 0.05 * np.cos(x * 8), np.full(7, front))
@@ -286,11 +397,12 @@ def _paint_glasses(colour, head, look, turned, place):
 @dataclass
 class Sprite:
     """A painted head in its place: rows y0.., columns x0.. of the picture."""
+
     x0: int
     y0: int
-    colour: np.ndarray   # (h, w, 3) float32, times opacity
+    colour: np.ndarray  # (h, w, 3) float32, times opacity
     opacity: np.ndarray  # (h, w) float32, 0 to 1
-    face: np.ndarray     # (h, w) float32, 0 to 1: the part of it that is the face itself
+    face: np.ndarray  # (h, w) float32, 0 to 1: the part of it that is the face itself
 
 
 def render(head, look, turned, centre, unit, shape):
@@ -329,7 +441,7 @@ def render(head, look, turned, centre, unit, shape):
         solid = cv2.GaussianBlur(solid, (0, 0), 0.022 * scale)
     slope_x = np.clip(cv2.Sobel(solid, cv2.CV_32F, 1, 0, scale=scale / 8), -3, 3)
     slope_y = np.clip(cv2.Sobel(solid, cv2.CV_32F, 0, 1, scale=scale / 8), -3, 3)
-    length = 1 / np.sqrt(1 + slope_x ** 2 + slope_y ** 2)
+    length = 1 / np.sqrt(1 + slope_x**2 + slope_y**2)
 
     def facing(way):
         """Cosine between the surface's normals and a direction."""
@@ -343,8 +455,15 @@ def render(head, look, turned, centre, unit, shape):
 
     if look.glasses:
         colour = np.ascontiguousarray(colour, np.float32)
-        _paint_glasses(colour, head, look, turned, lambda points: np.stack(
-            [(points[:, 0] - u[0]) * scale, (points[:, 1] - v[0]) * scale], axis=1))
+        _paint_glasses(
+            colour,
+            head,
+            look,
+            turned,
+            lambda points: np.stack(
+                [(points[:, 0] - u[0]) * scale, (points[:, 1] - v[0]) * scale], axis=1
+            ),
+        )
     opacity = met.astype(np.float32)
     if fold == 1:
         opacity = np.minimum(opacity, cv2.GaussianBlur(opacity, (3, 3), 0) * 1.3)

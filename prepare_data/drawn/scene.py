@@ -3,6 +3,7 @@ of faces, clothes, and what a camera does to a picture.
 
 Pictures are (H, W, 3) uint8 BGR and are drawn on in place; rng is a numpy Generator.
 """
+
 import cv2
 import numpy as np
 
@@ -16,8 +17,9 @@ def colour_near(rng, colour=None, spread=25):
     if colour is None:  # more often pale than gaudy
         grey = rng.uniform(10, 245)
         colour = [grey + (c - grey) * rng.random() ** 1.5 for c in rng.uniform(0, 255, 3)]
-    return tuple(min(max(float(c + n), 0.0), 255.0)
-                 for c, n in zip(colour, rng.normal(0, spread, 3)))
+    return tuple(
+        min(max(float(c + n), 0.0), 255.0) for c, n in zip(colour, rng.normal(0, spread, 3))
+    )
 
 
 def colours_near(rng, colour, spread, count=24):
@@ -31,7 +33,7 @@ def cloud(rng, height, width, coarsest=3):
     out = np.full(half[::-1], -0.33, np.float32)
     for level in range(5):
         noise = rng.random((coarsest << level,) * 2, dtype=np.float32)
-        noise *= np.float32(0.83 / 2 ** level)
+        noise *= np.float32(0.83 / 2**level)
         out += cv2.resize(noise, half, interpolation=cv2.INTER_CUBIC)
     return cv2.resize(out, (width, height), interpolation=cv2.INTER_LINEAR)
 
@@ -44,8 +46,17 @@ def polygon(image, points, colour):
 
 def disc(image, x, y, wide, high, colour, angle=0.0, line=-1):
     """An ellipse with radii wide, high in pixels; `line` is a width, -1 fills."""
-    cv2.ellipse(image, (int(x), int(y)), (max(1, int(wide)), max(1, int(high))), angle, 0, 360,
-                colour, line, AA)
+    cv2.ellipse(
+        image,
+        (int(x), int(y)),
+        (max(1, int(wide)), max(1, int(high))),
+        angle,
+        0,
+        360,
+        colour,
+        line,
+        AA,
+    )
 
 
 def stroke(image, start, end, colour, width):
@@ -54,6 +65,7 @@ def stroke(image, start, end, colour, width):
 
 
 # Backgrounds
+
 
 def _plain(rng, image):
     height, width = image.shape[:2]
@@ -87,8 +99,13 @@ def _bricks(rng, image):
     colours = colours_near(rng, brick, 10)
     for row, y in enumerate(range(0, height, tall)):
         for x in range(-long * (row % 2) // 2, width, long):
-            cv2.rectangle(image, (x + 1, y + 1), (x + long - 2, y + tall - 2),
-                          colours[int(x * 7919 + y * 104729) % len(colours)], -1)
+            cv2.rectangle(
+                image,
+                (x + 1, y + 1),
+                (x + long - 2, y + tall - 2),
+                colours[int(x * 7919 + y * 104729) % len(colours)],
+                -1,
+            )
 
 
 def _leaves(rng, image):
@@ -98,8 +115,15 @@ def _leaves(rng, image):
     colours = sum((colours_near(rng, green * bright, 14, 8) for bright in (0.4, 0.7, 1, 1.4)), [])
     for x, y, size, thin, angle, tone in rng.random((int(rng.integers(150, 600)), 6)):
         size = 4 + 22 * size
-        disc(image, x * width, y * height, size, size * (0.25 + 0.35 * thin) + 1,
-             colours[int(tone * len(colours))], 360 * angle)
+        disc(
+            image,
+            x * width,
+            y * height,
+            size,
+            size * (0.25 + 0.35 * thin) + 1,
+            colours[int(tone * len(colours))],
+            360 * angle,
+        )
 
 
 def _town(rng, image):
@@ -114,8 +138,13 @@ def _town(rng, image):
         step_x, step_y = int(rng.integers(14, 44)), int(rng.integers(16, 50))
         for y in range(top + 8, height, step_y):
             for column in range(x + 6, x + wide - step_x // 2, step_x):
-                cv2.rectangle(image, (column, y), (column + step_x // 2, y + step_y * 3 // 5),
-                              panes[(column * 31 + y * 17) % len(panes)], -1)
+                cv2.rectangle(
+                    image,
+                    (column, y),
+                    (column + step_x // 2, y + step_y * 3 // 5),
+                    panes[(column * 31 + y * 17) % len(panes)],
+                    -1,
+                )
         x += wide
 
 
@@ -146,8 +175,16 @@ def _clutter(rng, image):
         polygon(image, points, colour_near(rng))
         if rng.random() < 0.2:
             word = "".join(chr(int(c)) for c in rng.integers(65, 91, int(rng.integers(2, 9))))
-            cv2.putText(image, word, (int(middle[0]), int(middle[1])), int(rng.integers(0, 8)),
-                        rng.uniform(0.4, 2), colour_near(rng), int(rng.integers(1, 4)), AA)
+            cv2.putText(
+                image,
+                word,
+                (int(middle[0]), int(middle[1])),
+                int(rng.integers(0, 8)),
+                rng.uniform(0.4, 2),
+                colour_near(rng),
+                int(rng.integers(1, 4)),
+                AA,
+            )
 
 
 BACKGROUNDS = (_plain, _clouds, _stripes, _bricks, _leaves, _town, _room, _clutter)
@@ -168,14 +205,22 @@ def background(rng, height, width):
 
 # Things. Each is drawn around (x, y) with a radius of about r pixels.
 
+
 def _shaded(rng, image, x, y, wide, high, colour, angle=0.0):
     """A solid ellipse with light from one side, as a ball or a cheek has."""
     disc(image, x, y, wide, high, tuple(0.6 * c for c in colour), angle)
     dx, dy = rng.uniform(-0.25, 0.25, 2)
     for share in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2):
         bright = tuple(min(255.0, c * (1.25 - 0.6 * share)) for c in colour)
-        disc(image, x + dx * wide * (1 - share), y + dy * high * (1 - share), wide * share,
-             high * share, bright, angle)
+        disc(
+            image,
+            x + dx * wide * (1 - share),
+            y + dy * high * (1 - share),
+            wide * share,
+            high * share,
+            bright,
+            angle,
+        )
 
 
 def _skin(rng):
@@ -185,8 +230,16 @@ def _skin(rng):
 def _ball(rng, image, x, y, r):
     _shaded(rng, image, x, y, r, r, colour_near(rng))
     for _ in range(int(rng.integers(0, 4))):
-        disc(image, x, y, r, r * rng.uniform(0.1, 0.9), colour_near(rng), rng.uniform(0, 180),
-             max(1, r // 12))
+        disc(
+            image,
+            x,
+            y,
+            r,
+            r * rng.uniform(0.1, 0.9),
+            colour_near(rng),
+            rng.uniform(0, 180),
+            max(1, r // 12),
+        )
 
 
 def _egg(rng, image, x, y, r):
@@ -194,8 +247,12 @@ def _egg(rng, image, x, y, r):
     _shaded(rng, image, x, y, 0.75 * r, r, _skin(rng), rng.uniform(-30, 30))
 
 
-SPOTS = (((0.0, -0.45),), ((0.0, -0.45), (0.0, 0.1)), ((0.0, -0.45), (0.0, 0.1), (0.0, 0.55)),
-         ((-0.4, 0.5), (0.4, 0.5), (0.0, -0.45)))
+SPOTS = (
+    ((0.0, -0.45),),
+    ((0.0, -0.45), (0.0, 0.1)),
+    ((0.0, -0.45), (0.0, 0.1), (0.0, 0.55)),
+    ((-0.4, 0.5), (0.4, 0.5), (0.0, -0.45)),
+)
 
 
 def _dotted(rng, image, x, y, r):
@@ -208,8 +265,15 @@ def _dotted(rng, image, x, y, r):
 def _flower(rng, image, x, y, r):
     colour, petals = colour_near(rng), int(rng.integers(5, 12))
     for angle in np.arange(petals) * 2 * np.pi / petals:
-        disc(image, x + 0.6 * r * np.cos(angle), y + 0.6 * r * np.sin(angle), 0.4 * r, 0.22 * r,
-             colour_near(rng, colour, 8), np.degrees(angle))
+        disc(
+            image,
+            x + 0.6 * r * np.cos(angle),
+            y + 0.6 * r * np.sin(angle),
+            0.4 * r,
+            0.22 * r,
+            colour_near(rng, colour, 8),
+            np.degrees(angle),
+        )
     disc(image, x, y, 0.3 * r, 0.3 * r, colour_near(rng, (40, 180, 220)))
 
 
@@ -217,8 +281,11 @@ def _clock(rng, image, x, y, r):
     disc(image, x, y, r, r, colour_near(rng))
     disc(image, x, y, 0.88 * r, 0.88 * r, colour_near(rng, (225, 225, 225)))
     hands = rng.uniform(0, 2 * np.pi, 2)
-    for angle, start, end in (*((a, 0.70, 0.82) for a in np.arange(12) * np.pi / 6),
-                              (hands[0], 0, 0.45), (hands[1], 0, 0.65)):
+    for angle, start, end in (
+        *((a, 0.70, 0.82) for a in np.arange(12) * np.pi / 6),
+        (hands[0], 0, 0.45),
+        (hands[1], 0, 0.65),
+    ):
         way = np.array((np.cos(angle), np.sin(angle))) * r
         stroke(image, start * way + (x, y), end * way + (x, y), (20, 20, 20), r // 14)
 
@@ -226,17 +293,43 @@ def _clock(rng, image, x, y, r):
 def _car(rng, image, x, y, r):
     colour, half = colour_near(rng), int(1.3 * r)
     cv2.rectangle(image, (x - half, y - r // 3), (x + half, y + int(0.7 * r)), colour, -1)
-    polygon(image, [(x - half, y - r / 3), (x - 0.8 * half, y - r), (x + 0.8 * half, y - r),
-                    (x + half, y - r / 3)], tuple(0.8 * c for c in colour))
-    polygon(image, [(x - 0.8 * half, y - r / 3), (x - 0.66 * half, y - 0.88 * r),
-                    (x + 0.66 * half, y - 0.88 * r), (x + 0.8 * half, y - r / 3)], (95, 80, 70))
+    polygon(
+        image,
+        [
+            (x - half, y - r / 3),
+            (x - 0.8 * half, y - r),
+            (x + 0.8 * half, y - r),
+            (x + half, y - r / 3),
+        ],
+        tuple(0.8 * c for c in colour),
+    )
+    polygon(
+        image,
+        [
+            (x - 0.8 * half, y - r / 3),
+            (x - 0.66 * half, y - 0.88 * r),
+            (x + 0.66 * half, y - 0.88 * r),
+            (x + 0.8 * half, y - r / 3),
+        ],
+        (95, 80, 70),
+    )
     for side in (-1, 1):
         cv2.circle(image, (int(x + side * 0.75 * half), y), max(1, r // 6), (220, 235, 240), -1, AA)
-        cv2.rectangle(image, (int(x + side * 0.7 * half) - r // 6, y + int(0.7 * r)),
-                      (int(x + side * 0.7 * half) + r // 6, y + r), (20, 20, 20), -1)
+        cv2.rectangle(
+            image,
+            (int(x + side * 0.7 * half) - r // 6, y + int(0.7 * r)),
+            (int(x + side * 0.7 * half) + r // 6, y + r),
+            (20, 20, 20),
+            -1,
+        )
     for line in range(4):
-        cv2.line(image, (x - half // 2, y + line * r // 8), (x + half // 2, y + line * r // 8),
-                 (30, 30, 30), max(1, r // 16))
+        cv2.line(
+            image,
+            (x - half // 2, y + line * r // 8),
+            (x + half // 2, y + line * r // 8),
+            (30, 30, 30),
+            max(1, r // 16),
+        )
 
 
 def _hand(rng, image, x, y, r, colour=None):
@@ -257,9 +350,14 @@ def _hand(rng, image, x, y, r, colour=None):
 
 def _box(rng, image, x, y, r):
     """A sign, a telephone, a book."""
-    polygon(image, np.array([(-0.6, -0.9), (0.6, -0.9), (0.6, 0.9), (-0.6, 0.9)])
-            * r @ cv2.getRotationMatrix2D((0, 0), rng.uniform(-40, 40), 1)[:, :2] + (x, y),
-            colour_near(rng))
+    polygon(
+        image,
+        np.array([(-0.6, -0.9), (0.6, -0.9), (0.6, 0.9), (-0.6, 0.9)])
+        * r
+        @ cv2.getRotationMatrix2D((0, 0), rng.uniform(-40, 40), 1)[:, :2]
+        + (x, y),
+        colour_near(rng),
+    )
 
 
 THINGS = (_ball, _egg, _dotted, _flower, _clock, _car, _hand, _box)
@@ -289,9 +387,19 @@ def clothes(rng, image, neck, unit):
         polygon(image, outline, colour)
         return outline
 
-    outline = patch(tuple(colour), (-0.55, -0.25), (0.55, -0.25), (0.7, 0.1), (0.8 * wide, drop),
-                    (wide, drop + 0.7), (wide + 0.2, 7), (-wide - 0.2, 7), (-wide, drop + 0.7),
-                    (-0.8 * wide, drop), (-0.7, 0.1))
+    outline = patch(
+        tuple(colour),
+        (-0.55, -0.25),
+        (0.55, -0.25),
+        (0.7, 0.1),
+        (0.8 * wide, drop),
+        (wide, drop + 0.7),
+        (wide + 0.2, 7),
+        (-wide - 0.2, 7),
+        (-wide, drop + 0.7),
+        (-0.8 * wide, drop),
+        (-0.7, 0.1),
+    )
     style = rng.random()
     if style < 0.3:  # a pattern of lines
         for y in np.arange(0.3, 6, rng.uniform(0.2, 0.6)):
@@ -321,8 +429,12 @@ def camera(rng, image, smallest):
         way = rng.uniform(0, np.pi)
         step = np.array((np.cos(way), np.sin(way))) * (length // 2)
         middle = np.array((length // 2, length // 2))
-        cv2.line(kernel, tuple((middle - step).round().astype(int)),
-                 tuple((middle + step).round().astype(int)), 1.0)
+        cv2.line(
+            kernel,
+            tuple((middle - step).round().astype(int)),
+            tuple((middle + step).round().astype(int)),
+            1.0,
+        )
         image, blur = cv2.filter2D(image, -1, kernel / kernel.sum()), 1
     if rng.random() < 0.5:  # colour cast
         image *= rng.uniform(0.82, 1.15, 3).astype(np.float32)

@@ -6,6 +6,7 @@ boxes and 5, 68 and 106 points, in WIDER's layout and in the landmark lists' for
 
 Picture i of seed s depends on s and i alone: the number of processes changes no byte.
 """
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +29,13 @@ KINDS = {
     "portrait": (0.35, 1, 1, 70, 330),
     "group": (0.40, 2, 8, 26, 130),
     "crowd": (0.10, 10, 30, 12, 40),
-    "nobody": (0.15, 0, 0, 0, 0)}
-SIDES = 320, 800         # pixels
-LANDMARK_SIZE = 40       # smaller faces are not in the landmark lists
-HIDDEN = 0.5             # a face with less than this share visible is marked invalid
-CHUNK = 8                # pictures a process draws between two reports
-MOSAIC = 5, 4, 360       # columns, rows, pixels per picture
+    "nobody": (0.15, 0, 0, 0, 0),
+}
+SIDES = 320, 800  # pixels
+LANDMARK_SIZE = 40  # smaller faces are not in the landmark lists
+HIDDEN = 0.5  # a face with less than this share visible is marked invalid
+CHUNK = 8  # pictures a process draws between two reports
+MOSAIC = 5, 4, 360  # columns, rows, pixels per picture
 
 
 @dataclass
@@ -47,6 +49,7 @@ class DrawnFace:
                   'migu' order, the 68 in iBUG's; left means left in the picture
     attributes -- WIDER's blur, expression, illumination, invalid, occlusion, pose
     """
+
     box: np.ndarray
     points: dict
     attributes: tuple
@@ -60,11 +63,11 @@ class DrawnFace:
 class _Person:
     head: Head
     look: object
-    turned: np.ndarray   # (3, 3) rotation
-    angles: tuple        # yaw, pitch, roll
-    points: np.ndarray   # (106, 2) picture coordinates
-    box: np.ndarray      # (4,)
-    centre: np.ndarray   # (2,) of the head
+    turned: np.ndarray  # (3, 3) rotation
+    angles: tuple  # yaw, pitch, roll
+    points: np.ndarray  # (106, 2) picture coordinates
+    box: np.ndarray  # (4,)
+    centre: np.ndarray  # (2,) of the head
     unit: float
 
 
@@ -99,8 +102,18 @@ def _place(rng, kind, height, width):
         for _ in range(40):
             centre = rng.uniform(0.02, 0.98, 2) * space * (1, 0.95) - box[:2]
             if all(_overlap(box + np.tile(centre, 2), other.box) <= overlap for other in people):
-                people.append(_Person(head, look, turned, angles, points + centre,
-                                      box + np.tile(centre, 2), centre, unit))
+                people.append(
+                    _Person(
+                        head,
+                        look,
+                        turned,
+                        angles,
+                        points + centre,
+                        box + np.tile(centre, 2),
+                        centre,
+                        unit,
+                    )
+                )
                 break
     return sorted(people, key=lambda person: person.box[3])
 
@@ -164,14 +177,33 @@ def draw_picture(seed, index):
         centre = rng.uniform(0.1, 0.9, 2) * (width, height)
         look = random_look(rng)
         look.glasses = ""
-        _draw_person(rng, image, owner, _head(rng, size), look,
-                     rotation(rng.uniform(150, 210), rng.normal(0, 6), rng.normal(0, 8)), centre,
-                     size / 2.6, 0)
+        _draw_person(
+            rng,
+            image,
+            owner,
+            _head(rng, size),
+            look,
+            rotation(rng.uniform(150, 210), rng.normal(0, 6), rng.normal(0, 8)),
+            centre,
+            size / 2.6,
+            0,
+        )
     people = _place(rng, kind, height, width)
     whole = []
     for number, person in enumerate(people, 1):
-        whole.append(_draw_person(rng, image, owner, person.head, person.look, person.turned,
-                                  person.centre, person.unit, number))
+        whole.append(
+            _draw_person(
+                rng,
+                image,
+                owner,
+                person.head,
+                person.look,
+                person.turned,
+                person.centre,
+                person.unit,
+                number,
+            )
+        )
         if person.unit > 6 and rng.random() < 0.09:
             _hide(rng, image, owner, person)
     smallest = min((person.box[3] - person.box[1] for person in people), default=60)
@@ -182,11 +214,20 @@ def draw_picture(seed, index):
         covered = person.look.mask is not None or person.look.glasses == "dark"
         yaw, pitch, roll = np.abs(person.angles)
         points = (person.points - 0.5).astype(np.float32)
-        faces.append(DrawnFace(
-            person.box.astype(np.float32), {n: points[SUBSETS[n]] for n in FACE_SCHEMES},
-            (blur, int(person.head.shape.mouth_open > 0.6), illumination, int(share < HIDDEN),
-             2 if share < 0.7 else int(share < 0.95 or covered),
-             int(yaw > 35 or pitch > 20 or roll > 25))))
+        faces.append(
+            DrawnFace(
+                person.box.astype(np.float32),
+                {n: points[SUBSETS[n]] for n in FACE_SCHEMES},
+                (
+                    blur,
+                    int(person.head.shape.mouth_open > 0.6),
+                    illumination,
+                    int(share < HIDDEN),
+                    2 if share < 0.7 else int(share < 0.95 or covered),
+                    int(yaw > 35 or pitch > 20 or roll > 25),
+                ),
+            )
+        )
     return image, faces
 
 
@@ -249,14 +290,15 @@ def _mosaic(folder, pictures):
         for face in faces:
             box = np.round(face.box * scale * 16 - 8).astype(int)
             colour = (60, 220, 60) if face.valid else (60, 60, 220)
-            cv2.rectangle(image, tuple(map(int, box[:2])), tuple(map(int, box[2:])), colour, 1,
-                          cv2.LINE_AA, 4)
+            cv2.rectangle(
+                image, tuple(map(int, box[:2])), tuple(map(int, box[2:])), colour, 1, cv2.LINE_AA, 4
+            )
             if (face.box[2:] - face.box[:2]).max() * scale >= LANDMARK_SIZE:
                 points = np.round((face.points[106] + 0.5) * scale * 16 - 8).astype(int)
                 for x, y in points.tolist():
                     cv2.circle(image, (x, y), 14, (0, 255, 255), -1, cv2.LINE_AA, 4)
         top, left = place // columns * cell, place % columns * cell
-        sheet[top:top + image.shape[0], left:left + image.shape[1]] = image[:cell, :cell]
+        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image[:cell, :cell]
     write(folder / "mosaic.png", sheet)
 
 
@@ -267,14 +309,17 @@ def draw_sample_set(out, count=500, val_fraction=0.2, seed=0, workers=None):
     "landmark_faces"}, "val": ...}.
     """
     if count < 1 or seed < 0 or not 0 <= val_fraction <= 1:
-        raise Problem("the sample set needs at least one picture, a share between 0 and 1, and a "
-                      "seed from 0")
+        raise Problem(
+            "the sample set needs at least one picture, a share between 0 and 1, and a seed from 0"
+        )
     workers = workers or parallel.cores()
     with whole_folder(out) as folder:
         for name in ("WIDER_train/images", "WIDER_val/images", "wider_face_split", "landmarks"):
             (folder / name).mkdir(parents=True)
-        tasks = [(str(folder), seed, range(start, min(start + CHUNK, count)), val_fraction)
-                 for start in range(0, count, CHUNK)]
+        tasks = [
+            (str(folder), seed, range(start, min(start + CHUNK, count)), val_fraction)
+            for start in range(0, count, CHUNK)
+        ]
         progress, done = Progress(count, "pictures"), []
         for chunk in parallel.in_order(_draw_files, tasks, min(workers, len(tasks))):
             done += chunk
@@ -285,7 +330,10 @@ def draw_sample_set(out, count=500, val_fraction=0.2, seed=0, workers=None):
             pictures = [(path, faces) for where, path, faces in done if where == split]
             _write_lists(folder, split, pictures)
             landmarks = (folder / "landmarks" / f"{split}_5.txt").read_text().count("\n")
-            summary[split] = {"pictures": len(pictures), "landmark_faces": landmarks,
-                              "faces": sum(len(faces) for _, faces in pictures)}
+            summary[split] = {
+                "pictures": len(pictures),
+                "landmark_faces": landmarks,
+                "faces": sum(len(faces) for _, faces in pictures),
+            }
         _mosaic(folder, [(path, faces) for _, path, faces in done])
     return summary

@@ -7,6 +7,7 @@
 FACES is a list or a folder, of a kind that is told by its content; prepare_data/points/sets.py has
 the kinds.
 """
+
 import argparse
 
 from config import config, override
@@ -16,15 +17,20 @@ from prepare_data.points import check, cuts, label
 
 def main(argv):
     parser = argparse.ArgumentParser(
-        prog="python -m prepare_data.points", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog="python -m prepare_data.points",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     modules = {"check": check, "cut": cuts, "label": label}
     for name, module in modules.items():
         command = commands.add_parser(
-            name, description=module.__doc__, help=module.__doc__.splitlines()[0],
+            name,
+            description=module.__doc__,
+            help=module.__doc__.splitlines()[0],
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            epilog="Settings of config.py are overridden as section.key=value.")
+            epilog="Settings of config.py are overridden as section.key=value.",
+        )
         module.arguments(command)
         command.add_argument("settings", nargs="*", metavar="section.key=value")
     args = parser.parse_args(argv)

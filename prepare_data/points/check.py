@@ -5,6 +5,7 @@
 The mean face tells of a wrong order: it should be its own mirror image. The picture shows faces
 from the whole set, their points and lines in the colours of the scheme's groups.
 """
+
 import cv2
 import numpy as np
 
@@ -13,9 +14,9 @@ from facelet import picture as pictures
 from prepare_data.points import sets as landmarks
 
 COLUMNS, ROWS, CELL = 8, 5, 200
-ROOM = 0.3       # around the points' bounding square, in its sides
-UNEVEN = 0.15    # asymmetry from which a mean face isn't its own mirror image
-TOLD = 10        # rejected faces that are named
+ROOM = 0.3  # around the points' bounding square, in its sides
+UNEVEN = 0.15  # asymmetry from which a mean face isn't its own mirror image
+TOLD = 10  # rejected faces that are named
 
 
 def arguments(parser):
@@ -29,7 +30,7 @@ def mean_face(point_set):
     (P, 2)."""
     points = np.array([face.points for face in point_set.faces], np.float64)
     points -= points.mean(axis=1, keepdims=True)
-    return (points / np.sqrt((points ** 2).sum(axis=2).mean(axis=1))[:, None, None]).mean(axis=0)
+    return (points / np.sqrt((points**2).sum(axis=2).mean(axis=1))[:, None, None]).mean(axis=0)
 
 
 def tile(picture, points, scheme):
@@ -40,8 +41,13 @@ def tile(picture, points, scheme):
     scale, corner = CELL / side, (low + high) / 2 + 0.5 - side / 2
     # From centres of pixels to centres of pixels.
     matrix = np.column_stack([np.eye(2) * scale, 0.5 * scale - 0.5 - corner * scale])
-    face = cv2.warpAffine(picture, matrix, (CELL, CELL), borderValue=draw.BACKGROUND,
-                          flags=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    face = cv2.warpAffine(
+        picture,
+        matrix,
+        (CELL, CELL),
+        borderValue=draw.BACKGROUND,
+        flags=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
+    )
     draw.landmarks(face, (points * scale + matrix[:, 2])[None], scheme)
     return face
 
@@ -60,8 +66,10 @@ def sheet(point_set, path):
         height, width = picture.shape[:2]
         out = (face.points < -0.5).any(axis=1) | (face.points > (width - 0.5, height - 0.5)).any(1)
         if out.any():
-            wrong.append(f"{face.source}: {out.sum()} of its points are out of the picture, which "
-                         f"is {width}x{height}")
+            wrong.append(
+                f"{face.source}: {out.sum()} of its points are out of the picture, which "
+                f"is {width}x{height}"
+            )
         tiles.append(tile(picture, face.points, point_set.scheme))
     if tiles:
         pictures.write(path, draw.grid(tiles, COLUMNS, CELL))
@@ -79,13 +87,17 @@ def main(args, settings):
     print(f"  scheme {scheme.name}: {scheme.about}")
     sides = np.array([np.ptp(face.points, axis=0).max() for face in point_set.faces])
     boxes = sum(face.box is not None for face in point_set.faces)
-    print("  larger side of the points' box, px: "
-          + ", ".join(f"{np.percentile(sides, part):.0f} ({part} %)" for part in (5, 50, 95))
-          + f"; {boxes:,} faces come with a box")
+    print(
+        "  larger side of the points' box, px: "
+        + ", ".join(f"{np.percentile(sides, part):.0f} ({part} %)" for part in (5, 50, 95))
+        + f"; {boxes:,} faces come with a box"
+    )
     if scheme.partners:
         uneven = schemes.asymmetry(mean_face(point_set), scheme.name)
-        print(f"  the mean face is its own mirror image but for {uneven:.3f} of its spread"
-              + (": is this the order of the points?" if uneven > UNEVEN else ""))
+        print(
+            f"  the mean face is its own mirror image but for {uneven:.3f} of its spread"
+            + (": is this the order of the points?" if uneven > UNEVEN else "")
+        )
     if args.out:
         wrong = sheet(point_set, args.out)
         for line in wrong:

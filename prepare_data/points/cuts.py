@@ -17,6 +17,7 @@ A store is a folder:
     pictures.txt  path of each picture, relative to the set's images
     cuts.json     scheme, points, size, quality, settings, what it was made from, what was rejected
 """
+
 from functools import partial
 from pathlib import Path
 
@@ -33,15 +34,16 @@ from prepare_data.points import sets as landmarks
 from prepare_data.points.face_sets import VERSION, Cuts, listed, reason_against, source_of
 from prepare_data.samples import check_new, print_some
 
-QUALITY = 95         # of JPEG files made here; one that is cut to nothing less is kept as it is
-JPEG = b"\xff\xd8"   # what such a file begins with
-EDGE = 2             # px of a picture, around the room, that interpolation may look at
+QUALITY = 95  # of JPEG files made here; one that is cut to nothing less is kept as it is
+JPEG = b"\xff\xd8"  # what such a file begins with
+EDGE = 2  # px of a picture, around the room, that interpolation may look at
 PICTURES_PER_JOB = 16
-OFFLINE = 10         # crops of each face, made once, that a store is compared with ...
-ESTIMATED_FROM = 200     # ... by those of as many faces
+OFFLINE = 10  # crops of each face, made once, that a store is compared with ...
+ESTIMATED_FROM = 200  # ... by those of as many faces
 
 
 # ---- making a store ------------------------------------------------------------------------
+
 
 def _rooms(points, listed, settings, scheme):
     """Middle (2,) of a face (1, P, 2) and how far from it crops reach, by any of the settings."""
@@ -60,18 +62,25 @@ def cut(picture, data, face, settings, scheme, size):
     height, width = picture.shape[:2]
     low = np.maximum(np.floor(middle - room).astype(int) - EDGE, 0)
     high = np.minimum(np.ceil(middle + room).astype(int) + EDGE, (width, height))
-    part = picture[low[1]:high[1], low[0]:high[0]]
+    part = picture[low[1] : high[1], low[0] : high[0]]
     scale = np.minimum(size / max(high - low), 1)
     if scale < 1:
         # Averaged over areas: bilinear interpolation would skip pixels.
-        part = cv2.resize(part, tuple(np.maximum(np.round((high - low) * scale).astype(int), 1)
-                                      .tolist()), interpolation=cv2.INTER_AREA)
+        part = cv2.resize(
+            part,
+            tuple(np.maximum(np.round((high - low) * scale).astype(int), 1).tolist()),
+            interpolation=cv2.INTER_AREA,
+        )
     scale = np.array(part.shape[1::-1]) / (high - low)
     if part.shape != picture.shape or data[:2] != JPEG:
         data = cv2.imencode(".jpg", part, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-    return (data, ((points[0] - low) * scale).astype(np.float32),
-            ((box[0] - np.tile(low, 2)) * np.tile(scale, 2)).astype(np.float32),
-            room * scale.min(), [*low, *high])
+    return (
+        data,
+        ((points[0] - low) * scale).astype(np.float32),
+        ((box[0] - np.tile(low, 2)) * np.tile(scale, 2)).astype(np.float32),
+        room * scale.min(),
+        [*low, *high],
+    )
 
 
 def _cut_all(numbered, images, settings, scheme, size, least):
@@ -114,13 +123,21 @@ def make_store(point_set, size, out, settings, workers=None):
     check_new(out)
     print(point_set.describe())
     print_some("rejected", point_set.rejected, f"all named in {out / 'cuts.json'}")
-    every = [settings, *(type(settings)({**settings, **rows[point_set.points != 5]})
-                         for rows in CROPS.values())]
+    every = [
+        settings,
+        *(type(settings)({**settings, **rows[point_set.points != 5]}) for rows in CROPS.values()),
+    ]
     faces = point_set.pictures()
     numbered = list(enumerate(faces.items()))
-    jobs = [numbered[i:i + PICTURES_PER_JOB] for i in range(0, len(numbered), PICTURES_PER_JOB)]
-    work = partial(_cut_all, images=point_set.images, settings=every, scheme=point_set.scheme,
-                   size=size, least=settings.min_face)
+    jobs = [numbered[i : i + PICTURES_PER_JOB] for i in range(0, len(numbered), PICTURES_PER_JOB)]
+    work = partial(
+        _cut_all,
+        images=point_set.images,
+        settings=every,
+        scheme=point_set.scheme,
+        size=size,
+        least=settings.min_face,
+    )
     index, points, boxes, rooms, sources, rejected = [0], [], [], [], [], []
     progress, read = Progress(len(numbered), "pictures"), 0
     with whole_folder(out) as part:
@@ -139,17 +156,32 @@ def make_store(point_set, size, out, settings, workers=None):
                 progress.step(len(results))
         progress.close()
         if not points:
-            raise Problem("not one face could be cut"
-                          + (f"; the first: {rejected[0]}" if rejected else ""))
-        for name, values, kind in (("index", index, np.int64), ("points", points, np.float32),
-                                   ("boxes", boxes, np.float32), ("rooms", rooms, np.float32),
-                                   ("sources", sources, np.int32)):
+            raise Problem(
+                "not one face could be cut" + (f"; the first: {rejected[0]}" if rejected else "")
+            )
+        for name, values, kind in (
+            ("index", index, np.int64),
+            ("points", points, np.float32),
+            ("boxes", boxes, np.float32),
+            ("rooms", rooms, np.float32),
+            ("sources", sources, np.int32),
+        ):
             np.save(part / f"{name}.npy", np.array(values, kind))
         (part / "pictures.txt").write_text("".join(f"{path}\n" for path in faces))
-        write_json(part / "cuts.json", {
-            "version": VERSION, "points": point_set.points, "scheme": point_set.scheme,
-            "faces": len(points), "size": size, "quality": QUALITY, "settings": dict(settings),
-            "source": source_of(point_set), "rejected": point_set.rejected + rejected})
+        write_json(
+            part / "cuts.json",
+            {
+                "version": VERSION,
+                "points": point_set.points,
+                "scheme": point_set.scheme,
+                "faces": len(points),
+                "size": size,
+                "quality": QUALITY,
+                "settings": dict(settings),
+                "source": source_of(point_set),
+                "rejected": point_set.rejected + rejected,
+            },
+        )
     print_some("rejected", rejected, f"all named in {out / 'cuts.json'}")
     made = Cuts(out)
     print(_saved(made, read, settings))
@@ -161,19 +193,23 @@ def _saved(cuts, read, settings):
     bytes_made = sum(file.stat().st_size for file in cuts.path.iterdir())
     rng = np.random.default_rng(0)
     chosen = rng.permutation(len(cuts))[:ESTIMATED_FROM]
-    squares, degrees = face_crop.draw(cuts.points_of[chosen], cuts.boxes[chosen], settings,
-                                      cuts.scheme, rng)
+    squares, degrees = face_crop.draw(
+        cuts.points_of[chosen], cuts.boxes[chosen], settings, cuts.scheme, rng
+    )
     size = cuts.facts["size"] // 2
     crops = [face_crop.crop(cuts.read(i), *how, size) for i, *how in zip(chosen, squares, degrees)]
     offline = np.mean([len(cv2.imencode(".jpg", crop)[1]) for crop in crops])
-    return (f"{cuts.path}: {len(cuts):,} faces, {bytes_made / 1e6:,.1f} MB; their pictures as they "
-            f"are {read / 1e6:,.1f} MB; {OFFLINE} crops of {size} px of each as JPEG files "
-            f"{offline * OFFLINE * len(cuts) / 1e6:,.1f} MB")
+    return (
+        f"{cuts.path}: {len(cuts):,} faces, {bytes_made / 1e6:,.1f} MB; their pictures as they "
+        f"are {read / 1e6:,.1f} MB; {OFFLINE} crops of {size} px of each as JPEG files "
+        f"{offline * OFFLINE * len(cuts) / 1e6:,.1f} MB"
+    )
 
 
 def arguments(parser):
-    parser.add_argument("--points", required=True, metavar="FACES",
-                        help="a list or folder of faces with points")
+    parser.add_argument(
+        "--points", required=True, metavar="FACES", help="a list or folder of faces with points"
+    )
     landmarks.arguments(parser)
     parser.add_argument("--size", type=int, required=True, help="longer side of a cut, px")
     parser.add_argument("--out", required=True, metavar="STORE", help="folder to make")
@@ -183,5 +219,10 @@ def arguments(parser):
 def main(args, settings):
     del settings  # crop.* depends on the number of points
     point_set = landmarks.from_args(args.points, args)
-    make_store(point_set, args.size, args.out, for_landmarks(point_set.points, args.settings).crop,
-               args.workers)
+    make_store(
+        point_set,
+        args.size,
+        args.out,
+        for_landmarks(point_set.points, args.settings).crop,
+        args.workers,
+    )

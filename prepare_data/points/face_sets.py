@@ -1,5 +1,6 @@
 """Faces with points to train on and to measure on, wherever they are: in stores of cuts, in pictures
 as they are, or as crops made once."""
+
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from prepare_data import face_crop
 from prepare_data.points import sets as landmarks
 from prepare_data.store import Store
 
-VERSION = 1      # of the format of a store of cuts
-OUTSIDE = 1.0    # px: farther out of its picture a point is nowhere
+VERSION = 1  # of the format of a store of cuts
+OUTSIDE = 1.0  # px: farther out of its picture a point is nowhere
 
 
 class Cuts:
@@ -30,14 +31,17 @@ class Cuts:
     size -- side of crops that are ready-made, None where they are to be cut out of read(i)
 
     Raises Problem where the store is damaged."""
+
     size = None
 
     def __init__(self, path):
         self.path = Path(path)
         self.facts = read_json(self.path / "cuts.json")
         if self.facts.get("version") != VERSION:
-            raise Problem(f"{path} has the format {self.facts.get('version')}, this program reads "
-                          f"{VERSION}: cut the faces again")
+            raise Problem(
+                f"{path} has the format {self.facts.get('version')}, this program reads "
+                f"{VERSION}: cut the faces again"
+            )
         self.points, self.scheme = self.facts["points"], self.facts["scheme"]
         n = self.facts["faces"]
         self.index = self._load("index", (n + 1,))
@@ -47,11 +51,14 @@ class Cuts:
         try:
             self.bytes = np.memmap(self.path / "faces.bin", np.uint8, "r")
         except (OSError, ValueError) as error:
-            raise Problem(f"{self.path / 'faces.bin'} can't be read ({error}): cut the faces "
-                          "again") from None
+            raise Problem(
+                f"{self.path / 'faces.bin'} can't be read ({error}): cut the faces again"
+            ) from None
         if len(self.bytes) != self.index[-1]:
-            raise Problem(f"{self.path / 'faces.bin'} has {len(self.bytes):,} bytes, not "
-                          f"{self.index[-1]:,}: cut the faces again")
+            raise Problem(
+                f"{self.path / 'faces.bin'} has {len(self.bytes):,} bytes, not "
+                f"{self.index[-1]:,}: cut the faces again"
+            )
 
     def _load(self, name, shape):
         path = self.path / f"{name}.npy"
@@ -70,7 +77,7 @@ class Cuts:
         return len(self.points_of)
 
     def read(self, i):
-        begin, end = self.index[i:i + 2]
+        begin, end = self.index[i : i + 2]
         return pictures.decode(self.bytes[begin:end].tobytes(), f"{self.path}, face {i}")
 
     def names(self):
@@ -79,12 +86,14 @@ class Cuts:
 
     def describe(self):
         teacher = self.facts["source"].get("pseudo_labels_by")
-        return (f"{self.path}: {len(self):,} faces with {self.points} points, cut"
-                + (f"; pseudo-labels by {teacher}" if teacher else ""))
+        return f"{self.path}: {len(self):,} faces with {self.points} points, cut" + (
+            f"; pseudo-labels by {teacher}" if teacher else ""
+        )
 
 
 class Pictures:
     """The faces of a PointSet in their pictures as they are; the interface of Cuts."""
+
     size = None
 
     def __init__(self, point_set):
@@ -119,8 +128,10 @@ class Crops:
 
     def __init__(self, store):
         if store.landmarks is None:
-            raise Problem(f"{store.path} holds no landmarks: make crops with python -m "
-                          "prepare_data.landmark_samples")
+            raise Problem(
+                f"{store.path} holds no landmarks: make crops with python -m "
+                "prepare_data.landmark_samples"
+            )
         self.store, self.path, self.size = store, store.path, store.size
         self.points, self.scheme, self.facts = store.points, store.scheme, store.facts["source"]
         self.points_of = store.landmarks[:] * np.float32(store.size)
@@ -149,9 +160,13 @@ def _reopened(path):
 
 def source_of(point_set):
     """What a set is, as JSON values."""
-    return {"file": point_set.truth.name, "sha256": point_set.sha256,
-            "pictures": len(point_set.pictures()), "faces": len(point_set.faces),
-            **({"pseudo_labels_by": point_set.teacher} if point_set.teacher else {})}
+    return {
+        "file": point_set.truth.name,
+        "sha256": point_set.sha256,
+        "pictures": len(point_set.pictures()),
+        "faces": len(point_set.faces),
+        **({"pseudo_labels_by": point_set.teacher} if point_set.teacher else {}),
+    }
 
 
 def reason_against(face, width, height):

@@ -17,6 +17,7 @@ LIST has a line `path x1 y1 x2 y2 ...` a face; LIST.json beside it says that the
 pseudo-labels, and whose, and whoever reads LIST passes that on. They are no better than their
 teacher: a figure measured on them is one of agreement with it.
 """
+
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,8 +55,10 @@ class Teacher:
         facts = self.net.facts
         self.scheme, self.size = facts["scheme"], facts["input"]["size"]
         if self.scheme is None:
-            raise Problem(f"{self.net.name} doesn't say in which order its {facts['points']} "
-                          "points are: python -m core.convert makes a checkpoint of it that does")
+            raise Problem(
+                f"{self.net.name} doesn't say in which order its {facts['points']} "
+                "points are: python -m core.convert makes a checkpoint of it that does"
+            )
         crop = facts.get("crop") or {"box": "detector", "scale": 1.0}
         self.crop = SimpleNamespace(box=crop["box"], plain=crop["scale"])
 
@@ -63,11 +66,15 @@ class Teacher:
         """Points (N, P, 2), continuous coordinates, of faces with a detector's boxes (N, 4) in a
         picture, and their spread (N,), see above."""
         squares, n = looked_at(boxes, self.net).astype(np.float64), len(boxes)
-        first = [self._look(picture, square[None], np.zeros(1), np.zeros(1, bool))[0]
-                 for square in squares]
+        first = [
+            self._look(picture, square[None], np.zeros(1), np.zeros(1, bool))[0]
+            for square in squares
+        ]
         found = [self._averaged(picture, points) for points in first]
-        return (np.array([points for points, _ in found]).reshape(n, self.net.facts["points"], 2),
-                np.array([spread for _, spread in found]))
+        return (
+            np.array([points for points, _ in found]).reshape(n, self.net.facts["points"], 2),
+            np.array([spread for _, spread in found]),
+        )
 
     def _look(self, picture, squares, degrees, mirrored):
         """Points (N, P, 2) in the picture that the net finds in crops, of which some are mirrored
@@ -95,6 +102,7 @@ class Teacher:
 
 # ---- faces ---------------------------------------------------------------------------------
 
+
 def of_set(faces):
     """Yields (path of a picture, picture or BrokenPicture, a detector's box (1, 4) of a face in it,
     corner (2,) and scale (2,) of it in that at the path) for faces as prepare_data.points.face_sets.Cuts."""
@@ -105,7 +113,7 @@ def of_set(faces):
         if isinstance(faces, Cuts) and isinstance(picture, np.ndarray):
             corner, end = faces.sources[i, 1:3], faces.sources[i, 3:]
             scale = (end - corner) / picture.shape[1::-1]
-        yield name, picture, boxes[i:i + 1], corner, scale
+        yield name, picture, boxes[i : i + 1], corner, scale
 
 
 def of_folder(folder):
@@ -114,8 +122,9 @@ def of_folder(folder):
     folder, detector = Path(folder), FaceDetector.open(points=0)
     files = pictures.in_folder(folder)
     if not files:
-        raise Problem(f"{folder} holds no pictures: no file there ends in "
-                      + " ".join(pictures.SUFFIXES))
+        raise Problem(
+            f"{folder} holds no pictures: no file there ends in " + " ".join(pictures.SUFFIXES)
+        )
     for file in files:
         picture = _read(pictures.read, file)
         boxes = detector.detect(picture).boxes if isinstance(picture, np.ndarray) else None
@@ -155,37 +164,68 @@ def label(teacher, faces, out, most_spread, about):
     progress.close()
     print_some("left out", rejected, f"all named in {beside}")
     if not lines:
-        raise Problem("not one face has points to keep"
-                      + (f"; the first: {rejected[0]}" if rejected else ": no face was found"))
+        raise Problem(
+            "not one face has points to keep"
+            + (f"; the first: {rejected[0]}" if rejected else ": no face was found")
+        )
     facts, file = teacher.net.facts, nets.file_of(teacher.net.name)
     # First: a list without it would pass for an annotated one.
-    write_json(beside, {
-        "what": "pseudo-labels: points that a net gave, and nobody has looked at",
-        "pseudo_labels_by": {"file": file.name, "sha256": sha256(file), "net": facts["net"],
-                    "options": facts["options"], "crop": vars(teacher.crop)},
-        "points": facts["points"], "scheme": teacher.scheme, "faces": len(lines),
-        "average": teacher.average, "max_spread": most_spread,
-        "spread": {"median": float(np.median(spreads)), "largest": float(max(spreads))},
-        **about, "rejected": rejected})
+    write_json(
+        beside,
+        {
+            "what": "pseudo-labels: points that a net gave, and nobody has looked at",
+            "pseudo_labels_by": {
+                "file": file.name,
+                "sha256": sha256(file),
+                "net": facts["net"],
+                "options": facts["options"],
+                "crop": vars(teacher.crop),
+            },
+            "points": facts["points"],
+            "scheme": teacher.scheme,
+            "faces": len(lines),
+            "average": teacher.average,
+            "max_spread": most_spread,
+            "spread": {"median": float(np.median(spreads)), "largest": float(max(spreads))},
+            **about,
+            "rejected": rejected,
+        },
+    )
     write_text(out, "\n".join(lines) + "\n")
-    print(f"{out}: pseudo-labels by {file.name}: {len(lines):,} faces with {facts['points']} "
-          f"points in the order {teacher.scheme}, spread {np.median(spreads):.4f} (median), "
-          f"{len(rejected):,} left out")
+    print(
+        f"{out}: pseudo-labels by {file.name}: {len(lines):,} faces with {facts['points']} "
+        f"points in the order {teacher.scheme}, spread {np.median(spreads):.4f} (median), "
+        f"{len(rejected):,} left out"
+    )
 
 
 def arguments(parser):
-    parser.add_argument("--net", required=True, metavar="TEACHER", help="the net that gives the "
-                        "points")
+    parser.add_argument(
+        "--net", required=True, metavar="TEACHER", help="the net that gives the points"
+    )
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--faces", metavar="FACES", help="a list, a folder or a store of cuts, of "
-                       "faces with any points")
+    which.add_argument(
+        "--faces",
+        metavar="FACES",
+        help="a list, a folder or a store of cuts, of faces with any points",
+    )
     which.add_argument("--pictures", metavar="DIR", help="pictures in which faces are looked for")
     landmarks.arguments(parser)
     parser.add_argument("--out", required=True, metavar="LIST", help="file to write")
-    parser.add_argument("--average", type=int, default=AVERAGED, metavar="K", help="crops of each "
-                        f"face, beside their mirror images (default {AVERAGED})")
-    parser.add_argument("--max-spread", type=float, default=MAX_SPREAD, metavar="S",
-                        help=f"of points that are kept (default {MAX_SPREAD})")
+    parser.add_argument(
+        "--average",
+        type=int,
+        default=AVERAGED,
+        metavar="K",
+        help=f"crops of each face, beside their mirror images (default {AVERAGED})",
+    )
+    parser.add_argument(
+        "--max-spread",
+        type=float,
+        default=MAX_SPREAD,
+        metavar="S",
+        help=f"of points that are kept (default {MAX_SPREAD})",
+    )
 
 
 def main(args, settings):

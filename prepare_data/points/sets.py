@@ -11,6 +11,7 @@ A set is a list or a folder, of a kind that is told by its content; a kind is a 
     jd106          a folder of .jpg.txt (106, then a line a point), each beside its picture or in
                    `landmark` beside `picture`
 """
+
 import collections
 import hashlib
 import itertools
@@ -26,11 +27,16 @@ from facelet.console import Problem
 from facelet.files import read_json
 from facelet.picture import SUFFIXES, in_folder
 
-FARTHEST = 1e6     # px: where a coordinate is no longer one of any picture
-LOOKED_FOR = 100   # lines that a kind is told by, faces whose pictures are looked for
+FARTHEST = 1e6  # px: where a coordinate is no longer one of any picture
+LOOKED_FOR = 100  # lines that a kind is told by, faces whose pictures are looked for
 # The places whose points must differ, as far as a scheme has them.
-FEATURES = ("left eye", "right eye", "nose tip", "left corner of the mouth",
-            "right corner of the mouth")
+FEATURES = (
+    "left eye",
+    "right eye",
+    "nose tip",
+    "left corner of the mouth",
+    "right corner of the mouth",
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Face:
     points -- (P, 2) float32, x y with (0, 0) the centre of the first pixel
     box -- (4,) float32, x1 y1 x2 y2 in continuous pixel coordinates, or None
     """
+
     path: str
     source: str
     points: np.ndarray
@@ -59,6 +66,7 @@ class PointSet:
     reasons -- {reason: how many were left out for it}
     teacher -- file of the net that gave the points, of pseudo-labels (prepare_data.points.label); or None
     """
+
     images: Path
     truth: Path
     sha256: str
@@ -84,9 +92,11 @@ class PointSet:
         order = "" if schemes.usual(self.points) else f" in the order {self.scheme}"
         why = ", ".join(f"{reason}: {count:,}" for reason, count in self.reasons.items())
         whose = f", pseudo-labels by {self.teacher}," if self.teacher else ""
-        return (f"{self.truth}: {len(self.faces):,} faces with {self.points} points{order}{whose} "
-                f"in {len(self.pictures()):,} pictures; rejected {len(self.rejected):,}"
-                + (f" ({why})" if why else ""))
+        return (
+            f"{self.truth}: {len(self.faces):,} faces with {self.points} points{order}{whose} "
+            f"in {len(self.pictures()):,} pictures; rejected {len(self.rejected):,}"
+            + (f" ({why})" if why else "")
+        )
 
 
 # Where the box of scheme 5 is from: the squares that published Pnets and Rnets show an Onet are
@@ -99,8 +109,9 @@ def box_of_points(points, scheme):
     and its scheme's box. Raises Problem for a scheme without."""
     rule = schemes.get(scheme).box
     if rule is None:
-        raise Problem(f"a detector's box isn't known for points of the scheme {scheme!r}: its file "
-                      "has none")
+        raise Problem(
+            f"a detector's box isn't known for points of the scheme {scheme!r}: its file has none"
+        )
     side_per_spread, above = rule
     points = points.astype(np.float64)
     mean = points.mean(axis=0)
@@ -110,6 +121,7 @@ def box_of_points(points, scheme):
 
 
 # ---- kinds of lists and folders ------------------------------------------------------------
+
 
 class Unusable(ValueError):
     """Why a face can't be used: what faces are counted by, and what is particular to this one."""
@@ -123,6 +135,7 @@ class Unusable(ValueError):
 class Entry:
     """A face as it is found: where, its line or its file's text, and its picture's path, None
     where the text has that."""
+
     source: str
     text: str
     path: Optional[str] = None
@@ -132,6 +145,7 @@ class Entry:
 class Layout:
     """What the numbers of a face are: so many before its points, its points, so many after them.
     box(before, after) is its box, x1 y1 x2 y2, from arrays (N, before) and (N, after): (N, 4)."""
+
     before: int = 0
     after: int = 0
     box: Optional[Callable] = None
@@ -147,6 +161,7 @@ class Reader:
     folders -- names of folders that its pictures are in, as downloaded
     counted_from -- the coordinate of the first pixel's centre
     """
+
     entries: Callable
     parse: Callable
     layouts: tuple = (Layout(),)
@@ -165,25 +180,32 @@ def _text(path, digest):
 
 def _lines(heading):
     """Entries of a list below so many lines."""
+
     def entries(truth, images, digest):
         for number, line in enumerate(_text(truth, digest).splitlines(), 1):
             if number > heading and line.strip():
                 yield Entry(f"{truth}, line {number}", line)
+
     return entries
 
 
 def _files(ending):
     """Entries of a folder of files whose names end so, instead of in a picture's suffix."""
+
     def entries(truth, images, digest):
-        pictures = {path.with_suffix("").as_posix(): path.as_posix() for path in
-                    (file.relative_to(images) for file in in_folder(images))}
+        pictures = {
+            path.with_suffix("").as_posix(): path.as_posix()
+            for path in (file.relative_to(images) for file in in_folder(images))
+        }
         for file in _ending(truth, ending):
             name = file.relative_to(truth).as_posix()
             digest.update(name.encode())
             place = ending.sub("", name)
             apart = re.sub("(^|/)landmark(/[^/]*)$", r"\1picture\2", place)
-            yield Entry(str(file), _text(file, digest),
-                        pictures.get(place, pictures.get(apart, "")))
+            yield Entry(
+                str(file), _text(file, digest), pictures.get(place, pictures.get(apart, ""))
+            )
+
     return entries
 
 
@@ -247,8 +269,10 @@ def _jpg_txt(entry):
     """The number of points, then x y a line."""
     said, *numbers = _numbers(entry.text.split()) or [0]
     if len(numbers) != 2 * said:
-        raise Unusable("another number of points than its first line says",
-                       f": {said:g}, and then {len(numbers)} numbers")
+        raise Unusable(
+            "another number of points than its first line says",
+            f": {said:g}, and then {len(numbers)} numbers",
+        )
     return entry.path, numbers
 
 
@@ -262,16 +286,22 @@ def _left_right_top_bottom(before, _):
 
 READERS = {
     "list": Reader(_lines(0), _path_first, (Layout(), Layout(before=4, box=_xywh))),
-    "cnn_facepoint": Reader(_lines(0), _path_first,
-                            (Layout(before=4, box=_left_right_top_bottom),)),
+    "cnn_facepoint": Reader(
+        _lines(0), _path_first, (Layout(before=4, box=_left_right_top_bottom),)
+    ),
     "celeba": Reader(_lines(2), _path_first, folders=("img_celeba", "Img/img_celeba")),
-    "celeba_aligned": Reader(_lines(2), _path_first,
-                             folders=("img_align_celeba", "Img/img_align_celeba")),
-    "wflw": Reader(_lines(0), _path_last,
-                   (Layout(), Layout(after=10, box=lambda _, after: after[:, :4])),
-                   folders=("WFLW_images",)),
+    "celeba_aligned": Reader(
+        _lines(2), _path_first, folders=("img_align_celeba", "Img/img_align_celeba")
+    ),
+    "wflw": Reader(
+        _lines(0),
+        _path_last,
+        (Layout(), Layout(after=10, box=lambda _, after: after[:, :4])),
+        folders=("WFLW_images",),
+    ),
     "ibug": Reader(_files(PTS), _pts, counted_from=1.0),
-    "jd106": Reader(_files(JPG_TXT), _jpg_txt)}
+    "jd106": Reader(_files(JPG_TXT), _jpg_txt),
+}
 
 
 def _recognised(truth):
@@ -280,8 +310,9 @@ def _recognised(truth):
         for kind, ending in (("ibug", PTS), ("jd106", JPG_TXT)):
             if _ending(truth, ending):
                 return kind
-        raise Problem(f"{truth} is a folder without .pts and .jpg.txt files: give such a folder, "
-                      "or a list")
+        raise Problem(
+            f"{truth} is a folder without .pts and .jpg.txt files: give such a folder, or a list"
+        )
     try:
         with open(truth, encoding="utf-8-sig", errors="replace") as file:
             lines = [line for line in itertools.islice(file, LOOKED_FOR) if line.strip()]
@@ -292,8 +323,11 @@ def _recognised(truth):
     if sum(map(_is_picture, lines)) > len(lines) / 2:
         return "wflw"
     # 14 numbers are a box and five points, which lie in it.
-    rows = [numbers for _, numbers in (_path_first(Entry("", line)) for line in lines)
-            if len(numbers) == 14]
+    rows = [
+        numbers
+        for _, numbers in (_path_first(Entry("", line)) for line in lines)
+        if len(numbers) == 14
+    ]
     rows = np.array(rows, np.float64).reshape(-1, 14)
     middle = rows[:, 4:].reshape(-1, 5, 2).mean(axis=1)
     held = {}
@@ -304,6 +338,7 @@ def _recognised(truth):
 
 
 # ---- sets ----------------------------------------------------------------------------------
+
 
 def parsed_entries(entries, parse):
     """Entries as (source, path of the picture, numbers), or (source, None, Unusable)."""
@@ -328,18 +363,25 @@ def _layout(truth, row, counts, scheme):
             if not odd and points in known:
                 return layout, points
     most = counts.most_common(1)[0][0]
-    raise Problem(f"{truth}: {most} numbers ({most / 2:g} points) a face go with "
-                  + (f"no list of the {scheme.points} points of the scheme {scheme.name!r}" if
-                     scheme else f"no scheme of points: there are {', '.join(schemes.NAMES)}, and "
-                     "a new one is a file in facelet/schemes"))
+    raise Problem(
+        f"{truth}: {most} numbers ({most / 2:g} points) a face go with "
+        + (
+            f"no list of the {scheme.points} points of the scheme {scheme.name!r}"
+            if scheme
+            else f"no scheme of points: there are {', '.join(schemes.NAMES)}, and "
+            "a new one is a file in facelet/schemes"
+        )
+    )
 
 
 def _other_number(count, layout, points):
     """Unusable for a face of another number of numbers than most."""
     found, odd = divmod(count - layout.before - layout.after, 2)
     has = f"{count} numbers" if odd or found < 0 else f"{found} points"
-    return Unusable("another number of points", f": {has}, where {points} points"
-                    + (" and a box" if layout.box else "") + " are expected")
+    return Unusable(
+        "another number of points",
+        f": {has}, where {points} points" + (" and a box" if layout.box else "") + " are expected",
+    )
 
 
 def _guessed(truth, points):
@@ -348,14 +390,19 @@ def _guessed(truth, points):
     if len(found) == 1:
         return found[0]
     centred = points - points.mean(axis=1, keepdims=True)
-    spread = np.sqrt((centred ** 2).sum(axis=2).mean(axis=1))
+    spread = np.sqrt((centred**2).sum(axis=2).mean(axis=1))
     there = spread > 0
-    name = schemes.guess(np.median(centred[there] / spread[there, None, None], axis=0)
-                         ) if there.any() else None
+    name = (
+        schemes.guess(np.median(centred[there] / spread[there, None, None], axis=0))
+        if there.any()
+        else None
+    )
     if name is None:
-        raise Problem(f"{truth}: its mean face doesn't tell in which order its {points.shape[1]} "
-                      f"points are; name it: --scheme "
-                      f"{' or '.join(scheme.name for scheme in found)}")
+        raise Problem(
+            f"{truth}: its mean face doesn't tell in which order its {points.shape[1]} "
+            f"points are; name it: --scheme "
+            f"{' or '.join(scheme.name for scheme in found)}"
+        )
     return schemes.get(name)
 
 
@@ -369,6 +416,7 @@ def _against(points, scheme):
     """[(reason, (N,) bool: the faces it is against)] for points (N, P, 2) that can't be those of a
     face: the eyes' centres, the tip of the nose and the corners of the mouth differ, and lie left
     and right; of the others half may be the same, as those of closed lips are."""
+
     def middle(point):
         return points[:, list(point)].mean(axis=1)
 
@@ -377,8 +425,12 @@ def _against(points, scheme):
     if features:
         same |= _distinct(np.stack([middle(point) for point in features], 1)) < len(features)
     return [("points that are identical", same)] + [
-        (f"the {name} are swapped, or the face is upside down",
-         middle(left)[:, 0] > middle(right)[:, 0]) for left, right, name in scheme.sides]
+        (
+            f"the {name} are swapped, or the face is upside down",
+            middle(left)[:, 0] > middle(right)[:, 0],
+        )
+        for left, right, name in scheme.sides
+    ]
 
 
 def folder_of(images, truth, names, faces):
@@ -386,14 +438,19 @@ def folder_of(images, truth, names, faces):
     of the `names`, or none of them, beside the list `truth` or up to three folders above. Raises
     Problem where they are in none."""
     near = [truth.parent, *itertools.islice(truth.resolve().parents, 1, 4)]
-    tried = [Path(images)] if images else [
-        folder for place in near for folder in (*(place / name for name in names), place)]
+    tried = (
+        [Path(images)]
+        if images
+        else [folder for place in near for folder in (*(place / name for name in names), place)]
+    )
     for folder in tried:
         if any((folder / face.path).is_file() for face in faces[:LOOKED_FOR]):
             return folder
-    raise Problem(f"none of the first pictures that {truth} lists is in "
-                  f"{images or 'a folder near it'}; the first is {faces[0].path}: say where they "
-                  "are with --images")
+    raise Problem(
+        f"none of the first pictures that {truth} lists is in "
+        f"{images or 'a folder near it'}; the first is {faces[0].path}: say where they "
+        "are with --images"
+    )
 
 
 def open_set(truth, images=None, reader=None, scheme=None, counted_from=None):
@@ -420,13 +477,24 @@ def open_set(truth, images=None, reader=None, scheme=None, counted_from=None):
         scheme, faces = _faces(truth, row, parsed, reasons, scheme, origin)
     rejected = [f"{parsed[i][0]}: {reasons[i]}" for i in sorted(reasons)]
     if not faces:
-        raise Problem(f"{truth} has no face that can be used"
-                      + (f"; the first: {rejected[0]}" if rejected else ": it is empty"))
-    folder = (Path(images or truth) if truth.is_dir() else
-              folder_of(images, truth, row.folders, faces))
+        raise Problem(
+            f"{truth} has no face that can be used"
+            + (f"; the first: {rejected[0]}" if rejected else ": it is empty")
+        )
+    folder = (
+        Path(images or truth) if truth.is_dir() else folder_of(images, truth, row.folders, faces)
+    )
     counted = collections.Counter(reason.reason for reason in reasons.values())
-    return PointSet(folder, truth, digest.hexdigest(), scheme.name, faces, rejected,
-                    dict(counted.most_common()), _teacher(truth))
+    return PointSet(
+        folder,
+        truth,
+        digest.hexdigest(),
+        scheme.name,
+        faces,
+        rejected,
+        dict(counted.most_common()),
+        _teacher(truth),
+    )
 
 
 def about(truth):
@@ -441,15 +509,18 @@ def _teacher(truth):
     try:
         return read_json(about(truth))["pseudo_labels_by"]["file"]
     except (KeyError, TypeError):
-        raise Problem(f"{about(truth)} doesn't say whose points {truth.name} has: remove it, or "
-                      "make both again") from None
+        raise Problem(
+            f"{about(truth)} doesn't say whose points {truth.name} has: remove it, or "
+            "make both again"
+        ) from None
 
 
 def _faces(truth, row, parsed, reasons, scheme, origin):
     """The Scheme and the Faces of entries, as of parsed_entries(); why one can't be used is put
     into `reasons` at its place."""
-    counts = collections.Counter(len(numbers) for i, (*_, numbers) in enumerate(parsed)
-                                 if i not in reasons)
+    counts = collections.Counter(
+        len(numbers) for i, (*_, numbers) in enumerate(parsed) if i not in reasons
+    )
     layout, count = _layout(truth, row, counts, scheme)
     before, wanted = layout.before, layout.before + 2 * count + layout.after
     for i, (*_, numbers) in enumerate(parsed):
@@ -457,20 +528,25 @@ def _faces(truth, row, parsed, reasons, scheme, origin):
             reasons[i] = _other_number(len(numbers), layout, count)
     rows = [i for i in range(len(parsed)) if i not in reasons]
     values = np.array([parsed[i][2] for i in rows])
-    points = values[:, before:before + 2 * count].reshape(-1, count, 2) - origin
+    points = values[:, before : before + 2 * count].reshape(-1, count, 2) - origin
     nowhere = ~(np.abs(values) < FARTHEST).all(axis=1)  # NaN neither
     scheme = scheme or _guessed(truth, points[~nowhere])
-    against = [("a number that is none, or lies nowhere", nowhere),
-               *_against(np.where(nowhere[:, None, None], 0, points), scheme)]
+    against = [
+        ("a number that is none, or lies nowhere", nowhere),
+        *_against(np.where(nowhere[:, None, None], 0, points), scheme),
+    ]
     for reason, which in reversed(against):  # the first counts
         reasons.update((rows[at], Unusable(reason)) for at in np.flatnonzero(which))
     boxes = np.full((len(rows), 4), np.nan)
     if layout.box:
-        boxes = layout.box(values[:, :before], values[:, wanted - layout.after:]) - origin
+        boxes = layout.box(values[:, :before], values[:, wanted - layout.after :]) - origin
     there = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     points, boxes = points.astype(np.float32), boxes.astype(np.float32)
-    return scheme, [Face(parsed[i][1], parsed[i][0], points[at], boxes[at] if there[at] else None)
-                    for at, i in enumerate(rows) if i not in reasons]
+    return scheme, [
+        Face(parsed[i][1], parsed[i][0], points[at], boxes[at] if there[at] else None)
+        for at, i in enumerate(rows)
+        if i not in reasons
+    ]
 
 
 def split(point_set, fraction, seed):
@@ -481,28 +557,49 @@ def split(point_set, fraction, seed):
         raise Problem(f"a share of {fraction} can't be held out: it must be between 0 and 1")
     paths = list(point_set.pictures())
     order = np.random.default_rng([seed, 3]).permutation(len(paths))
-    chosen = {paths[i] for i in order[:round(fraction * len(paths))]}
+    chosen = {paths[i] for i in order[: round(fraction * len(paths))]}
     if not 0 < len(chosen) < len(paths):
-        raise Problem(f"a share of {fraction} of the {len(paths)} pictures that {point_set.truth} "
-                      f"lists leaves none to {'train on' if chosen else 'hold out'}")
+        raise Problem(
+            f"a share of {fraction} of the {len(paths)} pictures that {point_set.truth} "
+            f"lists leaves none to {'train on' if chosen else 'hold out'}"
+        )
     training = [face for face in point_set.faces if face.path not in chosen]
     held_out = [face for face in point_set.faces if face.path in chosen]
-    return (replace(point_set, faces=training),
-            replace(point_set, faces=held_out, rejected=[], reasons={}))
+    return (
+        replace(point_set, faces=training),
+        replace(point_set, faces=held_out, rejected=[], reasons={}),
+    )
 
 
 # ---- programs ------------------------------------------------------------------------------
 
+
 def arguments(parser):
     """Adds what says how a set is to be read, for from_args()."""
-    parser.add_argument("--images", metavar="DIR", help="folder that the paths of pictures are "
-                        "relative to (default: looked for near the list)")
-    parser.add_argument("--reader", choices=READERS, help="kind of the list or folder (default: "
-                        "told by its content)")
-    parser.add_argument("--scheme", choices=schemes.NAMES, help="order of the points (default: by "
-                        "their number, and where several have it by the mean face)")
-    parser.add_argument("--from", type=float, dest="counted_from", metavar="N", help="coordinate "
-                        "of the first pixel's centre (default: 0; of .pts files 1)")
+    parser.add_argument(
+        "--images",
+        metavar="DIR",
+        help="folder that the paths of pictures are "
+        "relative to (default: looked for near the list)",
+    )
+    parser.add_argument(
+        "--reader",
+        choices=READERS,
+        help="kind of the list or folder (default: told by its content)",
+    )
+    parser.add_argument(
+        "--scheme",
+        choices=schemes.NAMES,
+        help="order of the points (default: by "
+        "their number, and where several have it by the mean face)",
+    )
+    parser.add_argument(
+        "--from",
+        type=float,
+        dest="counted_from",
+        metavar="N",
+        help="coordinate of the first pixel's centre (default: 0; of .pts files 1)",
+    )
 
 
 def from_args(path, args):

@@ -1,4 +1,5 @@
 """Published nets become checkpoints of the zoo: the right net, the same values, or one line."""
+
 import json
 import re
 import shutil
@@ -24,6 +25,7 @@ def run(*arguments):
 @pytest.fixture
 def fails(capsys):
     """Runs the program and expects one line and nothing written."""
+
     def fail(*arguments, says, out):
         with pytest.raises(SystemExit) as stopped:
             program(convert.main, [str(a) for a in (*arguments, "--out", out)])
@@ -34,6 +36,7 @@ def fails(capsys):
         for text in says:
             assert text in lines[0], lines[0]
         assert not out.exists()
+
     return fail
 
 
@@ -47,8 +50,13 @@ def pair(stem, checkpoint, merged=False):
 
 def published(path, checkpoint):
     """The parameters alone, under any name."""
-    params_file.write(path, {**{f"arg:{k}": v for k, v in checkpoint.arguments.items()},
-                             **{f"aux:{k}": v for k, v in checkpoint.auxiliary.items()}})
+    params_file.write(
+        path,
+        {
+            **{f"arg:{k}": v for k, v in checkpoint.arguments.items()},
+            **{f"aux:{k}": v for k, v in checkpoint.auxiliary.items()},
+        },
+    )
     return path
 
 
@@ -63,9 +71,19 @@ def gives_the_same(made, checkpoint, tolerance=1e-5):
 
 # ---- ZQCNN pairs ---------------------------------------------------------------------------
 
-@pytest.mark.parametrize("net, options", [
-    ("Pnet20_v1", {}), ("Pnet20_p", {}), ("Rnet_p", {}), ("Onet_v3", {}),
-    ("Lnet_v2", {"base": 16}), ("Lnet106_64r", {"points": 21}), ("Onet48", {"landmark": True})])
+
+@pytest.mark.parametrize(
+    "net, options",
+    [
+        ("Pnet20_v1", {}),
+        ("Pnet20_p", {}),
+        ("Rnet_p", {}),
+        ("Onet_v3", {}),
+        ("Lnet_v2", {"base": 16}),
+        ("Lnet106_64r", {"points": 21}),
+        ("Onet48", {"landmark": True}),
+    ],
+)
 def test_there_and_back(net, options, tmp_path, capsys):
     checkpoint = trained(net, **options)
     run(pair(tmp_path / "some-name", checkpoint), "--out", tmp_path / "out")
@@ -84,22 +102,28 @@ def test_there_and_back(net, options, tmp_path, capsys):
     assert manifest["net"] == net and manifest["epoch"] == 0
     assert manifest["source"] == [
         {"file": f"some-name{suffix}", "sha256": sha256(tmp_path / f"some-name{suffix}")}
-        for suffix in (".zqparams", ".nchwbin")]
+        for suffix in (".zqparams", ".nchwbin")
+    ]
 
 
 def test_the_classic_nets_under_their_other_names(tmp_path):
     """Layers of ZQCNN's det2 and det3 are called otherwise, and text and numbers have different
     stems."""
-    tables = {"Rnet24": {"fc1": "conv4", "fc2": "conv5-1", "fc3": "conv5-2"},
-              "Onet48": {"fc1": "conv5", "fc2": "conv6-1", "fc3": "conv6-2", "fc4": "conv6-3"},
-              "Pnet12": {"conv4_1": "conv4-1", "conv4_2": "conv4-2"}}
+    tables = {
+        "Rnet24": {"fc1": "conv4", "fc2": "conv5-1", "fc3": "conv5-2"},
+        "Onet48": {"fc1": "conv5", "fc2": "conv6-1", "fc3": "conv6-2", "fc4": "conv6-3"},
+        "Pnet12": {"conv4_1": "conv4-1", "conv4_2": "conv4-2"},
+    }
     for net, names in tables.items():
         checkpoint = trained(net, **({"landmark": True} if net == "Onet48" else {}))
         stem = pair(tmp_path / net, checkpoint)
         text = Path(f"{stem}.zqparams").read_text().replace("cls_prob", "prob1")
         for old, new in names.items():
-            text = re.sub(rf"=(?:{old}|prob1)\b(?= bottom)|={old}\b",
-                          lambda found: found[0] if "prob1" in found[0] else f"={new}", text)
+            text = re.sub(
+                rf"=(?:{old}|prob1)\b(?= bottom)|={old}\b",
+                lambda found: found[0] if "prob1" in found[0] else f"={new}",
+                text,
+            )
         (tmp_path / "text.zqparams").write_text(text)
         run(tmp_path / "text.zqparams", "--numbers", f"{stem}.nchwbin", "--out", tmp_path / "out")
         made = checkpoints.load(tmp_path / "out" / f"{net}-0000.params")
@@ -109,15 +133,22 @@ def test_the_classic_nets_under_their_other_names(tmp_path):
         assert gives_the_same(made, checkpoint)
 
 
-@pytest.mark.parametrize("net, found, merged", [
-    ("Pnet20_v1", "Pnet20_v1", 2), ("Pnet20_p", "Pnet20_p", 13),
-    ("Lnet106_64r", "Lnet106_64r", 38),  # convolutions without bias: it goes to the batch norm
-    ("Lnet_v2", "Lnet_v1", 1)])          # without its batch norms it is that
+@pytest.mark.parametrize(
+    "net, found, merged",
+    [
+        ("Pnet20_v1", "Pnet20_v1", 2),
+        ("Pnet20_p", "Pnet20_p", 13),
+        ("Lnet106_64r", "Lnet106_64r", 38),  # convolutions without bias: it goes to the batch norm
+        ("Lnet_v2", "Lnet_v1", 1),
+    ],
+)  # without its batch norms it is that
 def test_batch_norms_that_are_merged_away(net, found, merged, tmp_path, capsys):
     checkpoint = trained(net)
     run(pair(tmp_path / "merged", checkpoint, merged=True), "--out", tmp_path / "out")
-    assert (f"batch norms merged away in it, which do nothing now: {merged} ("
-            in capsys.readouterr().out)
+    assert (
+        f"batch norms merged away in it, which do nothing now: {merged} ("
+        in capsys.readouterr().out
+    )
     made = checkpoints.load(tmp_path / "out")
     assert made.net == found and gives_the_same(made, checkpoint)
     if net == "Lnet106_64r":
@@ -132,15 +163,22 @@ def test_batch_norms_that_are_merged_away(net, found, merged, tmp_path, capsys):
 def test_a_net_of_other_layers_with_the_same_parameters(tmp_path, fails):
     """Strides, ReLUs and connections are in no parameter: running it tells."""
     for net, old, new, says in (
-            ("Pnet20_v1", "stride_H=2 stride_W=2", "stride_H=1 stride_W=1", "gives outputs"),
-            ("Pnet20_v1", "num_output=24 kernel_H=3 kernel_W=3 stride_H=1 stride_W=1",
-             "num_output=24 kernel_H=3 kernel_W=3 stride_H=2 stride_W=2",
-             "for 43 pixels"),  # where 20 see one window
-            ("Pnet20_v3", "kernel_H=3 kernel_W=3 stride_H=2 stride_W=2",
-             "kernel_H=2 kernel_W=2 stride_H=2 stride_W=2", "differs"),  # of its pooling
-            ("Rnet_p", "ReLU name=relu3_dw", "Dropout name=relu3_dw", "differs"),
-            ("Rnet_p", "name=conv4_bb_dw bottom=relu3", "name=conv4_bb_dw bottom=bn3_sep",
-             "differs")):
+        ("Pnet20_v1", "stride_H=2 stride_W=2", "stride_H=1 stride_W=1", "gives outputs"),
+        (
+            "Pnet20_v1",
+            "num_output=24 kernel_H=3 kernel_W=3 stride_H=1 stride_W=1",
+            "num_output=24 kernel_H=3 kernel_W=3 stride_H=2 stride_W=2",
+            "for 43 pixels",
+        ),  # where 20 see one window
+        (
+            "Pnet20_v3",
+            "kernel_H=3 kernel_W=3 stride_H=2 stride_W=2",
+            "kernel_H=2 kernel_W=2 stride_H=2 stride_W=2",
+            "differs",
+        ),  # of its pooling
+        ("Rnet_p", "ReLU name=relu3_dw", "Dropout name=relu3_dw", "differs"),
+        ("Rnet_p", "name=conv4_bb_dw bottom=relu3", "name=conv4_bb_dw bottom=bn3_sep", "differs"),
+    ):
         stem = pair(tmp_path / net, trained(net))
         text = Path(f"{stem}.zqparams").read_text()
         at = text.index("Pooling") if net == "Pnet20_v3" else 0
@@ -151,6 +189,7 @@ def test_a_net_of_other_layers_with_the_same_parameters(tmp_path, fails):
 
 # ---- published .params ---------------------------------------------------------------------
 
+
 def test_a_published_name_that_misleads(tmp_path, capsys):
     checkpoint = trained("Pnet20_v0")
     path = published(tmp_path / "pnet20_v1-0016.params", checkpoint)
@@ -159,10 +198,14 @@ def test_a_published_name_that_misleads(tmp_path, capsys):
     assert "pnet20_v1-0016.params is Pnet20_v0;" in printed
     assert "its name says Pnet20_v1; it is Pnet20_v0" in printed
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        "Pnet20_v0-0016.params", "Pnet20_v0-0016.json", "Pnet20_v0-symbol.json"}
+        "Pnet20_v0-0016.params",
+        "Pnet20_v0-0016.json",
+        "Pnet20_v0-symbol.json",
+    }
     made = checkpoints.load(tmp_path / "out")
     assert made.manifest["epoch"] == 16 and made.manifest["source"] == [
-        {"file": path.name, "sha256": sha256(path)}]
+        {"file": path.name, "sha256": sha256(path)}
+    ]
     for name, value in {**checkpoint.arguments, **checkpoint.auxiliary}.items():
         assert np.array_equal({**made.arguments, **made.auxiliary}[name], value)
 
@@ -172,8 +215,9 @@ def test_rescaling(tmp_path, capsys):
     checkpoint = huge("Rnet_v1")
     path = published(tmp_path / "rnet_v1-0007.params", checkpoint)
     run(path, "--rescale", "--out", tmp_path / "out")
-    before, after = map(float, re.search(r"largest activation (\S+), now (\S+)",
-                                         capsys.readouterr().out).groups())
+    before, after = map(
+        float, re.search(r"largest activation (\S+), now (\S+)", capsys.readouterr().out).groups()
+    )
     data = numpy_net.seeded_input(24)
     made = checkpoints.load(tmp_path / "out")
     assert before > 1e12 and after < 1e3
@@ -211,6 +255,7 @@ def test_the_order_of_points_is_guessed_from_the_mean_face(scheme, tmp_path, cap
 
 # ---- which net, and what goes wrong --------------------------------------------------------
 
+
 def test_several_nets_fit(tmp_path, capsys, fails):
     checkpoint, out = trained("Onet_v1", landmark=True), tmp_path / "out"
     path = published(tmp_path / "onet.params", checkpoint)
@@ -228,8 +273,13 @@ def test_bad_input_is_one_line(tmp_path, fails):
     pnet = published(tmp_path / "pnet20_v1-0016.params", trained("Pnet20_v0"))
     rnet = pair(tmp_path / "rnet", trained("Rnet_v1"))
     fails(pnet, "--net", "Pnet20_v1", says=["does not fit Pnet20_v1", "it fits Pnet20_v0"], out=out)
-    fails(rnet, "--net", "Rnet_v2", says=["rnet.zqparams does not fit Rnet_v2", "fits Rnet_v1"],
-          out=out)
+    fails(
+        rnet,
+        "--net",
+        "Rnet_v2",
+        says=["rnet.zqparams does not fit Rnet_v2", "fits Rnet_v1"],
+        out=out,
+    )
     fails(rnet, "--net", "Rnet_v9", says=["no net is called 'Rnet_v9'", "near"], out=out)
     fails(tmp_path / "none", says=["none is not there", ".params", "ZQCNN"], out=out)
     fails(tmp_path, says=["is a folder"], out=out)
@@ -241,8 +291,12 @@ def test_bad_input_is_one_line(tmp_path, fails):
     other = pnet.with_name("other.params")
     shutil.copy(pnet, other)
     shutil.copy(pnet, pnet.with_name("again-0016.params"))
-    fails(pnet, other.with_name("again-0016.params"), says=["again-0016.params are both Pnet20_v0"],
-          out=out)
+    fails(
+        pnet,
+        other.with_name("again-0016.params"),
+        says=["again-0016.params are both Pnet20_v0"],
+        out=out,
+    )
     other.write_bytes(pnet.read_bytes()[:-9])
     fails(other, says=["other.params", "damaged"], out=out)
     params_file.write(other, {"arg:conv1_weight": np.zeros((8, 3, 3, 3))})
@@ -259,8 +313,12 @@ def test_a_pnet_without_boxes(tmp_path, capsys, net):
     assert len(lines) - len(kept) == (1 if net == "Pnet12" else 2)
     Path(f"{stem}.zqparams").write_text("\n".join(kept))
     numbers = np.fromfile(f"{stem}.nchwbin", "<f4")
-    boxes = sum(values.size for part in (checkpoint.arguments, checkpoint.auxiliary)
-                for name, values in part.items() if re.match("(conv4_2|bn4_2)_", name))
+    boxes = sum(
+        values.size
+        for part in (checkpoint.arguments, checkpoint.auxiliary)
+        for name, values in part.items()
+        if re.match("(conv4_2|bn4_2)_", name)
+    )
     numbers[:-boxes].tofile(f"{stem}.nchwbin")
     run(stem, "--out", tmp_path / "out")
     assert "no box branch: that of the checkpoint gives offsets of 0" in capsys.readouterr().out
@@ -277,7 +335,7 @@ def test_an_rnet_without_boxes_is_none(tmp_path, fails):
     assert "conv5-2" in lines[-1]
     Path(f"{stem}.zqparams").write_text("\n".join(lines[:-1]))
     numbers = np.fromfile(f"{stem}.nchwbin", "<f4")
-    numbers[:-4 * 128 - 4].tofile(f"{stem}.nchwbin")
+    numbers[: -4 * 128 - 4].tofile(f"{stem}.nchwbin")
     fails(stem, says=["has no output for bbox", "Rnet24"], out=tmp_path / "out")
 
 
@@ -299,8 +357,10 @@ def test_both_files_of_a_pair_are_one_net(tmp_path, capsys):
 def test_what_is_there_stays(tmp_path, capsys):
     """The same net again, or the same net with other options, whose symbol would be another."""
     out = tmp_path / "out"
-    paths = [published(tmp_path / f"{base}-{epoch:04d}.params", trained("Lnet_v2", base=base))
-             for base, epoch in ((16, 1), (16, 2), (8, 3))]
+    paths = [
+        published(tmp_path / f"{base}-{epoch:04d}.params", trained("Lnet_v2", base=base))
+        for base, epoch in ((16, 1), (16, 2), (8, 3))
+    ]
     run(*paths[:2], "--out", out)
     before = {path: path.read_bytes() for path in out.iterdir()}
     for path, name in ((paths[0], "Lnet_v2-0001.params"), (paths[2], "Lnet_v2-symbol.json")):

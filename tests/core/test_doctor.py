@@ -1,4 +1,5 @@
 """The doctor says what files are and finds what was done to them."""
+
 import contextlib
 import json
 import re
@@ -25,6 +26,7 @@ from symbols.graph import shapes
 @pytest.fixture
 def says(capsys):
     """Runs the program on files: what it prints, and on the last line what it ends with."""
+
     def run(*files, status=0):
         with pytest.raises(SystemExit) if status else contextlib.nullcontext() as stopped:
             program(doctor.main, [str(file) for file in files])
@@ -33,6 +35,7 @@ def says(capsys):
             assert stopped.value.code == status
             assert len(printed.err.splitlines()) == 1 and printed.err.startswith("error: ")
         return printed.out + printed.err
+
     return run
 
 
@@ -42,8 +45,13 @@ def saved(folder, made, epoch=16):
 
 def alone(folder, made, name="net.params"):
     """Path of the parameters alone: no manifest, no symbol."""
-    params_file.write(folder / name, {**{f"arg:{k}": v for k, v in made.arguments.items()},
-                                      **{f"aux:{k}": v for k, v in made.auxiliary.items()}})
+    params_file.write(
+        folder / name,
+        {
+            **{f"arg:{k}": v for k, v in made.arguments.items()},
+            **{f"aux:{k}": v for k, v in made.auxiliary.items()},
+        },
+    )
     return folder / name
 
 
@@ -70,6 +78,7 @@ def marks(text):
 
 # ---- checkpoints ---------------------------------------------------------------------------
 
+
 def test_a_checkpoint_of_this_toolkit(tmp_path, says):
     path = saved(tmp_path, calm())
     text = says(path)
@@ -84,13 +93,22 @@ def test_the_table_of_values(tmp_path, says):
     made.arguments["conv1_weight"][0, 0] = [[0, -1e-7], [77, 0]]
     made.arguments["bn4_1_gamma"][0] = -0.004
     text = says(alone(tmp_path, made))
-    rows = {line[2:15].strip(): line[15:].split() for line in text.splitlines()
-            if re.match(r"  \S.{12} +\d+ +[\d,]+ ", line)}
+    rows = {
+        line[2:15].strip(): line[15:].split()
+        for line in text.splitlines()
+        if re.match(r"  \S.{12} +\d+ +[\d,]+ ", line)
+    }
 
     def row(names, part=made.arguments):
         values = np.abs(np.concatenate([part[name].ravel() for name in names]))
-        return [str(len(names)), f"{values.size:,}", str((values == 0).sum()),
-                f"{values[values > 0].min():.2g}", f"{values.max():.2g}", "0"]
+        return [
+            str(len(names)),
+            f"{values.size:,}",
+            str((values == 0).sum()),
+            f"{values[values > 0].min():.2g}",
+            f"{values.max():.2g}",
+            "0",
+        ]
 
     heads = ("bn4_1", "bn4_2")
     assert rows == {
@@ -100,7 +118,8 @@ def test_the_table_of_values(tmp_path, says):
         "bn gamma": row([f"{head}_gamma" for head in heads]),
         "bn beta": row([f"{head}_beta" for head in heads]),
         "bn mean": row([f"{head}_moving_mean" for head in heads], made.auxiliary),
-        "bn variance": row([f"{head}_moving_var" for head in heads], made.auxiliary)}
+        "bn variance": row([f"{head}_moving_var" for head in heads], made.auxiliary),
+    }
     assert rows["weights"][2:5] == ["2", "1e-07", "77"] and rows["bn gamma"][3] == "0.004"
 
 
@@ -108,16 +127,20 @@ def test_the_name_of_another_net(tmp_path, says):
     """The published pnet20_v1-0016.params is Pnet20_v0."""
     text = says(alone(tmp_path, trained("Pnet20_v0"), "pnet20_v1-0016.params"))
     assert "net          Pnet20_v0, 20 x 20" in text and "manifest     none beside it" in text
-    assert ("  ! the file's name says Pnet20_v1, its content is Pnet20_v0: go by the content"
-            in marks(text))
+    assert (
+        "  ! the file's name says Pnet20_v1, its content is Pnet20_v0: go by the content"
+        in marks(text)
+    )
     for name in ("pnet20_v0-0016.params", "mine.params", "Pnet20_v0.params"):
         assert "file's name" not in says(alone(tmp_path, trained("Pnet20_v0"), name))
 
 
 def test_several_nets_fit_or_none(tmp_path, says):
     path = alone(tmp_path, trained("Onet_v2", landmark=True))
-    assert ("Onet_v1 (with landmark head), 48 x 48 pixels; Onet_v2 (with landmark head), Onet_v3 "
-            "(with landmark head) would fit too: say which one it is") in says(path)
+    assert (
+        "Onet_v1 (with landmark head), 48 x 48 pixels; Onet_v2 (with landmark head), Onet_v3 "
+        "(with landmark head) would fit too: say which one it is"
+    ) in says(path)
     path = saved(tmp_path, trained("Onet_v2", landmark=True))
     assert "net          Onet_v2 (with landmark head), 48 x 48 pixels\n" in says(path)
     made = calm()
@@ -133,36 +156,45 @@ def test_values_that_are_no_numbers(tmp_path, says):
     text = says(alone(tmp_path, made), status=2)
     assert "  wrong: NaN or infinite values in conv2_dw_weight, bn4_2_moving_mean:" in text
     assert re.search(r"weights .* 9\n", text) and re.search(r"bn mean .* 1\n", text)
-    assert text.endswith(f"error: 1 of 1 files wrong, missing or of no known kind: "
-                         f"{tmp_path / 'net.params'}\n")
+    assert text.endswith(
+        f"error: 1 of 1 files wrong, missing or of no known kind: {tmp_path / 'net.params'}\n"
+    )
 
 
 def test_arrays_of_zeros(tmp_path, says):
     made = calm()
     made.arguments["conv3_sep_weight"][:] = 0
     made.arguments["bn4_2_gamma"][:] = 0
-    assert any("all zero: conv3_sep_weight, bn4_2_gamma" in line
-               for line in marks(says(alone(tmp_path, made))))
+    assert any(
+        "all zero: conv3_sep_weight, bn4_2_gamma" in line
+        for line in marks(says(alone(tmp_path, made)))
+    )
     fresh = checkpoints.initial("Pnet20_v1", {}, 1, 0.25)
     assert marks(says(alone(tmp_path, fresh))) == [
-        "  ! all biases and bn beta and bn mean are zero, as before training: train it first"]
+        "  ! all biases and bn beta and bn mean are zero, as before training: train it first"
+    ]
 
 
 def test_negative_variances(tmp_path, says):
     """-0.0005 + 0.001 has a square root, -0.002 + 0.001 has none."""
     made = calm()
     made.auxiliary["bn4_2_moving_var"][2] = -0.0005
-    line, = marks(says(alone(tmp_path, made)))
+    (line,) = marks(says(alone(tmp_path, made)))
     assert line.startswith("  ! negative variances, down to -0.0005, in bn4_2_moving_var")
     made.auxiliary["bn4_2_moving_var"][2] = -0.002
     text = says(alone(tmp_path, made), status=2)
     assert "  wrong: on a picture of noise, layer bn4_2 gives values that are no numbers" in text
 
 
-@pytest.mark.parametrize("slope, follows", [
-    (-0.5, "from -0.5 to .*, in prelu3_dw$"),
-    (1.5, "from .* to 1.5, .* in prelu3_dw: an engine that takes PReLU for max"),
-    (0.0, None), (1.0, None)])
+@pytest.mark.parametrize(
+    "slope, follows",
+    [
+        (-0.5, "from -0.5 to .*, in prelu3_dw$"),
+        (1.5, "from .* to 1.5, .* in prelu3_dw: an engine that takes PReLU for max"),
+        (0.0, None),
+        (1.0, None),
+    ],
+)
 def test_slopes_outside_0_to_1(tmp_path, says, slope, follows):
     made = calm()
     made.arguments["prelu3_dw_gamma"][3] = slope
@@ -177,7 +209,7 @@ def test_huge_activations_and_what_mends_them(tmp_path, says, net):
     made = huge(net)
     lines = marks(says(alone(tmp_path, made)))
     assert any("activations over 65,504" in line and "--rescale" in line for line in lines)
-    small, = (line for line in lines if "weights below 1e-09" in line)
+    (small,) = (line for line in lines if "weights below 1e-09" in line)
     heads = [head.layer for head in made.spec.heads]
     merged = fuse.merge(made.graph()).params
     count = sum(int((np.abs(merged[f"{head}_weight"]) < 1e-9).sum()) for head in heads)
@@ -222,6 +254,7 @@ def test_damaged_checkpoints(tmp_path, says, part):
 
 # ---- points --------------------------------------------------------------------------------
 
+
 def mean_face(order):
     """The mean face of a net with 106 points: a drawn one, which is in the order migu."""
     points, _ = Head(neutral_shape(), np.random.default_rng(0)).seen(rotation(0, 0, 0))
@@ -251,12 +284,18 @@ def test_points_whose_order_nothing_tells(tmp_path, says):
 
 # ---- JSON ----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name, options, said", [
-    ("Pnet20_p", {}, "Pnet20_p\n"),
-    ("Onet_v3", {"landmark": True}, "Onet_v1 (with landmark head) or Onet_v2 (with"),
-    ("Lnet106_96_v2", {"base": 16}, "Lnet106_96_v2 (base 16)\n"),
-    ("Lnet106_64r", {"points": 21}, "Lnet106_64r (points 21)\n"), ("L14_heatmap", {}, "L14_heat"),
-    ("Rnet24", {"landmark": True}, "Rnet24 (with landmark head)\n")])
+
+@pytest.mark.parametrize(
+    "name, options, said",
+    [
+        ("Pnet20_p", {}, "Pnet20_p\n"),
+        ("Onet_v3", {"landmark": True}, "Onet_v1 (with landmark head) or Onet_v2 (with"),
+        ("Lnet106_96_v2", {"base": 16}, "Lnet106_96_v2 (base 16)\n"),
+        ("Lnet106_64r", {"points": 21}, "Lnet106_64r (points 21)\n"),
+        ("L14_heatmap", {}, "L14_heat"),
+        ("Rnet24", {"landmark": True}, "Rnet24 (with landmark head)\n"),
+    ],
+)
 def test_symbols(tmp_path, says, name, options, said):
     made = trained(name, **options)
     path = checkpoints.paths(tmp_path, made.net, 1)[0]
@@ -270,10 +309,10 @@ def test_symbols_with_other_batch_norms(tmp_path, says):
     path = tmp_path / "a-symbol.json"
     text = calm().symbol().tojson()
     path.write_text(text.replace('"eps": "0.001"', '"eps": "2e-05"'))
-    line, = marks(says(path))
+    (line,) = marks(says(path))
     assert "eps 2e-05 in place of 0.001" in line
     path.write_text(text.replace('"fix_gamma": "False"', '"fix_gamma": "True"'))
-    line, = marks(says(path))
+    (line,) = marks(says(path))
     assert "fix_gamma in bn4_1, bn4_2" in line
     path.write_text(text.replace('"num_filter": "8"', '"num_filter": "9"'))
     assert "net          none of the zoo" in says(path)
@@ -289,17 +328,24 @@ def test_manifests_and_others(tmp_path, says):
     assert "Pnet20_v1-0016.params, whose hash it holds" in text and not marks(text)
     path.unlink()
     assert marks(says(manifest)) == [
-        "  ! Pnet20_v1-0016.params is not beside it: the two belong together"]
+        "  ! Pnet20_v1-0016.params is not beside it: the two belong together"
+    ]
     other = tmp_path / "x.json"
-    for value, said in (({"net": "Lnet106_v2", "options": {"base": 16}, "outputs": {}},
-                         "what core.export says of its files, Lnet106_v2 (base 16)\n"),
-                        ({"net": "Rnet_v1", "options": {}, "config": {}},
-                         "the configuration of a run, Rnet_v1\n")):
+    for value, said in (
+        (
+            {"net": "Lnet106_v2", "options": {"base": 16}, "outputs": {}},
+            "what core.export says of its files, Lnet106_v2 (base 16)\n",
+        ),
+        ({"net": "Rnet_v1", "options": {}, "config": {}}, "the configuration of a run, Rnet_v1\n"),
+    ):
         other.write_text(json.dumps(value))
         assert f"{other}: {said}" in says(other)
-    for value, said in (({"recall": 1}, "JSON, but neither"), ([1], "JSON, but neither"),
-                        ({"net": "Rnet_v9", "options": {}}, "no net is called 'Rnet_v9'"),
-                        ({"net": "Rnet_v1", "options": {"base": 16}}, "has no option base")):
+    for value, said in (
+        ({"recall": 1}, "JSON, but neither"),
+        ([1], "JSON, but neither"),
+        ({"net": "Rnet_v9", "options": {}}, "no net is called 'Rnet_v9'"),
+        ({"net": "Rnet_v1", "options": {"base": 16}}, "has no option base"),
+    ):
         other.write_text(json.dumps(value))
         assert said in says(other, status=2)
     other.write_text('{"net": ')
@@ -311,17 +357,24 @@ def test_a_detector_s_manifest(tmp_path, says):
     path.write_text('{"pnet": "p.onnx", "min_face": 24}')
     assert "names p.onnx for the pnet, which is not there" in says(path, status=2)
     as_onnx(tmp_path / "p.onnx", calm(), fuse.merge)
-    assert says(path).splitlines() == [f"{path}: the nets of a detector", "  pnet         p.onnx",
-                                       "  min_face     24"]
+    assert says(path).splitlines() == [
+        f"{path}: the nets of a detector",
+        "  pnet         p.onnx",
+        "  min_face     24",
+    ]
     path.write_text('{"pnet": "p.onnx", "landmark": {"68": "q.onnx", "5": "l.onnx"}}')
     as_onnx(tmp_path / "l.onnx", calm(), fuse.merge)
     assert "names q.onnx for the landmark, which is not there" in says(path, status=2)
     as_onnx(tmp_path / "q.onnx", calm(), fuse.merge)
-    assert says(path).splitlines()[1:] == ["  pnet         p.onnx", "  5 points     l.onnx",
-                                           "  68 points    q.onnx"]
+    assert says(path).splitlines()[1:] == [
+        "  pnet         p.onnx",
+        "  5 points     l.onnx",
+        "  68 points    q.onnx",
+    ]
 
 
 # ---- other formats -------------------------------------------------------------------------
+
 
 def pair(folder, made, stem="det9"):
     """Path of the text of a ZQCNN pair."""
@@ -341,9 +394,10 @@ def test_zqcnn_pairs(tmp_path, says):
     assert len([line for line in both.splitlines() if not line.startswith(" ")]) == 1
     # the box branch commented out, as in published Pnets
     lines = text.read_text().splitlines()
-    text.write_text("\n".join("#" + line if "_2" in line or "-2" in line else line
-                              for line in lines))
-    line, = marks(says(numbers))
+    text.write_text(
+        "\n".join("#" + line if "_2" in line or "-2" in line else line for line in lines)
+    )
+    (line,) = marks(says(numbers))
     assert "are commented out in det9.zqparams, and used all the same" in line
     # the author's classic nets have numbers of a longer name
     numbers.rename(tmp_path / "det9_bgr.nchwbin")
@@ -383,17 +437,23 @@ def test_our_onnx_models(tmp_path, says):
     onnx.save(model, str(path))
     text = says(path)
     assert "weights          10      1,240" in text and "activations" not in text
-    fast = as_onnx(tmp_path / "p.onnx", calm(), lambda graph: fuse.face_score(fuse.split_prelu(
-        fuse.merge(graph), 20)))
+    fast = as_onnx(
+        tmp_path / "p.onnx",
+        calm(),
+        lambda graph: fuse.face_score(fuse.split_prelu(fuse.merge(graph), 20)),
+    )
     assert "Sigmoid" in says(fast) and "activations  up to" in says(fast)
 
 
 def test_onnx_models_of_others(tmp_path, says):
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"]), helper.make_node("Relu", ["y"], ["z"])]
-    graph = helper.make_graph(nodes, "g", [
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, None, 7])], [
-        helper.make_tensor_value_info("z", TensorProto.FLOAT, None)], [
-        helper.make_tensor("w", TensorProto.FLOAT, [1, 3, 1, 1], [1.0, 2, 3])])
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, None, 7])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+        [helper.make_tensor("w", TensorProto.FLOAT, [1, 3, 1, 1], [1.0, 2, 3])],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(model, str(tmp_path / "x.onnx"))
     text = says(tmp_path / "x.onnx")
@@ -405,7 +465,7 @@ def test_onnx_models_of_others(tmp_path, says):
 def test_damaged_onnx_models(tmp_path, says):
     path = as_onnx(tmp_path / "p.onnx", calm(), fuse.merge)
     whole = path.read_bytes()
-    for data in (whole[:len(whole) // 2], b"", b"anything at all"):
+    for data in (whole[: len(whole) // 2], b"", b"anything at all"):
         path.write_bytes(data)
         assert f"{path}: no ONNX model, or a damaged one" in says(path, status=2)
     model = onnx.load_model_from_string(whole)
@@ -413,13 +473,19 @@ def test_damaged_onnx_models(tmp_path, says):
     path.write_bytes(model.SerializeToString())
     assert "wrong: " in says(path, status=2)
     model = onnx.load_model_from_string(whole)
-    for key, value in (("input", '{"size": 24.5}'), ("input", '{"size": 5000}'),
-                       ("outputs", '{"cls": "conv1"}'), ("scheme", "3"), ("net", "[]")):
+    for key, value in (
+        ("input", '{"size": 24.5}'),
+        ("input", '{"size": 5000}'),
+        ("outputs", '{"cls": "conv1"}'),
+        ("scheme", "3"),
+        ("net", "[]"),
+    ):
         changed = onnx.ModelProto.FromString(whole)
         next(prop for prop in changed.metadata_props if prop.key == key).value = value
         path.write_bytes(changed.SerializeToString())
-        assert re.search(f"wrong: .* is damaged: what its metadata says of {key}",
-                         says(path, status=2))
+        assert re.search(
+            f"wrong: .* is damaged: what its metadata says of {key}", says(path, status=2)
+        )
 
 
 def test_ncnn_texts(tmp_path, says):
@@ -448,21 +514,33 @@ def test_what_is_no_net(tmp_path, says):
     (tmp_path / "empty.params").write_bytes(b"")
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "b.bin").write_bytes(bytes(range(256)))
-    files = [tmp_path / "a.jpg", tmp_path / "empty.params", tmp_path / "empty", tmp_path / "b.bin",
-             tmp_path, tmp_path / "none.params"]
+    files = [
+        tmp_path / "a.jpg",
+        tmp_path / "empty.params",
+        tmp_path / "empty",
+        tmp_path / "b.bin",
+        tmp_path,
+        tmp_path / "none.params",
+    ]
     text = says(*files[:3], good, *files[3:], status=2)
-    for line in (f"{files[0]}: a JPEG picture: no net", f"{files[2]}: empty",
-                 f"{files[4]}: a folder: give the files in it", f"{files[5]}: not there"):
+    for line in (
+        f"{files[0]}: a JPEG picture: no net",
+        f"{files[2]}: empty",
+        f"{files[4]}: a folder: give the files in it",
+        f"{files[5]}: not there",
+    ):
         assert line in text.splitlines()
     assert f"{files[1]} is no MXNet .params file" in text
     assert f"{files[3]}: of no kind known here" in text
     assert f"{good}: an MXNet checkpoint" in text and not marks(text)
     assert text.splitlines()[-1] == (
         "error: 6 of 7 files wrong, missing or of no known kind: "
-        f"{', '.join(map(str, files[:3]))} and 3 more")
+        f"{', '.join(map(str, files[:3]))} and 3 more"
+    )
 
 
 # ---- fuzzing -------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
@@ -476,8 +554,12 @@ def files(tmp_path_factory):
     return {path: path.read_bytes() for path in folder.iterdir()}
 
 
-@settings(max_examples=250, deadline=None, derandomize=True,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=250,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(st.data())
 def test_no_file_stops_it(files, data):
     """Bytes changed, cut out and put in: there is always a report, of lines that can be printed,
@@ -487,7 +569,7 @@ def test_no_file_stops_it(files, data):
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(damaged)))
         count = data.draw(st.integers(0, 30))
-        damaged[start:start + count] = data.draw(st.binary(max_size=8))
+        damaged[start : start + count] = data.draw(st.binary(max_size=8))
     path.write_bytes(damaged)
     try:
         lines = list(doctor.examine(path).lines())

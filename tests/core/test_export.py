@@ -1,5 +1,6 @@
 """Exported files: other engines get from them what MXNet gets from the checkpoint, they say what
 it takes to use them, and what isn't right doesn't appear."""
+
 import json
 import sys
 from dataclasses import replace
@@ -37,9 +38,16 @@ def raw(path, data):
 
 # ---- ONNX ----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("net, options, sizes", [
-    ("Pnet20_v1", {}, [(5, 20, 20), (1, 31, 47)]), ("Pnet12", {}, [(1, 12, 12), (2, 33, 24)]),
-    ("Rnet_p", {}, [(1, 24, 24), (5, 24, 24)]), ("Onet_v1", {"landmark": True}, [(4, 48, 48)])])
+
+@pytest.mark.parametrize(
+    "net, options, sizes",
+    [
+        ("Pnet20_v1", {}, [(5, 20, 20), (1, 31, 47)]),
+        ("Pnet12", {}, [(1, 12, 12), (2, 33, 24)]),
+        ("Rnet_p", {}, [(1, 24, 24), (5, 24, 24)]),
+        ("Onet_v1", {"landmark": True}, [(4, 48, 48)]),
+    ],
+)
 @pytest.mark.parametrize("split", [False, True])
 def test_onnx(tmp_path, net, options, sizes, split):
     made, path = saved(tmp_path, net, **options)
@@ -64,29 +72,38 @@ def test_onnx_keeps_names_and_says_what_it_takes(tmp_path):
     layers = {node.name for node in model.graph.node}
     assert {"conv1", "prelu1", "conv2_dw", "conv2_sep", "conv4_2", "cls_prob"} <= layers
     assert "prelu1_gamma" in made.arguments and {"conv1_weight", "prelu1_gamma"} <= {
-        value.name for value in model.graph.initializer}
-    shape = [dim.dim_param or dim.dim_value
-             for dim in model.graph.input[0].type.tensor_type.shape.dim]
+        value.name for value in model.graph.initializer
+    }
+    shape = [
+        dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim
+    ]
     assert shape == ["N", 3, "height", "width"]
     facts = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
     assert facts == {**made.facts(), "outputs": {"cls": "cls_prob", "bbox": "bn4_2"}}
     beside = json.loads((tmp_path / "out" / "Pnet20_v1.json").read_text())
     assert beside["checkpoint"]["file"] == "Pnet20_v1-0003.params"
-    assert beside["checkpoint"]["sha256"] == json.loads(
-        path.with_suffix(".json").read_text())["sha256"]
+    assert (
+        beside["checkpoint"]["sha256"]
+        == json.loads(path.with_suffix(".json").read_text())["sha256"]
+    )
     assert beside["outputs"]["onnx"] == facts["outputs"]
     assert beside["input"]["size"] == 20 and beside["stride"] == 4
 
 
 # ---- ncnn, ZQCNN ---------------------------------------------------------------------------
 
-@pytest.mark.parametrize("net, options, sizes", [
-    ("Pnet12", {}, [(12, 12), (29, 34)]),           # pools that hang over, any size
-    ("Rnet24", {}, [(24, 24)]),                     # fully connected layers behind a map
-    ("Rnet_p", {}, [(24, 24)]),                     # plain ReLU, a branch for each head
-    ("Onet_v1", {"landmark": True}, [(48, 48)]),
-    ("Lnet106_64r", {}, [(64, 64)]),                # additions
-    ("L14_heatmap", {}, [(112, 112)])])             # joins, dilated convolutions
+
+@pytest.mark.parametrize(
+    "net, options, sizes",
+    [
+        ("Pnet12", {}, [(12, 12), (29, 34)]),  # pools that hang over, any size
+        ("Rnet24", {}, [(24, 24)]),  # fully connected layers behind a map
+        ("Rnet_p", {}, [(24, 24)]),  # plain ReLU, a branch for each head
+        ("Onet_v1", {"landmark": True}, [(48, 48)]),
+        ("Lnet106_64r", {}, [(64, 64)]),  # additions
+        ("L14_heatmap", {}, [(112, 112)]),
+    ],
+)  # joins, dilated convolutions
 def test_ncnn(tmp_path, net, options, sizes):
     made, path = saved(tmp_path, net, **options)
     export.export(path, tmp_path / "out", ["ncnn"])
@@ -116,6 +133,7 @@ def test_zqcnn_names(tmp_path):
 
 # ---- nothing that isn't right --------------------------------------------------------------
 
+
 def without_ceil(node, names):
     operator, names, attributes = POOL(node, names)
     return operator, names, {**attributes, "ceil_mode": 0}
@@ -126,12 +144,19 @@ BROKEN = {  # format, table of its writer, operator, what it is written as inste
     "a slope lost": ("onnx", onnx_file.OPERATORS, "prelu", lambda node, names: ("Relu", [], {})),
     # 12 pixels leave the pool nothing to hang over: only another size shows it.
     "pooling that does not hang over": ("onnx", onnx_file.OPERATORS, "pool", without_ceil),
-    "pooling in ncnn too": ("ncnn", ncnn_file.OPERATORS, "pool", lambda node: (
-        "Pooling", {0: 0, 1: node.kernel, 2: node.stride, 5: 1})),
-    "softmax over the wrong axis": ("ncnn", ncnn_file.OPERATORS, "softmax",
-                                    lambda node: ("Softmax", {0: 1, 1: 1})),
-    "an average for the largest": ("zqcnn", zqcnn_file.WRITTEN, "pool", lambda node: (
-        "ReLU", "")),
+    "pooling in ncnn too": (
+        "ncnn",
+        ncnn_file.OPERATORS,
+        "pool",
+        lambda node: ("Pooling", {0: 0, 1: node.kernel, 2: node.stride, 5: 1}),
+    ),
+    "softmax over the wrong axis": (
+        "ncnn",
+        ncnn_file.OPERATORS,
+        "softmax",
+        lambda node: ("Softmax", {0: 1, 1: 1}),
+    ),
+    "an average for the largest": ("zqcnn", zqcnn_file.WRITTEN, "pool", lambda node: ("ReLU", "")),
 }
 
 
@@ -156,13 +181,23 @@ def test_the_difference_is_measured(tmp_path, capsys):
     made, path = saved(tmp_path, "Pnet16_v0")
     source, _ = export.opened(path)
     assert source.difference(MxNet(made), "MXNet", 1e-5) < 1e-5
-    off = replace(source.original, params={**source.original.params, "bn4_2_beta":
-                                           source.original.params["bn4_2_beta"] + 1e-3})
+    off = replace(
+        source.original,
+        params={
+            **source.original.params,
+            "bn4_2_beta": source.original.params["bn4_2_beta"] + 1e-3,
+        },
+    )
     with pytest.raises(Problem, match=r"Pnet16_v0-0003.params: it differs .* more than 1e-05"):
         source.difference(lambda data: numpy_net.run(off, data), "it", 1e-5)
     with pytest.raises(Problem, match="nan"):
-        source.difference(lambda data: {task: values * np.nan for task, values in
-                                        numpy_net.run(off, data).items()}, "it", 1e-5)
+        source.difference(
+            lambda data: {
+                task: values * np.nan for task, values in numpy_net.run(off, data).items()
+            },
+            "it",
+            1e-5,
+        )
 
 
 def test_a_net_with_damaged_parameters(tmp_path):
@@ -173,14 +208,17 @@ def test_a_net_with_damaged_parameters(tmp_path):
         export.export(path, tmp_path / "out", ["onnx"])
 
 
-@pytest.mark.parametrize("arguments, says", [
-    (["nowhere.params"], "nowhere.params is not there"),
-    (["NET", "NET"], "two of the checkpoints are Pnet16_v0"),
-    (["NET", "--split-prelu", "--format", "ncnn"], "--split-prelu .* --format onnx"),
-    (["NET", "--int8", "nowhere"], "nowhere is no folder"),
-    (["NET", "--int8", "EMPTY"], "fewer than two pictures"),
-    (["NET", "--int8", "BROKEN"], "fewer than two pictures.*broken.png: no picture"),
-])
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["nowhere.params"], "nowhere.params is not there"),
+        (["NET", "NET"], "two of the checkpoints are Pnet16_v0"),
+        (["NET", "--split-prelu", "--format", "ncnn"], "--split-prelu .* --format onnx"),
+        (["NET", "--int8", "nowhere"], "nowhere is no folder"),
+        (["NET", "--int8", "EMPTY"], "fewer than two pictures"),
+        (["NET", "--int8", "BROKEN"], "fewer than two pictures.*broken.png: no picture"),
+    ],
+)
 def test_bad_input(tmp_path, arguments, says):
     _, path = saved(tmp_path, "Pnet16_v0")
     (tmp_path / "empty").mkdir()
@@ -189,8 +227,9 @@ def test_bad_input(tmp_path, arguments, says):
     cv2.imwrite(str(tmp_path / "pictures" / "one.png"), np.zeros((30, 30, 3), np.uint8))
     places = {"NET": path, "EMPTY": tmp_path / "empty", "BROKEN": tmp_path / "pictures"}
     with pytest.raises(Problem, match=says) as caught:
-        export.main([*(str(places.get(word, word)) for word in arguments), "--out",
-                     str(tmp_path / "out")])
+        export.main(
+            [*(str(places.get(word, word)) for word in arguments), "--out", str(tmp_path / "out")]
+        )
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists() or names(tmp_path / "out") == []
 
@@ -226,6 +265,7 @@ def test_a_missing_engine_is_named(tmp_path, monkeypatch, package, formats):
 
 # ---- half precision ------------------------------------------------------------------------
 
+
 def test_huge_activations_fit_half_precision(tmp_path, capsys):
     """Nets without batch norms, trained from slopes of 1, reach 1e15 and more; every blob of their
     exports lies within float16."""
@@ -246,13 +286,15 @@ def test_huge_activations_fit_half_precision(tmp_path, capsys):
     for node in model.graph.node:
         if node.output[0] not in [out.name for out in model.graph.output]:
             model.graph.output.append(onnx.helper.make_empty_tensor_value_info(node.output[0]))
-    session = onnxruntime.InferenceSession(model.SerializeToString(),
-                                           providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     largest = [np.abs(values).max() for values in session.run(None, {"data": data})]
     assert len(largest) > 20 and max(largest) < 65504 and min(largest) > 1e-3
 
 
 # ---- int8 ----------------------------------------------------------------------------------
+
 
 def test_int8(tmp_path, drawn_set, capsys, caplog):
     _, path = saved(tmp_path, "Rnet_v1")
@@ -267,8 +309,11 @@ def test_int8(tmp_path, drawn_set, capsys, caplog):
 
     # Layers over all channels inside the net hold 8 bits, one scale a channel; others do not.
     values = {value.name: value for value in onnx.load(small).graph.initializer}
-    whole = {name[:-len("_weight_quantized")] for name, value in values.items()
-             if name.endswith("_weight_quantized") and value.data_type == onnx.TensorProto.INT8}
+    whole = {
+        name[: -len("_weight_quantized")]
+        for name, value in values.items()
+        if name.endswith("_weight_quantized") and value.data_type == onnx.TensorProto.INT8
+    }
     assert whole == {"conv2_sep", "conv3_sep", "conv4_sep"}
     scales = numpy_helper.to_array(values["conv3_sep_weight_scale"])
     assert scales.shape == (64,) and len(set(scales)) > 32
@@ -292,8 +337,10 @@ def test_crops_that_measure_are_of_other_pictures(tmp_path):
     (tmp_path / "notes.txt").write_text("no picture")
     first, second = quantize.crops(tmp_path, 24)
     assert first.shape == second.shape == (260, 3, 24, 24) and first.dtype == np.float32
-    colours = [set(np.round(half[:, 0].mean(axis=(1, 2)) * 128 + 127.5).astype(int))
-               for half in (first, second)]
+    colours = [
+        set(np.round(half[:, 0].mean(axis=(1, 2)) * 128 + 127.5).astype(int))
+        for half in (first, second)
+    ]
     assert len(colours[0]) == len(colours[1]) == 5 and not colours[0] & colours[1]
     # The ramp's steepness tells the side: 250 green levels over 200 pixels.
     sides = (first[:, 1, 12, 23] - first[:, 1, 12, 0]) * 128 / 250 * 200 * 24 / 23

@@ -1,4 +1,5 @@
 """Budgets come out at the published figures, and the rule of every operator is its formula."""
+
 import json
 
 import pytest
@@ -56,6 +57,7 @@ CLASSIC = [("Pnet12", 45.4), ("Rnet24", 1.6), ("Onet48", 12.9)]
 
 # ---- the published tables ------------------------------------------------------------------
 
+
 def test_the_table_has_all_rows():
     assert len(PUBLISHED) == 37
 
@@ -78,8 +80,9 @@ def test_published_figures_of_the_classic_nets(name, published):
     assert f"{row['budget_m']:.1f}" == f"{published:.1f}" and row["published_m"] == published
 
 
-@pytest.mark.parametrize("name, size, figure", [
-    ("Pnet20_v0", (1920, 1080), 395.1), ("Pnet12", (1152, 648), 1324.7)])
+@pytest.mark.parametrize(
+    "name, size, figure", [("Pnet20_v0", (1920, 1080), 395.1), ("Pnet12", (1152, 648), 1324.7)]
+)
 def test_other_sizes(name, size, figure):
     """Larger pictures, by the same rule; there is no published figure to go with them."""
     row = flops.record(name, size=size)
@@ -90,12 +93,13 @@ def test_a_net_by_hand():
     """Rnet24 layer by layer: positions * out * (in * k * k + 1 for the bias), 3 per slope."""
     convolutions = [(22, 28, 3 * 9), (9, 48, 28 * 9), (3, 64, 48 * 4)]
     rule = sum(side * side * out * (each + 1 + 3) for side, out, each in convolutions)
-    rule += (11 * 11 * 28 + 4 * 4 * 48) * 9               # pools: 22 -> 11, 9 -> 4, 3 x 3 each
-    rule += 576 * 128 + 3 * 128 + 128 * 2 + 128 * 4       # fully connected, no biases
+    rule += (11 * 11 * 28 + 4 * 4 * 48) * 9  # pools: 22 -> 11, 9 -> 4, 3 x 3 each
+    rule += 576 * 128 + 3 * 128 + 128 * 2 + 128 * 4  # fully connected, no biases
     budget = flops.count_net("Rnet24")
     assert budget.budget == rule
-    assert budget.macs == (sum(s * s * out * each for s, out, each in convolutions)
-                           + 576 * 128 + 128 * 6)
+    assert budget.macs == (
+        sum(s * s * out * each for s, out, each in convolutions) + 576 * 128 + 128 * 6
+    )
     assert budget.params == 100178
 
 
@@ -107,6 +111,7 @@ def test_landmark_head_counts():
 
 
 # ---- one symbol per operator ---------------------------------------------------------------
+
 
 def data():
     return mx.sym.var("data")
@@ -121,32 +126,55 @@ UNDER = 6 * 8 * 4 * 3 + 6 * 8 * 4
 ELEMENTS = 6 * 8 * 4
 OPERATORS = {
     # the symbol on a 6 x 8 picture; its cost by the rule; its plain multiply-adds
-    "convolution": (lambda: mx.sym.Convolution(data(), kernel=(3, 3), stride=(2, 2), pad=(1, 1),
-                                               num_filter=5),
-                    3 * 4 * 5 * 3 * 9 + 3 * 4 * 5, 3 * 4 * 5 * 3 * 9),
+    "convolution": (
+        lambda: mx.sym.Convolution(data(), kernel=(3, 3), stride=(2, 2), pad=(1, 1), num_filter=5),
+        3 * 4 * 5 * 3 * 9 + 3 * 4 * 5,
+        3 * 4 * 5 * 3 * 9,
+    ),
     # every convolution has a bias once a batch norm is merged into it
-    "convolution without bias": (lambda: mx.sym.Convolution(data(), kernel=(3, 2), num_filter=5,
-                                                            no_bias=True),
-                                 4 * 7 * 5 * 3 * 6 + 4 * 7 * 5, 4 * 7 * 5 * 3 * 6),
-    "depthwise": (lambda: mx.sym.Convolution(data(), kernel=(3, 3), num_filter=3, num_group=3),
-                  4 * 6 * 3 * 9 + 4 * 6 * 3, 4 * 6 * 3 * 9),
-    "groups": (lambda: mx.sym.Convolution(pixels(), kernel=(1, 1), num_filter=6, num_group=2),
-               UNDER + 48 * 6 * 2 + 48 * 6, 48 * 4 * 3 + 48 * 6 * 2),
+    "convolution without bias": (
+        lambda: mx.sym.Convolution(data(), kernel=(3, 2), num_filter=5, no_bias=True),
+        4 * 7 * 5 * 3 * 6 + 4 * 7 * 5,
+        4 * 7 * 5 * 3 * 6,
+    ),
+    "depthwise": (
+        lambda: mx.sym.Convolution(data(), kernel=(3, 3), num_filter=3, num_group=3),
+        4 * 6 * 3 * 9 + 4 * 6 * 3,
+        4 * 6 * 3 * 9,
+    ),
+    "groups": (
+        lambda: mx.sym.Convolution(pixels(), kernel=(1, 1), num_filter=6, num_group=2),
+        UNDER + 48 * 6 * 2 + 48 * 6,
+        48 * 4 * 3 + 48 * 6 * 2,
+    ),
     "fully connected": (lambda: mx.sym.FullyConnected(data(), num_hidden=7), 144 * 7, 144 * 7),
     "fully connected without bias": (
-        lambda: mx.sym.FullyConnected(data(), num_hidden=7, no_bias=True), 144 * 7, 144 * 7),
+        lambda: mx.sym.FullyConnected(data(), num_hidden=7, no_bias=True),
+        144 * 7,
+        144 * 7,
+    ),
     "prelu": (lambda: mx.sym.LeakyReLU(data(), act_type="prelu"), 3 * 144, 0),
     "relu": (lambda: mx.sym.Activation(data(), act_type="relu"), 144, 0),
     "addition": (lambda: mx.sym.elemwise_add(data(), data()), 144, 0),
     "batch norm on the picture": (lambda: mx.sym.BatchNorm(data()), 144, 0),
     "merged batch norm": (lambda: mx.sym.BatchNorm(pixels()), UNDER, 576),
     "batch norm merged into a fully connected layer": (
-        lambda: mx.sym.BatchNorm(mx.sym.FullyConnected(data(), num_hidden=7)), 1008, 1008),
+        lambda: mx.sym.BatchNorm(mx.sym.FullyConnected(data(), num_hidden=7)),
+        1008,
+        1008,
+    ),
     "batch norm after an activation": (
         lambda: mx.sym.BatchNorm(mx.sym.Activation(pixels(), act_type="relu")),
-        UNDER + 2 * ELEMENTS, 576),
-    "pooling": (lambda: mx.sym.Pooling(data(), kernel=(3, 2), stride=(2, 2), pool_type="max",
-                                       pooling_convention="full"), 3 * 3 * 4 * 6, 0),
+        UNDER + 2 * ELEMENTS,
+        576,
+    ),
+    "pooling": (
+        lambda: mx.sym.Pooling(
+            data(), kernel=(3, 2), stride=(2, 2), pool_type="max", pooling_convention="full"
+        ),
+        3 * 3 * 4 * 6,
+        0,
+    ),
     "softmax": (lambda: mx.sym.SoftmaxActivation(pixels(), mode="channel"), UNDER, 576),
     "new softmax": (lambda: mx.sym.softmax(pixels(), axis=1), UNDER, 576),
     "flatten": (lambda: mx.sym.Flatten(pixels()), UNDER, 576),
@@ -163,8 +191,11 @@ def test_rule_of_an_operator(kind):
 
 
 def test_every_operator_of_the_rule_is_tested():
-    tested = {node["op"] for make, _, _ in OPERATORS.values()
-              for node in json.loads(make().tojson())["nodes"]}
+    tested = {
+        node["op"]
+        for make, _, _ in OPERATORS.values()
+        for node in json.loads(make().tojson())["nodes"]
+    }
     assert set(flops.COSTS) == tested - {"null"}
 
 
@@ -186,8 +217,9 @@ def test_left_out_branch():
     """What only that output needs is left out, what others need too is not."""
     trunk = pixels()
     kept = mx.sym.Convolution(trunk, name="kept", kernel=(1, 1), num_filter=2)
-    left = mx.sym.Convolution(mx.sym.Activation(trunk, act_type="relu"), name="left",
-                              kernel=(1, 1), num_filter=5)
+    left = mx.sym.Convolution(
+        mx.sym.Activation(trunk, act_type="relu"), name="left", kernel=(1, 1), num_filter=5
+    )
     budget = flops.count(mx.sym.Group([kept, left]), 8, 6, left_out=["left"])
     assert budget.budget == UNDER + 48 * 2 * 5
     assert budget.budget_bbox == UNDER + 48 * 2 * 5 + ELEMENTS + 48 * 5 * 5
@@ -203,9 +235,19 @@ def test_unknown_operators_are_errors():
 
 # ---- the program ---------------------------------------------------------------------------
 
-KEYS = {"net": str, "base": (int, type(None)), "points": (int, type(None)), "landmark": bool,
-        "input": str, "params": int, "macs": int, "budget_m": float, "budget_bbox_m": float,
-        "published_m": (float, type(None)), "published_with_bbox": bool}
+KEYS = {
+    "net": str,
+    "base": (int, type(None)),
+    "points": (int, type(None)),
+    "landmark": bool,
+    "input": str,
+    "params": int,
+    "macs": int,
+    "budget_m": float,
+    "budget_bbox_m": float,
+    "published_m": (float, type(None)),
+    "published_with_bbox": bool,
+}
 
 
 def printed(capsys, *arguments):
@@ -217,10 +259,19 @@ def test_json_of_a_net(capsys):
     (row,) = json.loads(printed(capsys, "--net", "Lnet106_v2", "--base", "64", "--json"))
     assert set(row) == set(KEYS)
     assert all(isinstance(row[key], kind) for key, kind in KEYS.items())
-    assert row == {"net": "Lnet106_v2", "base": 64, "points": 106, "landmark": False,
-                   "input": "48x48", "params": 923132, "macs": row["macs"],
-                   "budget_m": row["budget_m"], "budget_bbox_m": row["budget_m"],
-                   "published_m": 38.8, "published_with_bbox": False}
+    assert row == {
+        "net": "Lnet106_v2",
+        "base": 64,
+        "points": 106,
+        "landmark": False,
+        "input": "48x48",
+        "params": 923132,
+        "macs": row["macs"],
+        "budget_m": row["budget_m"],
+        "budget_bbox_m": row["budget_m"],
+        "published_m": 38.8,
+        "published_with_bbox": False,
+    }
     assert round(row["budget_m"], 3) == 38.763 and round(row["macs"] / 1e6, 3) == 37.834
 
 
@@ -230,7 +281,12 @@ def test_json_of_a_symbol_file(capsys, tmp_path):
     symbols.build("Pnet20_v2").save(str(path))
     (row,) = json.loads(printed(capsys, "--symbol", str(path), "--input", "320x240", "--json"))
     assert {key: row[key] for key in ("net", "base", "input", "params", "published_m")} == {
-        "net": str(path), "base": None, "input": "320x240", "params": 2162, "published_m": None}
+        "net": str(path),
+        "base": None,
+        "input": "320x240",
+        "params": 2162,
+        "published_m": None,
+    }
     (known,) = json.loads(printed(capsys, "--net", "Pnet20_v2", "--json"))
     assert row["budget_m"] == row["budget_bbox_m"] == known["budget_bbox_m"] > known["budget_m"]
     assert isinstance(row["macs"], int) and row["macs"] > known["macs"]
@@ -242,11 +298,16 @@ def test_all_lists_every_net(capsys):
     rows = json.loads(printed(capsys, "--net", "all", "--json"))
     assert all(set(row) == set(KEYS) for row in rows)
     assert {row["net"] for row in rows} == set(symbols.names())
-    listed = {(row["net"], row["base"]): row["published_m"] for row in rows
-              if not row["landmark"]}
+    listed = {(row["net"], row["base"]): row["published_m"] for row in rows if not row["landmark"]}
     assert all(listed[name, base] == published for name, base, published, _, _ in PUBLISHED)
     assert {row["net"] for row in rows if row["landmark"]} == {
-        "Onet_v1", "Onet_v2", "Onet_v3", "Pnet12", "Rnet24", "Onet48"}
+        "Onet_v1",
+        "Onet_v2",
+        "Onet_v3",
+        "Pnet12",
+        "Rnet24",
+        "Onet48",
+    }
     text = printed(capsys, "--net", "all")
     lines = {line.split()[0]: line for line in text.splitlines() if line}
     assert set(symbols.names()) <= set(lines)
@@ -259,26 +320,34 @@ def test_text_of_a_net(capsys):
     assert "22.903 M (2^20)" in text and "17.728 M multiply-adds" in text
     # the first layer: 2 x 2 from 3 to 8 channels, by the rule with its bias
     first = next(line for line in text.splitlines() if line.split()[:1] == ["conv1"])
-    assert first.split()[1:] == ["Convolution", "8x239x319", f"{239 * 319 * 8 * 13:,}",
-                                 f"{239 * 319 * 8 * 12:,}"]
+    assert first.split()[1:] == [
+        "Convolution",
+        "8x239x319",
+        f"{239 * 319 * 8 * 13:,}",
+        f"{239 * 319 * 8 * 12:,}",
+    ]
     box = next(line for line in text.splitlines() if line.split()[:1] == ["conv4_2"])
     assert box.endswith("box branch")
 
 
-@pytest.mark.parametrize("arguments, says", [
-    (["--net", "Pnet20_v2", "--input", "320"], "--input 320.*WIDTHxHEIGHT"),
-    (["--net", "Pnet20_v2", "--input", "0x240"], "--input 0x240"),
-    (["--net", "Pnet20_v2", "--input", "320x-240"], "--input 320x-240"),
-    (["--net", "Pnet20_v2", "--input", "x"], "--input x"),
-    (["--net", "Pnet20_v2", "--input", "16x100"], "16x100 is smaller than the 20 pixel window"),
-    (["--net", "Pnet20_v2", "--base", "16"], "no option base"),
-    (["--net", "Rnet_v1", "--input", "32x24"], "Rnet_v1 takes 24x24 only, not 32x24"),
-    (["--net", "Lnet_v1", "--base", "0"], "base is 0"),
-    (["--net", "Pnet20_v9"], "no net is called"),
-    (["--net", "Rnet_v1", "--landmark"], "no landmark"),
-    (["--net", "all", "--input", "320x240"], "takes no option"),
-    (["--symbol", "/nowhere/x-symbol.json", "--input", "320x240"], "can't be read"),
-    (["--symbol", "/nowhere/x-symbol.json"], "--input")])
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--net", "Pnet20_v2", "--input", "320"], "--input 320.*WIDTHxHEIGHT"),
+        (["--net", "Pnet20_v2", "--input", "0x240"], "--input 0x240"),
+        (["--net", "Pnet20_v2", "--input", "320x-240"], "--input 320x-240"),
+        (["--net", "Pnet20_v2", "--input", "x"], "--input x"),
+        (["--net", "Pnet20_v2", "--input", "16x100"], "16x100 is smaller than the 20 pixel window"),
+        (["--net", "Pnet20_v2", "--base", "16"], "no option base"),
+        (["--net", "Rnet_v1", "--input", "32x24"], "Rnet_v1 takes 24x24 only, not 32x24"),
+        (["--net", "Lnet_v1", "--base", "0"], "base is 0"),
+        (["--net", "Pnet20_v9"], "no net is called"),
+        (["--net", "Rnet_v1", "--landmark"], "no landmark"),
+        (["--net", "all", "--input", "320x240"], "takes no option"),
+        (["--symbol", "/nowhere/x-symbol.json", "--input", "320x240"], "can't be read"),
+        (["--symbol", "/nowhere/x-symbol.json"], "--input"),
+    ],
+)
 def test_what_the_user_can_mend(arguments, says):
     with pytest.raises(Problem, match=says):
         flops.main(arguments)

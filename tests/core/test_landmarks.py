@@ -1,4 +1,5 @@
 """The course from faces with points to a net of landmarks."""
+
 import json
 
 import pytest
@@ -8,8 +9,14 @@ from core.base import parallel
 from facelet.console import Problem
 from facelet.onnx_net import OnnxNet
 
-SETTINGS = ["train.batch=8", "train.epochs=1", "train.warmup=2", "train.val_fraction=0.3",
-            "crop.preset=detector", "landmark_samples.base_num=2"]
+SETTINGS = [
+    "train.batch=8",
+    "train.epochs=1",
+    "train.warmup=2",
+    "train.val_fraction=0.3",
+    "crop.preset=detector",
+    "landmark_samples.base_num=2",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +26,21 @@ def alone(monkeypatch):
 
 
 def course(drawn_set, out, scheme, *more):
-    landmarks.main([*map(str, ("--data", drawn_set / "landmarks" / f"train_{scheme}.txt", "--out",
-                               out, *more, *SETTINGS))])
+    landmarks.main(
+        [
+            *map(
+                str,
+                (
+                    "--data",
+                    drawn_set / "landmarks" / f"train_{scheme}.txt",
+                    "--out",
+                    out,
+                    *more,
+                    *SETTINGS,
+                ),
+            )
+        ]
+    )
 
 
 def test_from_faces_to_an_exported_net(drawn_set, tmp_path, capsys):
@@ -35,8 +55,7 @@ def test_from_faces_to_an_exported_net(drawn_set, tmp_path, capsys):
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     course(drawn_set, tmp_path, "5", "--net", "Lnet_v2", "--base", 4)
     assert capsys.readouterr().out.count("there already") == 4
-    assert made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")
-                    if path.is_file()}
+    assert made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
 
 
 def test_another_number_of_points_from_finished_crops(drawn_set, tmp_path):
@@ -58,6 +77,7 @@ def test_what_it_can_not_do(drawn_set, tmp_path):
         course(drawn_set, tmp_path, "5", "--net", "Onet_v1")
     with pytest.raises(Problem, match="5, 68 or 106 points, not 98: give --data"):
         landmarks.main(["--net", "Lnet_v2", "--points", "98", "--out", str(tmp_path / "none")])
-    with pytest.raises(Problem, match="learns 106 landmark points, .* has 5: train it with "
-                                      "--points 5"):
+    with pytest.raises(
+        Problem, match="learns 106 landmark points, .* has 5: train it with --points 5"
+    ):
         course(drawn_set, tmp_path, "5", "--net", "Lnet106_v2")

@@ -1,4 +1,5 @@
 """Geometry against loops that count one pair, and one pixel, at a time."""
+
 import numpy as np
 import pytest
 from oracles import slow_nms
@@ -121,8 +122,19 @@ def test_nms_of_either_precision(dtype, overlap):
 def test_nms_of_boxes_without_area(threshold, overlap):
     """Empty ones, and ones turned inside out in either or both directions: they are over
     nothing, so nothing goes, least of all what lies far off."""
-    boxes = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [5, 5, 5, 5], [5, 0, 5, 9], [3, 3, 3, 3],
-                      [25, 0, 5, 9], [0, 9, 30, 2], [30, 30, 0, 0]], float)
+    boxes = np.array(
+        [
+            [0, 0, 10, 10],
+            [20, 0, 30, 10],
+            [5, 5, 5, 5],
+            [5, 0, 5, 9],
+            [3, 3, 3, 3],
+            [25, 0, 5, 9],
+            [0, 9, 30, 2],
+            [30, 30, 0, 0],
+        ],
+        float,
+    )
     scores = np.array([0.5, 0.4, 0.9, 0.3, 0.9, 0.95, 0.2, 0.99])
     for turned in (scores, -scores):
         kept = geometry.nms(boxes, turned, threshold, overlap)
@@ -136,7 +148,7 @@ def test_nms_at_the_threshold_and_of_nothing():
     scores = np.array([0.9, 0.8], np.float32)
     assert geometry.nms(boxes, scores, 0.34).tolist() == [0, 1]
     assert geometry.nms(boxes, scores, 0.33).tolist() == [0]
-    assert geometry.nms(np.array([[0, 0, 2, 4], [0, 0, 2, 2.]]), scores, 0.5).tolist() == [0, 1]
+    assert geometry.nms(np.array([[0, 0, 2, 4], [0, 0, 2, 2.0]]), scores, 0.5).tolist() == [0, 1]
     assert geometry.nms(boxes, scores, 0.5, "minimum").tolist() == [0, 1]
     assert geometry.nms(boxes, scores, 0.49, "minimum").tolist() == [0]
     nothing = geometry.nms(np.zeros((0, 4)), np.zeros(0), 0.5)
@@ -150,15 +162,19 @@ def test_a_box_within_another_counts_over_the_smaller_one():
     assert geometry.nms(boxes, scores, 0.7, "minimum").tolist() == [1]
 
 
-@pytest.mark.parametrize("box, square", [
-    ([10, 20, 30, 40], [10, 20, 30, 40]),
-    ([0, 0, 10, 20], [-5, 0, 15, 20]),            # as large as the larger side, same centre
-    ([0, 0, 20, 10], [0, -5, 20, 15]),
-    ([0.4, 0.4, 10.6, 10.4], [0, 0, 10, 10]),     # side 10.2, corner 0.4, 0.3
-    ([-30.6, -8, -10.2, 12], [-31, -8, -11, 12]),  # side 20.4, corner -30.6, -8.2
-    ([5, 5, 5, 5], [4, 4, 5, 5]),                 # corner 4.5, to the even one
-    ([7.2, 3.2, 7.3, 3.3], [7, 3, 8, 4]),
-    ([9, 9, 3, 4], [6, 6, 7, 7])])                # turned inside out: one pixel at its centre
+@pytest.mark.parametrize(
+    "box, square",
+    [
+        ([10, 20, 30, 40], [10, 20, 30, 40]),
+        ([0, 0, 10, 20], [-5, 0, 15, 20]),  # as large as the larger side, same centre
+        ([0, 0, 20, 10], [0, -5, 20, 15]),
+        ([0.4, 0.4, 10.6, 10.4], [0, 0, 10, 10]),  # side 10.2, corner 0.4, 0.3
+        ([-30.6, -8, -10.2, 12], [-31, -8, -11, 12]),  # side 20.4, corner -30.6, -8.2
+        ([5, 5, 5, 5], [4, 4, 5, 5]),  # corner 4.5, to the even one
+        ([7.2, 3.2, 7.3, 3.3], [7, 3, 8, 4]),
+        ([9, 9, 3, 4], [6, 6, 7, 7]),
+    ],
+)  # turned inside out: one pixel at its centre
 def test_squares_by_hand(box, square):
     found = geometry.squares(np.array([box], np.float32))
     assert found.dtype == np.float32 and found.tolist() == [square]
@@ -188,8 +204,15 @@ def test_offsets_by_hand_and_back():
     values = geometry.offsets(crops, faces)
     for value, crop, face in zip(values, crops, faces):
         width, height = crop[2] - crop[0], crop[3] - crop[1]
-        assert np.allclose(value, [(face[0] - crop[0]) / width, (face[1] - crop[1]) / height,
-                                   (face[2] - crop[2]) / width, (face[3] - crop[3]) / height])
+        assert np.allclose(
+            value,
+            [
+                (face[0] - crop[0]) / width,
+                (face[1] - crop[1]) / height,
+                (face[2] - crop[2]) / width,
+                (face[3] - crop[3]) / height,
+            ],
+        )
     assert np.allclose(geometry.apply_offsets(crops, values), faces)
 
 

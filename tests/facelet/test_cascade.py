@@ -1,5 +1,6 @@
 """Stages of the detector with nets that are a few lines of NumPy, and with the zoo's; and the
 import of MXNet."""
+
 import importlib.util
 
 import numpy as np
@@ -17,8 +18,9 @@ from facelet import picture as pictures
 from facelet.console import Problem
 from symbols import mxnet_import, zoo
 
-SETTINGS = EasyDict(min_face=20, factor=0.5, thresholds=[0.5, 0.9, 0.9], nms_scale=0.5,
-                    nms=[0.7, 0.1, 0.1])
+SETTINGS = EasyDict(
+    min_face=20, factor=0.5, thresholds=[0.5, 0.9, 0.9], nms_scale=0.5, nms=[0.7, 0.1, 0.1]
+)
 
 
 def seen(x1, y1, x2, y2):
@@ -29,12 +31,19 @@ def seen(x1, y1, x2, y2):
 
 # ---- scales and windows --------------------------------------------------------------------
 
-@pytest.mark.parametrize("width, height, cell, min_face, factor, expected", [
-    (100, 80, 20, 20, 0.5, [1, 0.5, 0.25]),        # the next is 12 x 10
-    (80, 100, 20, 40, 0.5, [0.5, 0.25]),
-    (100, 80, 12, 6, 0.5, [2, 1, 0.5, 0.25]),      # 25 x 20 still holds a window of 12
-    (20, 20, 20, 20, 0.9, [1]),                    # as large as the window
-    (19, 500, 20, 20, 0.5, []), (500, 19, 20, 20, 0.5, []), (100, 100, 20, 101, 0.5, [])])
+
+@pytest.mark.parametrize(
+    "width, height, cell, min_face, factor, expected",
+    [
+        (100, 80, 20, 20, 0.5, [1, 0.5, 0.25]),  # the next is 12 x 10
+        (80, 100, 20, 40, 0.5, [0.5, 0.25]),
+        (100, 80, 12, 6, 0.5, [2, 1, 0.5, 0.25]),  # 25 x 20 still holds a window of 12
+        (20, 20, 20, 20, 0.9, [1]),  # as large as the window
+        (19, 500, 20, 20, 0.5, []),
+        (500, 19, 20, 20, 0.5, []),
+        (100, 100, 20, 101, 0.5, []),
+    ],
+)
 def test_scales(width, height, cell, min_face, factor, expected):
     assert np.allclose(cascade.scales(width, height, cell, min_face, factor), expected)
     assert len(cascade.scales(width, height, cell, min_face, factor)) == len(expected)
@@ -58,13 +67,16 @@ def test_window_boxes():
 
 # ---- suppression on the grid ---------------------------------------------------------------
 
+
 def suppressed_by_nms(prob, threshold, cell, stride, overlap):
     """Rows and columns, by facelet.boxes.nms of all windows over the threshold."""
-    places = np.array([place for place in np.ndindex(*prob.shape) if prob[place] > threshold],
-                      int).reshape(-1, 2)
+    places = np.array(
+        [place for place in np.ndindex(*prob.shape) if prob[place] > threshold], int
+    ).reshape(-1, 2)
     corner = places[:, ::-1] * float(stride)
-    kept = geometry.nms(np.concatenate([corner, corner + cell], axis=1),
-                        prob[tuple(places.T)], overlap)
+    kept = geometry.nms(
+        np.concatenate([corner, corner + cell], axis=1), prob[tuple(places.T)], overlap
+    )
     return places[kept].tolist()
 
 
@@ -74,13 +86,19 @@ def on_grid(*args):
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 10 ** 6), rows=st.integers(1, 25), columns=st.integers(1, 25),
-       levels=st.sampled_from([1, 2, 5, 1000]), threshold=st.sampled_from([0.0, 0.5, 0.9, 1.0]),
-       cell_and_stride=st.sampled_from([(20, 4), (20, 2), (16, 4), (12, 2), (4, 4), (11, 4)]),
-       # 2/3 and 0.6 are overlaps of direct neighbours, the windows of 20 and of 16 pixels
-       overlap=st.sampled_from([0.0, 0.3, 0.5, 0.6, 2 / 3, 0.7, 0.99, 1.0]))
-def test_suppression_on_the_grid_is_that_of_boxes(seed, rows, columns, levels, threshold,
-                                                  cell_and_stride, overlap):
+@given(
+    seed=st.integers(0, 10**6),
+    rows=st.integers(1, 25),
+    columns=st.integers(1, 25),
+    levels=st.sampled_from([1, 2, 5, 1000]),
+    threshold=st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+    cell_and_stride=st.sampled_from([(20, 4), (20, 2), (16, 4), (12, 2), (4, 4), (11, 4)]),
+    # 2/3 and 0.6 are overlaps of direct neighbours, the windows of 20 and of 16 pixels
+    overlap=st.sampled_from([0.0, 0.3, 0.5, 0.6, 2 / 3, 0.7, 0.99, 1.0]),
+)
+def test_suppression_on_the_grid_is_that_of_boxes(
+    seed, rows, columns, levels, threshold, cell_and_stride, overlap
+):
     """Maps with many ties and with none, full ones and sparse ones."""
     rng = np.random.default_rng(seed)
     prob = np.ceil(rng.uniform(0, 1, (rows, columns)) * levels).astype(np.float32) / levels
@@ -89,9 +107,15 @@ def test_suppression_on_the_grid_is_that_of_boxes(seed, rows, columns, levels, t
     assert on_grid(*args) == suppressed_by_nms(*args)
 
 
-@pytest.mark.parametrize("prob", [
-    np.linspace(1, 0.6, 900).reshape(30, 30), np.linspace(0.6, 1, 900).reshape(30, 30),
-    np.full((30, 30), 0.75), np.add.outer(np.arange(30), np.arange(30)) / 60 + 0.01])
+@pytest.mark.parametrize(
+    "prob",
+    [
+        np.linspace(1, 0.6, 900).reshape(30, 30),
+        np.linspace(0.6, 1, 900).reshape(30, 30),
+        np.full((30, 30), 0.75),
+        np.add.outer(np.arange(30), np.arange(30)) / 60 + 0.01,
+    ],
+)
 def test_suppression_of_slopes_and_plains(prob):
     """Where who is kept depends on who was, from one end of the map to the other."""
     args = prob.astype(np.float32), 0.0, 20, 4, 0.5
@@ -105,6 +129,7 @@ def test_suppression_of_nothing():
 
 
 # ---- maps ----------------------------------------------------------------------------------
+
 
 def uneven(height, width):
     """A picture that is nowhere the same."""
@@ -127,7 +152,7 @@ def test_tiles_give_what_the_whole_picture_gives(tmp_path, monkeypatch, name):
 
     for height, width in ((177, 211), (4 * cell + 1, 163), (cell, 12 * cell + 3), (250, 97)):
         picture = uneven(height, width)
-        monkeypatch.setattr(cascade, "TILE_PIXELS", 10 ** 9)
+        monkeypatch.setattr(cascade, "TILE_PIXELS", 10**9)
         prob, offsets = cascade.maps(picture, counted, cell, stride)
         assert len(calls) == 1 and calls.pop() == (1, 3, height, width)
         assert offsets.shape == (4, *prob.shape)
@@ -145,9 +170,12 @@ def test_tiles_give_what_the_whole_picture_gives(tmp_path, monkeypatch, name):
 @pytest.mark.parametrize("classes", [1, 2])
 def test_maps_are_of_the_face(classes):
     """The last of one or two probabilities."""
+
     def net(data):
-        return {"bbox": np.full((1, 4, 3, 2), 7, np.float32),
-                "cls": np.full((1, 2, 3, 2), [[[[0.25]], [[0.75]]]], np.float32)[:, 2 - classes:]}
+        return {
+            "bbox": np.full((1, 4, 3, 2), 7, np.float32),
+            "cls": np.full((1, 2, 3, 2), [[[[0.25]], [[0.75]]]], np.float32)[:, 2 - classes :],
+        }
 
     prob, offsets = cascade.maps(uneven(28, 24), net, 20, 4)
     assert prob.shape == (3, 2) and np.all(prob == 0.75)
@@ -155,6 +183,7 @@ def test_maps_are_of_the_face(classes):
 
 
 # ---- proposals -----------------------------------------------------------------------------
+
 
 class Firing:
     """A Pnet that fires at given outputs of given scales: {(scale, row, column): (score,
@@ -178,13 +207,14 @@ class Firing:
 @pytest.fixture(autouse=True)
 def whole(monkeypatch):
     """Nets get each scale as one tile, unless a test says otherwise."""
-    monkeypatch.setattr(cascade, "TILE_PIXELS", 10 ** 9)
+    monkeypatch.setattr(cascade, "TILE_PIXELS", 10**9)
 
 
 def propose(at, width=160, height=120, cell=20, stride=4, **settings):
     net = Firing(cell, stride, at)
-    boxes, scores, net.windows = cascade.propose(uneven(height, width), net, cell, stride,
-                                                 EasyDict({**SETTINGS, **settings}))
+    boxes, scores, net.windows = cascade.propose(
+        uneven(height, width), net, cell, stride, EasyDict({**SETTINGS, **settings})
+    )
     assert boxes.dtype == np.float32 and scores.dtype == np.float32
     assert boxes.shape == net.windows.shape == (len(scores), 4)
     return boxes, scores, net
@@ -195,17 +225,22 @@ def propose(at, width=160, height=120, cell=20, stride=4, **settings):
 @pytest.mark.parametrize("width, height", [(160, 120), (131, 173)])
 def test_a_box_comes_back_where_it_was(cell, stride, scale, width, height):
     row, column = 1, 2
-    boxes, scores, net = propose({(scale, row, column): (0.8, [0.1, -0.2, 0.3, 0.05])}, width,
-                                 height, cell, stride)
-    factor = cell / 20 * 0.5 ** scale
+    boxes, scores, net = propose(
+        {(scale, row, column): (0.8, [0.1, -0.2, 0.3, 0.05])}, width, height, cell, stride
+    )
+    factor = cell / 20 * 0.5**scale
     scaled = int(width * factor), int(height * factor)
     assert net.inputs[scale].shape == (1, 3, scaled[1], scaled[0])
     # one output's window, in pixels of the picture, and the offsets in units of its sides
     left, top = column * stride * width / scaled[0], row * stride * height / scaled[1]
-    x1, y1, x2, y2 = seen(left, top, left + cell * width / scaled[0],
-                          top + cell * height / scaled[1])
-    assert np.allclose(boxes, [[x1 + 0.1 * (x2 - x1), y1 - 0.2 * (y2 - y1),
-                                x2 + 0.3 * (x2 - x1), y2 + 0.05 * (y2 - y1)]], atol=1e-3)
+    x1, y1, x2, y2 = seen(
+        left, top, left + cell * width / scaled[0], top + cell * height / scaled[1]
+    )
+    assert np.allclose(
+        boxes,
+        [[x1 + 0.1 * (x2 - x1), y1 - 0.2 * (y2 - y1), x2 + 0.3 * (x2 - x1), y2 + 0.05 * (y2 - y1)]],
+        atol=1e-3,
+    )
     assert np.allclose(scores, [0.8])
     assert np.allclose(net.windows, [[x1, y1, x2, y2]], atol=1e-3)
 
@@ -221,9 +256,17 @@ def test_what_a_net_sees():
         assert data.dtype == np.float32 and data.min() >= -127.5 / 128
         light = (data[0].mean(axis=0) * 128 + 127.5) / 255
         rows, columns = ((side - 20) // 4 + 1 for side in light.shape)
-        prob = np.array([[light[4 * r:4 * r + 20, 4 * c:4 * c + 20].mean() > 0.99
-                          and light.sum() < 1.2 * 400 for c in range(columns)]
-                         for r in range(rows)], np.float32)
+        prob = np.array(
+            [
+                [
+                    light[4 * r : 4 * r + 20, 4 * c : 4 * c + 20].mean() > 0.99
+                    and light.sum() < 1.2 * 400
+                    for c in range(columns)
+                ]
+                for r in range(rows)
+            ],
+            np.float32,
+        )
         sums.append(prob.sum())
         return {"cls": prob[None, None], "bbox": np.zeros((1, 4, rows, columns), np.float32)}
 
@@ -238,8 +281,10 @@ def test_tiles_lie_where_they_were_cut_out(monkeypatch):
     monkeypatch.setattr(cascade, "TILE_PIXELS", 1)
     picture = np.zeros((300, 410, 3), np.uint8)
     rng = np.random.default_rng(2)
-    cells = {(4 * int(row), 4 * int(column)) for row, column in zip(rng.integers(0, 71, 60),
-                                                                    rng.integers(0, 98, 60))}
+    cells = {
+        (4 * int(row), 4 * int(column))
+        for row, column in zip(rng.integers(0, 71, 60), rng.integers(0, 98, 60))
+    }
     for y, x in cells:
         picture[y + 10, x + 10] = 255
 
@@ -247,11 +292,11 @@ def test_tiles_lie_where_they_were_cut_out(monkeypatch):
         assert max(data.shape[2:]) <= 100
         rows, columns = ((side - 20) // 4 + 1 for side in data.shape[2:])
         prob = data[:, :1, 10::4, 10::4][:, :, :rows, :columns] > 0
-        return {"cls": prob.astype(np.float32),
-                "bbox": np.zeros((1, 4, rows, columns), np.float32)}
+        return {"cls": prob.astype(np.float32), "bbox": np.zeros((1, 4, rows, columns), np.float32)}
 
-    boxes, *_ = cascade.propose(picture, net, 20, 4, EasyDict(
-        SETTINGS, factor=0.1, nms_scale=1.0, nms=[1.0, 1.0, 1.0]))
+    boxes, *_ = cascade.propose(
+        picture, net, 20, 4, EasyDict(SETTINGS, factor=0.1, nms_scale=1.0, nms=[1.0, 1.0, 1.0])
+    )
     assert sorted(boxes.tolist()) == sorted(seen(x, y, x + 20, y + 20) for y, x in cells)
 
 
@@ -282,8 +327,11 @@ def test_suppression_over_scales_goes_by_boxes():
 
 
 def test_boxes_without_area_are_dropped():
-    at = {(0, 0, 0): (0.9, [0, 0, -1, 0]), (0, 10, 0): (0.8, [0, 1, 0, -0.5]),
-          (0, 0, 20): (0.7, [0] * 4)}
+    at = {
+        (0, 0, 0): (0.9, [0, 0, -1, 0]),
+        (0, 10, 0): (0.8, [0, 1, 0, -0.5]),
+        (0, 0, 20): (0.7, [0] * 4),
+    }
     boxes, scores, _ = propose(at)
     assert boxes.tolist() == [seen(80, 0, 100, 20)] and np.allclose(scores, [0.7])
 
@@ -307,8 +355,10 @@ def test_a_picture_smaller_than_the_window(width, height):
 
 # ---- looking at squares --------------------------------------------------------------------
 
-@pytest.mark.parametrize("at_once, pixels", [(1, 1), (7, 20 ** 2 * 3), (10 ** 6, 20 ** 2 * 5),
-                                             (16, 10 ** 9)])
+
+@pytest.mark.parametrize(
+    "at_once, pixels", [(1, 1), (7, 20**2 * 3), (10**6, 20**2 * 5), (16, 10**9)]
+)
 def test_looking_in_parts_is_looking_at_one_after_another(monkeypatch, at_once, pixels):
     """Whatever is cut out, and fed to the net, at a time."""
     picture, rng = uneven(120, 160), np.random.default_rng(7)
@@ -328,7 +378,7 @@ def test_looking_in_parts_is_looking_at_one_after_another(monkeypatch, at_once, 
     assert found["cls"].shape == (37, 2) and found["landmark"].shape == (37, 80)
     for i, square in enumerate(squares):
         alone = net(pictures.to_input(pictures.crops(picture, square[None], 20)))
-        assert all(np.array_equal(found[task][i:i + 1], alone[task]) for task in alone)
+        assert all(np.array_equal(found[task][i : i + 1], alone[task]) for task in alone)
 
 
 def test_looking_at_nothing():
@@ -337,11 +387,16 @@ def test_looking_at_nothing():
 
 # ---- symbols.mxnet_import: where MXNet can't be imported, one line says why --------------------
 
-@pytest.mark.parametrize("python, numpy_version, says", [
-    ((3, 11), "2.0.1", "MXNet 1.9.1 does not work with NumPy 2.0.1.*'numpy>=1.23,<2'"),
-    ((3, 12), "2.3.0", "NumPy 2.3.0"),
-    ((3, 13), "1.26.4", r"up to Python 3.12, this is 3.13.*scripts/setup.sh"),
-    ((3, 14), "2.3.0", r"this is 3.14")])  # not NumPy: an older one would not help there
+
+@pytest.mark.parametrize(
+    "python, numpy_version, says",
+    [
+        ((3, 11), "2.0.1", "MXNet 1.9.1 does not work with NumPy 2.0.1.*'numpy>=1.23,<2'"),
+        ((3, 12), "2.3.0", "NumPy 2.3.0"),
+        ((3, 13), "1.26.4", r"up to Python 3.12, this is 3.13.*scripts/setup.sh"),
+        ((3, 14), "2.3.0", r"this is 3.14"),
+    ],
+)  # not NumPy: an older one would not help there
 def test_environments_without_mxnet(python, numpy_version, says):
     with pytest.raises(mxnet_import.MXNetUnavailable, match=says) as caught:
         mxnet_import.check_environment(python, numpy_version)
@@ -353,8 +408,9 @@ def test_missing_packages(monkeypatch):
     real = importlib.util.find_spec
 
     def without(missing):
-        monkeypatch.setattr(importlib.util, "find_spec",
-                            lambda name: None if name == missing else real(name))
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name: None if name == missing else real(name)
+        )
 
     without("mxnet")
     with pytest.raises(mxnet_import.MXNetUnavailable, match="not installed.*mxnet==1.9.1"):

@@ -1,4 +1,5 @@
 """Pictures from files and arrays of every kind, crops over the border, picture to input."""
+
 import cv2
 import numpy as np
 import pytest
@@ -18,8 +19,12 @@ def scene():
 
 def with_orientation(jpeg, value):
     """A JPEG's bytes with an EXIF block that holds nothing but an orientation."""
-    tiff = (b"II*\x00\x08\x00\x00\x00\x01\x00" + b"\x12\x01\x03\x00\x01\x00\x00\x00"
-            + bytes([value, 0, 0, 0]) + b"\x00\x00\x00\x00")
+    tiff = (
+        b"II*\x00\x08\x00\x00\x00\x01\x00"
+        + b"\x12\x01\x03\x00\x01\x00\x00\x00"
+        + bytes([value, 0, 0, 0])
+        + b"\x00\x00\x00\x00"
+    )
     block = b"Exif\x00\x00" + tiff
     return jpeg[:2] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + jpeg[2:]
 
@@ -36,17 +41,21 @@ def test_colour_order_is_bgr(tmp_path, scene):
 def test_grey_16_bit_and_alpha(tmp_path, scene):
     grey = cv2.cvtColor(scene, cv2.COLOR_BGR2GRAY)
     alpha = np.dstack([scene, np.full(scene.shape[:2], 77, np.uint8)])
-    for name, picture, expected in (("grey", grey, np.dstack([grey] * 3)),
-                                    ("deep", scene.astype(np.uint16) * 257, scene),
-                                    ("alpha", alpha, scene)):
+    for name, picture, expected in (
+        ("grey", grey, np.dstack([grey] * 3)),
+        ("deep", scene.astype(np.uint16) * 257, scene),
+        ("alpha", alpha, scene),
+    ):
         cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
         read = pictures.read(tmp_path / f"{name}.png")
         assert read.dtype == np.uint8
         assert np.abs(read.astype(int) - expected).max() <= 1, name
 
 
-@pytest.mark.parametrize("orientation, upright", [
-    (3, lambda p: p[::-1, ::-1]), (6, lambda p: np.rot90(p, -1)), (8, lambda p: np.rot90(p))])
+@pytest.mark.parametrize(
+    "orientation, upright",
+    [(3, lambda p: p[::-1, ::-1]), (6, lambda p: np.rot90(p, -1)), (8, lambda p: np.rot90(p))],
+)
 def test_exif_orientation_is_applied(tmp_path, scene, orientation, upright):
     jpeg = cv2.imencode(".jpg", scene, [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes()
     (tmp_path / "turned.jpg").write_bytes(with_orientation(jpeg, orientation))
@@ -60,9 +69,11 @@ def test_exif_orientation_is_applied(tmp_path, scene, orientation, upright):
 def test_truncated_file_is_named(tmp_path, scene, ending, part):
     data = cv2.imencode(ending, cv2.resize(scene, (400, 300)))[1].tobytes()
     path = tmp_path / f"cut{ending}"
-    path.write_bytes(data[:int(len(data) * part)])
-    with pytest.raises(pictures.BrokenPicture, match={
-            ".jpg": "cut.jpg: a truncated JPEG", ".png": "cut.png: .*a truncated one"}[ending]):
+    path.write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(
+        pictures.BrokenPicture,
+        match={".jpg": "cut.jpg: a truncated JPEG", ".png": "cut.png: .*a truncated one"}[ending],
+    ):
         pictures.read(path)
 
 
@@ -79,8 +90,11 @@ def test_truncated_jpeg_with_a_thumbnail_is_named(tmp_path, scene):
 def test_missing_empty_and_foreign_files(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("no picture")
-    for name, says in (("gone.jpg", "No such file"), ("empty.jpg", "empty"),
-                       ("text.jpg", "no picture")):
+    for name, says in (
+        ("gone.jpg", "No such file"),
+        ("empty.jpg", "empty"),
+        ("text.jpg", "no picture"),
+    ):
         with pytest.raises(pictures.BrokenPicture, match=f"{name}.*{says}"):
             pictures.read(tmp_path / name)
 
@@ -88,8 +102,16 @@ def test_missing_empty_and_foreign_files(tmp_path):
 def test_crop_pads_with_black(scene):
     """Against a loop over pixels, without resizing."""
     height, width = scene.shape[:2]
-    for box in [(10, 5, 30, 25), (-7, -3, 13, 17), (70, 50, 90, 70), (-10, -10, 90, 90),
-                (100, 10, 120, 30), (10, -25, 30, -5), (-50, 20, -30, 40), (-20, -20, 0, 0)]:
+    for box in [
+        (10, 5, 30, 25),
+        (-7, -3, 13, 17),
+        (70, 50, 90, 70),
+        (-10, -10, 90, 90),
+        (100, 10, 120, 30),
+        (10, -25, 30, -5),
+        (-50, 20, -30, 40),
+        (-20, -20, 0, 0),
+    ]:
         side = box[2] - box[0]
         expected = np.zeros((side, side, 3), np.uint8)
         for y in range(side):
@@ -125,8 +147,12 @@ def off(picture, boxes, size):
     return np.abs(found.astype(int) - one_by_one(picture, boxes, size)).max(axis=(1, 2, 3))
 
 
-AROUND = [(x, y, side) for side in (1, 7, 40, 333) for x in (-side, -side // 2, 0, 31, 99, 100)
-          for y in (-side, 1 - side, -3, 50, 79, 80)]
+AROUND = [
+    (x, y, side)
+    for side in (1, 7, 40, 333)
+    for x in (-side, -side // 2, 0, 31, 99, 100)
+    for y in (-side, 1 - side, -3, 50, 79, 80)
+]
 
 
 @pytest.mark.parametrize("size", [12, 24, 48, 96])
@@ -161,8 +187,15 @@ def test_crops_of_one_pixel_and_of_none():
 
 def test_crops_that_lie_far_off_are_black():
     """Also where positions are beyond what remap can count."""
-    far = squares(*((x, y, side) for x in (-1e9, -1e5, 20, 1e5, 1e9) for y in (-1e8, 40_000, 3e6)
-                    for side in (24, 3000)), (-2e6, -2e6, 1e6))
+    far = squares(
+        *(
+            (x, y, side)
+            for x in (-1e9, -1e5, 20, 1e5, 1e9)
+            for y in (-1e8, 40_000, 3e6)
+            for side in (24, 3000)
+        ),
+        (-2e6, -2e6, 1e6),
+    )
     assert not pictures.crops(noise(80, 100), far, 24).any()
 
 
@@ -171,8 +204,12 @@ def test_crops_of_very_wide_and_high_pictures(shape):
     """Remap reaches 32767 rows and columns; what is beyond it must not be black."""
     picture = noise(*shape)
     height, width = shape
-    boxes = squares((width - 35, height - 35, 30), (width - 20, height - 20, 33), (2, 3, 24),
-                    (width // 2, height // 2, 19))
+    boxes = squares(
+        (width - 35, height - 35, 30),
+        (width - 20, height - 20, 33),
+        (2, 3, 24),
+        (width // 2, height // 2, 19),
+    )
     assert off(picture, boxes, 24).max() <= CROPS_OFF_BY
     assert pictures.crops(picture, boxes, 24).mean(axis=(1, 2, 3)).min() > 20
 
@@ -185,10 +222,12 @@ def test_crops_that_are_too_many_for_one_picture():
     assert np.array_equal(found[:400], np.repeat(found[:1], 400, axis=0))
     assert off(noise(80, 100), boxes[[0, -1]], 48).max() <= CROPS_OFF_BY
     assert np.abs(found[-1].astype(int) - pictures.crop(noise(80, 100), boxes[-1], 48)).max() <= (
-        CROPS_OFF_BY)
+        CROPS_OFF_BY
+    )
 
 
 # ---- pictures from anywhere ----------------------------------------------------------------
+
 
 def test_paths_and_bytes_are_read(tmp_path, scene):
     path = tmp_path / "a.png"
@@ -203,19 +242,27 @@ def test_paths_and_bytes_are_read(tmp_path, scene):
 def test_arrays_of_all_kinds(scene, dtype, shift):
     """16 bits lose their lower eight; each kind in either order of colours, and views too."""
     wide = scene.astype(dtype) << shift
-    wide += np.random.default_rng(0).integers(0, 2 ** shift, wide.shape).astype(dtype)
+    wide += np.random.default_rng(0).integers(0, 2**shift, wide.shape).astype(dtype)
     grey = wide[:, :, 1]
     alpha = np.dstack([wide, wide[:, ::-1, :1]])
     three = np.dstack([scene[:, :, 1]] * 3)
     turned = wide[:, :, ::-1]
     for array, order, expected in (
-            (wide, "BGR", scene), (turned, "RGB", scene), (wide, "RGB", scene[:, :, ::-1]),
-            (alpha, "BGR", scene), (alpha[:, :, [2, 1, 0, 3]], "RGB", scene),
-            (grey, "BGR", three), (grey, "RGB", three), (grey[:, :, None], "BGR", three),
-            (grey[:, :, None], "RGB", three), (wide[::2, ::-3], "BGR", scene[::2, ::-3]),
-            (alpha[::-1, 5:20], "RGB", scene[::-1, 5:20, ::-1]),
-            (wide[:1, :1], "BGR", scene[:1, :1]), (grey.T, "BGR", three.transpose(1, 0, 2)),
-            (np.asfortranarray(wide), "RGB", scene[:, :, ::-1])):
+        (wide, "BGR", scene),
+        (turned, "RGB", scene),
+        (wide, "RGB", scene[:, :, ::-1]),
+        (alpha, "BGR", scene),
+        (alpha[:, :, [2, 1, 0, 3]], "RGB", scene),
+        (grey, "BGR", three),
+        (grey, "RGB", three),
+        (grey[:, :, None], "BGR", three),
+        (grey[:, :, None], "RGB", three),
+        (wide[::2, ::-3], "BGR", scene[::2, ::-3]),
+        (alpha[::-1, 5:20], "RGB", scene[::-1, 5:20, ::-1]),
+        (wide[:1, :1], "BGR", scene[:1, :1]),
+        (grey.T, "BGR", three.transpose(1, 0, 2)),
+        (np.asfortranarray(wide), "RGB", scene[:, :, ::-1]),
+    ):
         before = array.copy()
         picture = pictures.open_any(array, order)
         assert picture.dtype == np.uint8 and np.array_equal(picture, expected)
@@ -223,17 +270,28 @@ def test_arrays_of_all_kinds(scene, dtype, shift):
         assert pictures.resize(picture, 7, 5).shape == (5, 7, 3)  # OpenCV takes it as it is
 
 
-@pytest.mark.parametrize("array, says", [
-    (np.zeros((5, 6, 3)), "float64.*shape \\(5, 6, 3\\)"), (np.full((5, 6), np.nan), "float64"),
-    (np.zeros((5, 6, 3), np.float32), "float32"), (np.zeros((5, 6, 3), bool), "bool"),
-    (np.zeros((5, 6), np.int8), "int8"), (np.zeros((5, 6), np.int64), "int64"),
-    (np.zeros((5, 6, 2), np.uint8), r"\(5, 6, 2\)"), (np.zeros((5, 6, 5), np.uint8), "6, 5"),
-    (np.zeros((3, 20, 30), np.uint8), "3, 20, 30"),
-    (np.zeros((1, 5, 6, 3), np.uint8), "1, 5, 6, 3"), (np.zeros(9, np.uint8), r"\(9,\)"),
-    (np.zeros((), np.uint8), r"\(\)"),
-    (np.zeros((0, 6, 3), np.uint8), "0, 6, 3"), (np.zeros((5, 0), np.uint8), "5, 0"),
-    (np.zeros((5, 6, 0), np.uint8), "5, 6, 0"), (np.array([["a"]]), "<U1"),
-    (np.zeros((5, 6), object), "object")])
+@pytest.mark.parametrize(
+    "array, says",
+    [
+        (np.zeros((5, 6, 3)), "float64.*shape \\(5, 6, 3\\)"),
+        (np.full((5, 6), np.nan), "float64"),
+        (np.zeros((5, 6, 3), np.float32), "float32"),
+        (np.zeros((5, 6, 3), bool), "bool"),
+        (np.zeros((5, 6), np.int8), "int8"),
+        (np.zeros((5, 6), np.int64), "int64"),
+        (np.zeros((5, 6, 2), np.uint8), r"\(5, 6, 2\)"),
+        (np.zeros((5, 6, 5), np.uint8), "6, 5"),
+        (np.zeros((3, 20, 30), np.uint8), "3, 20, 30"),
+        (np.zeros((1, 5, 6, 3), np.uint8), "1, 5, 6, 3"),
+        (np.zeros(9, np.uint8), r"\(9,\)"),
+        (np.zeros((), np.uint8), r"\(\)"),
+        (np.zeros((0, 6, 3), np.uint8), "0, 6, 3"),
+        (np.zeros((5, 0), np.uint8), "5, 0"),
+        (np.zeros((5, 6, 0), np.uint8), "5, 6, 0"),
+        (np.array([["a"]]), "<U1"),
+        (np.zeros((5, 6), object), "object"),
+    ],
+)
 def test_arrays_that_are_no_pictures(array, says):
     for order in ("BGR", "RGB"):
         with pytest.raises(pictures.BrokenPicture, match=says) as caught:
@@ -242,9 +300,14 @@ def test_arrays_that_are_no_pictures(array, says):
 
 
 def test_what_else_is_no_picture(scene):
-    for source, says in ((None, "not NoneType"), (7, "not int"), (scene.tolist(), "not list"),
-                         (b"", "empty"), (b"no picture", "no picture that OpenCV can read"),
-                         ("gone.png", "gone.png: No such file")):
+    for source, says in (
+        (None, "not NoneType"),
+        (7, "not int"),
+        (scene.tolist(), "not list"),
+        (b"", "empty"),
+        (b"no picture", "no picture that OpenCV can read"),
+        ("gone.png", "gone.png: No such file"),
+    ):
         with pytest.raises(pictures.BrokenPicture, match=says):
             pictures.open_any(source)
     with pytest.raises(Problem, match="order is 'GBR'.*BGR, RGB"):
@@ -252,6 +315,7 @@ def test_what_else_is_no_picture(scene):
 
 
 # ---- picture to input ----------------------------------------------------------------------
+
 
 def test_to_input():
     batch = np.random.default_rng(1).integers(0, 256, (2, 5, 7, 3)).astype(np.uint8)

@@ -1,4 +1,5 @@
 """Orders of landmark points, held against faces that are drawn, whose points are where they are."""
+
 import json
 
 import numpy as np
@@ -18,9 +19,12 @@ def to_jingdong(points):
 
 def lists(folder, points):
     """The points of a drawn set (faces, points, 2) as its landmark lists have them."""
-    rows = [line.split() for split in ("train", "val") for line in
-            (folder / "landmarks" / f"{split}_{points}.txt").read_text().splitlines()]
-    return np.array([row[-2 * points:] for row in rows], float).reshape(-1, points, 2)
+    rows = [
+        line.split()
+        for split in ("train", "val")
+        for line in (folder / "landmarks" / f"{split}_{points}.txt").read_text().splitlines()
+    ]
+    return np.array([row[-2 * points :] for row in rows], float).reshape(-1, points, 2)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +47,12 @@ def mean_faces(frontal):
     found = frontal[106].mean(axis=0)
     found = (found - found.mean(axis=0)) / np.ptp(found, axis=0).max()
     five = frontal[5].mean(axis=0)
-    return {"5": (five - five.mean(axis=0)) / np.ptp(five, axis=0).max(), "migu": found,
-            "jingdong": to_jingdong(found),
-            **{name: found[points] for name, points in IN_MIGU.items()}}
+    return {
+        "5": (five - five.mean(axis=0)) / np.ptp(five, axis=0).max(),
+        "migu": found,
+        "jingdong": to_jingdong(found),
+        **{name: found[points] for name, points in IN_MIGU.items()},
+    }
 
 
 def test_partners_of_partners():
@@ -65,7 +72,17 @@ def test_the_two_orders_of_106_points():
     numbers = np.arange(212.0).reshape(106, 2)
     migu = schemes.convert(numbers, "jingdong", "migu")
     assert (migu[[0, 37, 38, 43, 64, 72, 78, 83, 84, 105], 0] / 2).tolist() == [
-        0, 37, 42, 51, 41, 68, 55, 63, 84, 105]
+        0,
+        37,
+        42,
+        51,
+        41,
+        68,
+        55,
+        63,
+        84,
+        105,
+    ]
     np.testing.assert_array_equal(schemes.convert(migu, "migu", "jingdong"), numbers)
     many = np.random.default_rng(0).normal(size=(3, 106, 2)).astype(np.float32)
     found = schemes.convert(many, "migu", "jingdong")
@@ -97,10 +114,19 @@ def test_a_scheme_stands_for_a_face(name, mean_faces):
         if line[0] == line[-1]:
             assert goes_round(face[line[:-1]])
     at = {place: face[list(points)].mean(axis=0) for place, points in scheme.places.items()}
-    order = [place for place in (
-        "outer corner of the left eye", "left eye", "inner corner of the left eye", "nose tip",
-        "inner corner of the right eye", "right eye", "outer corner of the right eye")
-        if place in at]
+    order = [
+        place
+        for place in (
+            "outer corner of the left eye",
+            "left eye",
+            "inner corner of the left eye",
+            "nose tip",
+            "inner corner of the right eye",
+            "right eye",
+            "outer corner of the right eye",
+        )
+        if place in at
+    ]
     assert (np.diff([at[place][0] for place in order]) > 0.02).all() and len(order) in (3, 7)
     assert at["left corner of the mouth"][0] + 0.2 < at["right corner of the mouth"][0]
     assert at["left eye"][1] < at["nose tip"][1] < at["left corner of the mouth"][1]
@@ -118,8 +144,11 @@ def test_places_that_schemes_share(mean_faces):
             found = schemes.shared(first, second)
             assert {*found} == {*schemes.PLACES}
             for mine, other in found.values():
-                np.testing.assert_allclose(mean_faces[first][list(mine)].mean(axis=0),
-                                           mean_faces[second][list(other)].mean(axis=0), atol=1e-9)
+                np.testing.assert_allclose(
+                    mean_faces[first][list(mine)].mean(axis=0),
+                    mean_faces[second][list(other)].mean(axis=0),
+                    atol=1e-9,
+                )
     assert schemes.shared("5", "68")["nose tip"] == ((2,), (30,))
     assert schemes.shared("14", "68") == {}
     scheme = schemes.get("68")
@@ -132,9 +161,17 @@ def test_places_that_schemes_share(mean_faces):
 
 # ---- a scheme is a file --------------------------------------------------------------------
 
-THREE = {"about": "eyes and nose", "points": 3, "partners": {"0": "2"},
-         "groups": {"eyes": "0 2", "nose": "1"}, "colours": {"eyes": [1, 2, 3], "nose": [4, 5, 6]},
-         "lines": ["0-2"], "places": {"nose tip": "1"}, "box": None, "bounds": None}
+THREE = {
+    "about": "eyes and nose",
+    "points": 3,
+    "partners": {"0": "2"},
+    "groups": {"eyes": "0 2", "nose": "1"},
+    "colours": {"eyes": [1, 2, 3], "nose": [4, 5, 6]},
+    "lines": ["0-2"],
+    "places": {"nose tip": "1"},
+    "box": None,
+    "bounds": None,
+}
 
 
 @pytest.fixture
@@ -143,9 +180,12 @@ def made(tmp_path, monkeypatch):
     monkeypatch.setattr(schemes, "FOLDER", tmp_path)
     schemes.get.cache_clear()
     yield lambda **files: (
-        [(tmp_path / f"{name}.json").write_text(json.dumps(values))
-         for name, values in files.items()],
-        monkeypatch.setattr(schemes, "NAMES", tuple(sorted(files))))
+        [
+            (tmp_path / f"{name}.json").write_text(json.dumps(values))
+            for name, values in files.items()
+        ],
+        monkeypatch.setattr(schemes, "NAMES", tuple(sorted(files))),
+    )
     schemes.get.cache_clear()
 
 
@@ -156,8 +196,7 @@ def test_a_new_scheme_is_a_file(made):
     assert scheme.groups == {"eyes": [0, 2], "nose": [1]}
     assert scheme.point_colours == [(1, 2, 3), (4, 5, 6), (1, 2, 3)]
     face = np.array([[[0.2, 0.3], [0.5, 0.6], [0.9, 0.4]]])
-    np.testing.assert_allclose(schemes.flip(face, "three"),
-                               [[[0.1, 0.4], [0.5, 0.6], [0.8, 0.3]]])
+    np.testing.assert_allclose(schemes.flip(face, "three"), [[[0.1, 0.4], [0.5, 0.6], [0.8, 0.3]]])
     assert schemes.usual(3) is None and schemes.usual(5) is None
     other = schemes.get("other")
     assert other.places == {"nose tip": (0,)} and other.partners == [0, 2, 1]
@@ -168,8 +207,10 @@ def test_a_new_scheme_is_a_file(made):
 def test_a_scheme_without_partners_is_not_mirrored(made):
     made(three={**THREE, "partners": None})
     assert schemes.usual(3) == "three" and schemes.guess(np.eye(3)[:, :2]) is None
-    for use in (lambda: schemes.flip(np.zeros((1, 3, 2)), "three"),
-                lambda: schemes.asymmetry(np.zeros((3, 2)), "three")):
+    for use in (
+        lambda: schemes.flip(np.zeros((1, 3, 2)), "three"),
+        lambda: schemes.asymmetry(np.zeros((3, 2)), "three"),
+    ):
         with pytest.raises(Problem, match="'three' can't be mirrored: its file says nothing of"):
             use()
 
@@ -185,7 +226,8 @@ BROKEN = [
     ({"places": {"chin": ""}}, "a place that is none, or without points"),
     ({"lines": ["a"]}, "invalid literal"),
     ({"more": 1}, "it must have about, "),
-    ({"from": "three", "row": "0"}, "there is no scheme|row doesn't hold")]
+    ({"from": "three", "row": "0"}, "there is no scheme|row doesn't hold"),
+]
 
 
 @pytest.mark.parametrize("change, said", BROKEN)
@@ -205,7 +247,8 @@ def test_drawn_faces_are_their_own_mirror_image(frontal):
     assert schemes.asymmetry(five, "5") < 0.08
     assert schemes.asymmetry(points, "migu") < 0.08
     assert schemes.asymmetry(to_jingdong(points), "jingdong") == pytest.approx(
-        schemes.asymmetry(points, "migu"), abs=1e-9)
+        schemes.asymmetry(points, "migu"), abs=1e-9
+    )
     # in the wrong order they are not
     assert schemes.asymmetry(points, "jingdong") > 0.3
     assert schemes.asymmetry(to_jingdong(points), "migu") > 0.3
@@ -226,7 +269,7 @@ def test_what_asymmetry_measures():
     assert schemes.asymmetry(strayed, "5") == 0
     strayed[1] += (0, 2)
     centred = strayed - (0, 0.4)
-    expected = np.sqrt(2 * 2 ** 2 / (centred ** 2).sum())
+    expected = np.sqrt(2 * 2**2 / (centred**2).sum())
     assert schemes.asymmetry(strayed, "5") == pytest.approx(expected)
     assert schemes.asymmetry(np.ones((5, 2)), "5") == 0
 
@@ -234,6 +277,7 @@ def test_what_asymmetry_measures():
 def goes_round(points):
     """Whether the closed line through points (n, 2) has an inside: whether no two of its pieces
     cross."""
+
     def side(a, b, c):
         return np.sign((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
 
@@ -242,7 +286,10 @@ def goes_round(points):
     return not any(
         side(*pieces[i], pieces[j][0]) * side(*pieces[i], pieces[j][1]) < 0
         and side(*pieces[j], pieces[i][0]) * side(*pieces[j], pieces[i][1]) < 0
-        for i in range(count) for j in range(i + 2, count) if (j + 1) % count != i)
+        for i in range(count)
+        for j in range(i + 2, count)
+        if (j + 1) % count != i
+    )
 
 
 def test_what_goes_round():
@@ -263,8 +310,8 @@ def test_the_order_jingdong_goes_part_by_part(frontal):
             assert brow[:, 1].mean() < eye[:, 1].mean()
             assert goes_round(brow) and goes_round(eye[:8])
             assert np.all(eye.min(axis=0) <= pupil) and np.all(pupil <= eye.max(axis=0))
-        assert (np.diff(bridge[:, 1]) > 0).all()             # downwards
-        assert (np.diff(nose[:, 0])[2:8] > 0).all()          # from left to right below
+        assert (np.diff(bridge[:, 1]) > 0).all()  # downwards
+        assert (np.diff(nose[:, 0])[2:8] > 0).all()  # from left to right below
         assert nose[[0, -1], 1].max() < nose[1:-1, 1].min()  # from beside one eye to the other
         # what is tested tells the two orders apart
         assert not points[33:42, 0].max() < points[42:51, 0].min()

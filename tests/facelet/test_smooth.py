@@ -1,5 +1,6 @@
 """Points in videos, steadied: against the filter written out for one number at a time, its lag, and
 which face of a frame is which of the one before."""
+
 from math import pi
 
 import numpy as np
@@ -21,13 +22,15 @@ def faces_at(*boxes, points=0.0):
 
 def slow(track, side, rate, still, moving, change):
     """The filter of one point's (x, y), frame by frame."""
+
     def part(frequency):
         return 1 / (1 + rate / (2 * pi * frequency))
 
     given, velocity, out = track[0], (0.0, 0.0), [track[0]]
     for (x0, y0), (x1, y1) in zip(track, track[1:]):
-        velocity = [v + part(change) * ((b - a) * rate - v)
-                    for v, a, b in zip(velocity, (x0, y0), (x1, y1))]
+        velocity = [
+            v + part(change) * ((b - a) * rate - v) for v, a, b in zip(velocity, (x0, y0), (x1, y1))
+        ]
         speed = (velocity[0] ** 2 + velocity[1] ** 2) ** 0.5 / side
         p = part(still + moving * speed)
         given = [g + p * (new - g) for g, new in zip(given, (x1, y1))]
@@ -51,8 +54,9 @@ def test_against_the_filter_written_out():
     for face, side in enumerate((50, 80)):
         for point in range(5):
             expected = slow(tracks[:, point, face].tolist(), side, 30, 0.7, 4, 1.5)
-            np.testing.assert_allclose([one.landmarks[face, point] for one in found], expected,
-                                       atol=1e-3)
+            np.testing.assert_allclose(
+                [one.landmarks[face, point] for one in found], expected, atol=1e-3
+            )
 
 
 @pytest.mark.parametrize("rate", [15, 25, 60])
@@ -96,8 +100,9 @@ def test_each_face_goes_on_from_its_own():
     second = smoother(faces_at(right, far, left, points=8))  # in another order, and a new face
     step = np.array(slow([(4, 4), (8, 8)], 10, RATE, 1, 10, 1)[1])
     assert 4 < step[0] < 7.9
-    np.testing.assert_allclose(second.landmarks[:, 0],
-                               [step + [20, 0], [108, 108], step], atol=1e-5)
+    np.testing.assert_allclose(
+        second.landmarks[:, 0], [step + [20, 0], [108, 108], step], atol=1e-5
+    )
     assert len(smoother(faces_at())) == 0
     assert smoother(faces_at(left, points=0)).landmarks[0, 0].tolist() == [0, 0]  # seen anew
     moved = smoother(faces_at([6, 0, 16, 10], points=8))  # IoU 0.25: another one

@@ -1,4 +1,5 @@
 """The sample set: the same every time, its lists say what is drawn, its points lie on the face."""
+
 from pathlib import Path
 
 import cv2
@@ -13,11 +14,21 @@ from prepare_data.drawn.paint import random_look, render
 COUNT, SEED = 10, 3
 
 # the mirror partner of each of the 106 points, as the reference's flip has it
-PARTNER = (list(range(32, -1, -1)) + list(range(42, 32, -1)) + [43, 44, 45, 46]
-           + list(range(51, 46, -1)) + [61, 60, 59, 58, 63, 62] + [55, 54, 53, 52, 57, 56]
-           + list(range(71, 63, -1)) + [75, 76, 77, 72, 73, 74] + [79, 78, 81, 80, 83, 82]
-           + list(range(90, 83, -1)) + list(range(95, 90, -1)) + list(range(100, 95, -1))
-           + [103, 102, 101, 105, 104])
+PARTNER = (
+    list(range(32, -1, -1))
+    + list(range(42, 32, -1))
+    + [43, 44, 45, 46]
+    + list(range(51, 46, -1))
+    + [61, 60, 59, 58, 63, 62]
+    + [55, 54, 53, 52, 57, 56]
+    + list(range(71, 63, -1))
+    + [75, 76, 77, 72, 73, 74]
+    + [79, 78, 81, 80, 83, 82]
+    + list(range(90, 83, -1))
+    + list(range(95, 90, -1))
+    + list(range(100, 95, -1))
+    + [103, 102, 101, 105, 104]
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +64,9 @@ def index_of(path):
 def test_same_bytes_whatever_the_processes(folder, tmp_path):
     drawn.draw_sample_set(tmp_path / "two", COUNT, 0.3, SEED, workers=2)
     files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
-    assert files == sorted(p.relative_to(tmp_path / "two") for p in (tmp_path / "two").rglob("*")
-                           if p.is_file())
+    assert files == sorted(
+        p.relative_to(tmp_path / "two") for p in (tmp_path / "two").rglob("*") if p.is_file()
+    )
     for name in files:
         assert (folder / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
@@ -98,9 +110,12 @@ def test_landmark_lists_say_what_is_drawn(folder, pictures, scheme):
     for split in ("train", "val"):
         lines = (folder / "landmarks" / f"{split}_{scheme}.txt").read_text().splitlines()
         paths = [line.split()[0] for line in lines]
-        expected = [(path, face) for path in dict.fromkeys(paths)
-                    for face in pictures[index_of(path)][1]
-                    if face.valid and (face.box[2:] - face.box[:2]).max() >= 40]
+        expected = [
+            (path, face)
+            for path in dict.fromkeys(paths)
+            for face in pictures[index_of(path)][1]
+            if face.valid and (face.box[2:] - face.box[:2]).max() >= 40
+        ]
         assert [path for path, _ in expected] == paths
         for line, (path, face) in zip(lines, expected):
             assert (folder / path).is_file() and path.startswith(f"WIDER_{split}/")
@@ -134,14 +149,14 @@ def test_the_neutral_face_is_symmetric():
 def test_the_order_of_the_points():
     p, _ = Head(neutral_shape(), np.random.default_rng(0)).seen(np.eye(3))
     x, y = p.T
-    assert (np.diff(x[:33]) > 0).all() and y[16] == y.max()             # contour, by the chin
+    assert (np.diff(x[:33]) > 0).all() and y[16] == y.max()  # contour, by the chin
     assert (np.diff(x[33:43]) > 0).all() and (np.diff(x[64:72]) > 0).all()  # brows
     assert (np.diff(y[43:47]) > 0).all() and (np.diff(x[47:52]) > 0).all()  # nose
     for outer, inner, above, below, middle in ((52, 55, 72, 73, 74), (61, 58, 75, 76, 77)):
         assert abs(x[outer]) > abs(x[middle]) > abs(x[inner])
         assert y[above] < y[middle] < y[below]
     assert x[84] == x[84:104].min() and x[90] == x[84:104].max()
-    assert y[87] < y[98] <= y[102] < y[93]                              # lips
+    assert y[87] < y[98] <= y[102] < y[93]  # lips
     assert np.allclose(p[[104, 105]], p[[74, 77]])
     sets = drawn.SUBSETS
     assert np.allclose(p[sets[68]][36:42], p[52:58]) and np.allclose(p[sets[68]][8], p[16])
@@ -162,15 +177,17 @@ def test_pupils_and_brows_are_drawn_where_the_points_are(seed):
     sprite = render(head, look, turned, centre, unit, (500, 500))
     grey = np.zeros((500, 500), np.float32)
     height, width = sprite.opacity.shape
-    grey[sprite.y0:sprite.y0 + height, sprite.x0:sprite.x0 + width] = sprite.colour.mean(axis=2)
+    grey[sprite.y0 : sprite.y0 + height, sprite.x0 : sprite.x0 + width] = sprite.colour.mean(axis=2)
 
     def bright(point):
         x, y = np.round(centre + unit * point - 0.5).astype(int)
-        return grey[y - 1:y + 2, x - 1:x + 2].mean()
+        return grey[y - 1 : y + 2, x - 1 : x + 2].mean()
 
     points, _ = head.seen(turned)
-    for pupil, outer, inner, brow, under in ((104, 52, 55, (35, 65), 74),
-                                             (105, 61, 58, (40, 70), 77)):
+    for pupil, outer, inner, brow, under in (
+        (104, 52, 55, (35, 65), 74),
+        (105, 61, 58, (40, 70), 77),
+    ):
         # the white of the eye is on one side at least, as the face may look aside
         white = max(bright(0.6 * points[corner] + 0.4 * points[under]) for corner in (outer, inner))
         assert bright(points[pupil]) < 0.5 * white

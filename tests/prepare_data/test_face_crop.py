@@ -1,5 +1,6 @@
 """Squares about faces: held against brute force, and against pictures whose points can be found
 again by their pixels."""
+
 import cv2
 import numpy as np
 import pytest
@@ -54,8 +55,10 @@ def test_draws_keep_to_the_rules(preset, scheme):
     for square, angle, face, box in zip(squares, degrees, points.astype(float), boxes):
         if (square == face_crop.plain(face[None], box[None], settings, scheme)[0]).all():
             continue
-        centre, side = turned_back((square[None, :2] + square[None, 2:]) / 2, angle)[0], np.ptp(
-            square[::2])
+        centre, side = (
+            turned_back((square[None, :2] + square[None, 2:]) / 2, angle)[0],
+            np.ptp(square[::2]),
+        )
         places = turned_back(face, angle)
         middle = face[[0, 1, 3, 4]].mean(axis=0)
         if settings.box == "bounds":
@@ -75,7 +78,7 @@ def test_draws_keep_to_the_rules(preset, scheme):
         slack = 1e-4 * side
         assert (places >= low + (left * side, top * side) - slack).all()
         assert (places <= high - (right * side, bottom * side) + slack).all()
-        assert (np.ptp(places, axis=0) ** 2).sum() >= settings.spread * side ** 2 - slack
+        assert (np.ptp(places, axis=0) ** 2).sum() >= settings.spread * side**2 - slack
         scales.append(side / box_side)
         shifts.append((centre - box_centre) / box_side)
     low, high = settings.scale
@@ -139,8 +142,9 @@ def test_upright_turns_the_face_first():
     for lean in (-170, -60, 35, 90):
         face = turned_back(FACE, -lean)[None] + 150
         settings = crop_settings(5, "upright=True", "angle=0")
-        squares, degrees = face_crop.draw(face, NO_BOX[None], settings, "5",
-                                          np.random.default_rng(0))
+        squares, degrees = face_crop.draw(
+            face, NO_BOX[None], settings, "5", np.random.default_rng(0)
+        )
         assert degrees[0] == pytest.approx(lean)
         left, right, _, below, _ = face_crop.to_crop(squares, degrees, face)[0]
         assert left[1] == pytest.approx(right[1]) and left[0] < right[0] and below[1] > left[1]
@@ -172,8 +176,10 @@ def test_warped_dots_are_where_the_points_are(mirrored):
     squares = np.concatenate([centre - side / 2, centre + side / 2], axis=1)
     degrees = rng.uniform(-30, 30, 12)
     flags = np.full(12, mirrored)
-    for matrix, found in zip(face_crop.matrices(squares, degrees, size, flags),
-                             face_crop.to_crop(squares, degrees, places + 0.5)):
+    for matrix, found in zip(
+        face_crop.matrices(squares, degrees, size, flags),
+        face_crop.to_crop(squares, degrees, places + 0.5),
+    ):
         crop = face_crop.warp(scene, matrix, size)
         if mirrored:
             found = np.stack([1 - found[:, 0], found[:, 1]], axis=1)
@@ -182,12 +188,16 @@ def test_warped_dots_are_where_the_points_are(mirrored):
 
 
 def test_mirrored_crops_are_the_mirror_images():
-    scene = cv2.resize(np.random.default_rng(0).integers(0, 255, (40, 50, 3)).astype(np.uint8),
-                       (400, 320), interpolation=cv2.INTER_CUBIC)
+    scene = cv2.resize(
+        np.random.default_rng(0).integers(0, 255, (40, 50, 3)).astype(np.uint8),
+        (400, 320),
+        interpolation=cv2.INTER_CUBIC,
+    )
     square, degrees = np.array([[100.3, 80.2, 260.3, 240.2]]), np.array([17.0])
-    plain, mirror = (face_crop.warp(scene, face_crop.matrices(square, degrees, 48,
-                                                              np.array([flag]))[0], 48)
-                     for flag in (False, True))
+    plain, mirror = (
+        face_crop.warp(scene, face_crop.matrices(square, degrees, 48, np.array([flag]))[0], 48)
+        for flag in (False, True)
+    )
     assert np.abs(plain[:, ::-1].astype(int) - mirror).max() <= 4
     assert np.abs(plain.astype(int) - mirror).max() > 40
 
@@ -219,15 +229,24 @@ def test_jitter_scatters_as_said():
     np.testing.assert_allclose(centres.std(axis=0), (0.08, 0.06), rtol=0.06)
 
 
-@pytest.mark.parametrize("words, assignments", [
-    ("doesn't say where a detector's boxes are, and crop.box=detector", ["box=detector"]),
-    ("has no nose, and crop.nose asks", ["nose=True"]),
-    ("has no eyes or no mouth, and crop.upright", ["upright=True"])])
+@pytest.mark.parametrize(
+    "words, assignments",
+    [
+        ("doesn't say where a detector's boxes are, and crop.box=detector", ["box=detector"]),
+        ("has no nose, and crop.nose asks", ["nose=True"]),
+        ("has no eyes or no mouth, and crop.upright", ["upright=True"]),
+    ],
+)
 def test_what_a_scheme_lacks(words, assignments):
     points = np.random.default_rng(0).uniform(0, 100, (2, 14, 2))
     with pytest.raises(Problem, match=words):
-        face_crop.draw(points, np.tile(NO_BOX, (2, 1)), crop_settings(14, *assignments), "14",
-                       np.random.default_rng(0))
+        face_crop.draw(
+            points,
+            np.tile(NO_BOX, (2, 1)),
+            crop_settings(14, *assignments),
+            "14",
+            np.random.default_rng(0),
+        )
 
 
 def test_presets():

@@ -1,5 +1,6 @@
 """Samples with landmarks: where the points are in crops, held against pictures whose points can be
 found again by their pixels."""
+
 import json
 
 import cv2
@@ -51,7 +52,7 @@ def test_points_are_where_the_pixels_are(dotted_set, tmp_path, angle, size):
     for i in range(0, 60, 5):
         face = dotted_set.faces[samples.sources[i, 0]].points
         before = np.arctan2(*(face[1] - face[0])[::-1])
-        eyes = samples.landmarks[i:i + 5, 1] - samples.landmarks[i:i + 5, 0]
+        eyes = samples.landmarks[i : i + 5, 1] - samples.landmarks[i : i + 5, 0]
         turned = np.degrees(np.arctan2(eyes[:, 1], eyes[:, 0]) - before)
         if angle == "0.0":
             assert np.abs(turned).max() < 0.01
@@ -68,8 +69,9 @@ def test_sources_are_the_squares_before_turning(dotted_set, tmp_path):
         assert side == square[3] - square[1]
         face = dotted_set.faces[picture].points.astype(float)
         away = (face + 0.5 - (square[:2] + square[2:]) / 2) / side
-        np.testing.assert_allclose(np.linalg.norm(found - 0.5, axis=1),
-                                   np.linalg.norm(away, axis=1), atol=1e-5)
+        np.testing.assert_allclose(
+            np.linalg.norm(found - 0.5, axis=1), np.linalg.norm(away, axis=1), atol=1e-5
+        )
 
 
 def test_unturned_crops_are_what_a_detector_cuts(dotted_set, tmp_path):
@@ -82,16 +84,27 @@ def test_unturned_crops_are_what_a_detector_cuts(dotted_set, tmp_path):
 def test_what_is_cut_is_near_the_box(dotted_set, tmp_path):
     """Sides, shifts and margins, around the box by the points and that of the list."""
     for box in ("points", "list"):
-        samples = made(dotted_set, tmp_path / box, f"box={box}", "base_num=20", "scale=0.9,1.2",
-                       "shift=0.1", "margin=0.15", "angle=10.0")
+        samples = made(
+            dotted_set,
+            tmp_path / box,
+            f"box={box}",
+            "base_num=20",
+            "scale=0.9,1.2",
+            "shift=0.1",
+            "margin=0.15",
+            "angle=10.0",
+        )
         sides, shifts = [], []
         for picture, *square in samples.sources.tolist():
             face = dotted_set.faces[picture]
-            x1, y1, x2, y2 = (face.box if box == "list"
-                              else points.box_of_points(face.points, "5"))
+            x1, y1, x2, y2 = face.box if box == "list" else points.box_of_points(face.points, "5")
             sides.append((square[2] - square[0]) / (x2 - x1))
-            shifts.append([(square[0] + square[2] - x1 - x2) / 2 / (square[2] - square[0]),
-                           (square[1] + square[3] - y1 - y2) / 2 / (square[2] - square[0])])
+            shifts.append(
+                [
+                    (square[0] + square[2] - x1 - x2) / 2 / (square[2] - square[0]),
+                    (square[1] + square[3] - y1 - y2) / 2 / (square[2] - square[0]),
+                ]
+            )
         assert 0.88 < min(sides) < 0.93 and 1.17 < max(sides) < 1.22
         assert np.abs(shifts).max() < 0.11 and np.ptp(shifts, axis=0).min() > 0.17
         assert samples.landmarks.min() >= 0.15 and samples.landmarks.max() <= 0.85
@@ -101,8 +114,9 @@ def test_what_is_cut_is_near_the_box(dotted_set, tmp_path):
 def test_padding_is_black_and_bounded(tmp_path, angle):
     """White pictures with a face in the corner: what is black is padding."""
     white = np.full((80, 80, 3), 255, np.uint8)
-    found = point_set(tmp_path / "set", [(f"{i}.png", white, (0, 0, 40, 40), FACE / 3 + 18 + i)
-                                         for i in range(8)])
+    found = point_set(
+        tmp_path / "set", [(f"{i}.png", white, (0, 0, 40, 40), FACE / 3 + 18 + i) for i in range(8)]
+    )
     part = {}
     for padding in ("1.0", "0.1", "0.0"):
         samples = made(found, tmp_path / padding, f"padding={padding}", f"angle={angle}")
@@ -116,8 +130,9 @@ def test_turned_by_right_angles():
     scene = np.random.default_rng(0).integers(0, 255, (60, 70, 3), np.uint8)
     square = np.array([7, 4, 55, 52])
     for quarter in range(-1, 4):
-        np.testing.assert_array_equal(face_crop.crop(scene, square, 90.0 * quarter, 48),
-                                      np.rot90(scene[4:52, 7:55], quarter))
+        np.testing.assert_array_equal(
+            face_crop.crop(scene, square, 90.0 * quarter, 48), np.rot90(scene[4:52, 7:55], quarter)
+        )
 
 
 def test_far_end_of_a_long_picture():
@@ -126,8 +141,9 @@ def test_far_end_of_a_long_picture():
     long = np.zeros((60, 40_000, 3), np.uint8)
     long[:, -70:] = scene
     square, moved = np.array([10, 5, 62, 57]), np.array([39_930, 0, 39_930, 0])
-    np.testing.assert_array_equal(face_crop.crop(long, square + moved, 20.0, 48),
-                                  face_crop.crop(scene, square, 20.0, 48))
+    np.testing.assert_array_equal(
+        face_crop.crop(long, square + moved, 20.0, 48), face_crop.crop(scene, square, 20.0, 48)
+    )
     nowhere = face_crop.crop(scene, np.array([200, 5, 252, 57]), 20.0, 48)
     assert nowhere.shape == (48, 48, 3) and not nowhere.any()
 
@@ -146,24 +162,40 @@ def test_a_picture_alone_has_the_same_samples(dotted_set, tmp_path):
     """Seed and path decide, not the other pictures."""
     samples = made(dotted_set, tmp_path / "all")
     face = dotted_set.faces[7]
-    alone = made(point_set(tmp_path / "set", [(
-        face.path, pictures.read(dotted_set.images / face.path),
-        (*face.box[:2], *(face.box[2:] - face.box[:2])), face.points)]), tmp_path / "alone")
+    alone = made(
+        point_set(
+            tmp_path / "set",
+            [
+                (
+                    face.path,
+                    pictures.read(dotted_set.images / face.path),
+                    (*face.box[:2], *(face.box[2:] - face.box[:2])),
+                    face.points,
+                )
+            ],
+        ),
+        tmp_path / "alone",
+    )
     for name in FIELDS[:3] + FIELDS[4:]:
-        np.testing.assert_array_equal(getattr(alone, name),
-                                      getattr(samples, name)[samples.sources[:, 0] == 7])
+        np.testing.assert_array_equal(
+            getattr(alone, name), getattr(samples, name)[samples.sources[:, 0] == 7]
+        )
 
 
 def test_what_cant_be_used_is_told_by_line(dotted_set, tmp_path, capsys):
     picture, places, box = dotted(FACE + 150), FACE + 150, (100, 100, 100, 100)
-    found = point_set(tmp_path / "set", [
-        ("good.png", picture, box, places),
-        ("good.png", None, box, places - (0, 200)),           # above the picture
-        ("gone.png", None, box, places),
-        ("good.png", None, box, places[[1, 0, 2, 3, 4]]),     # swapped
-        ("good.png", None, box, FACE / 20 + 150),             # tiny
-        ("good.png", None, box, FACE + (24, 150)),            # half outside, its points just not
-        ("good.png", None, box, places)])
+    found = point_set(
+        tmp_path / "set",
+        [
+            ("good.png", picture, box, places),
+            ("good.png", None, box, places - (0, 200)),  # above the picture
+            ("gone.png", None, box, places),
+            ("good.png", None, box, places[[1, 0, 2, 3, 4]]),  # swapped
+            ("good.png", None, box, FACE / 20 + 150),  # tiny
+            ("good.png", None, box, FACE + (24, 150)),  # half outside, its points just not
+            ("good.png", None, box, places),
+        ],
+    )
     (tmp_path / "set" / "images" / "cut.png").write_bytes(b"\x89PNG\r\n")
     file = tmp_path / "set" / "list.txt"
     file.write_text(file.read_text().replace("gone.png", "cut.png"))
@@ -173,10 +205,15 @@ def test_what_cant_be_used_is_told_by_line(dotted_set, tmp_path, capsys):
     assert samples.pictures() == ["good.png", "cut.png"]
     rejected, skipped = samples.facts["rejected"], samples.facts["skipped"]
     assert len(rejected) == 1 and "line 4: the eyes are swapped" in rejected[0]
-    for says, line in zip(("line 2: points out of the picture, which is 400x320",
-                           "line 5: a face of 6 px is smaller than 20",
-                           "line 6: no square around it keeps to landmark_samples.padding and",
-                           "cut.png: no picture that OpenCV can read"), skipped):
+    for says, line in zip(
+        (
+            "line 2: points out of the picture, which is 400x320",
+            "line 5: a face of 6 px is smaller than 20",
+            "line 6: no square around it keeps to landmark_samples.padding and",
+            "cut.png: no picture that OpenCV can read",
+        ),
+        skipped,
+    ):
         assert says in line
     assert len(skipped) == 4
     printed = capsys.readouterr().out.splitlines()
@@ -209,8 +246,19 @@ def test_what_a_store_holds(dotted_set, tmp_path, store20):
 
 def test_program_holds_out_pictures(drawn_set, tmp_path, capsys):
     file, out = drawn_set / "landmarks" / "train_5.txt", tmp_path / "out"
-    line = ["--points", str(file), "--size", "24", "--out", str(out), "--workers", "1",
-            "--val-fraction", "0.25", "landmark_samples.base_num=2"]
+    line = [
+        "--points",
+        str(file),
+        "--size",
+        "24",
+        "--out",
+        str(out),
+        "--workers",
+        "1",
+        "--val-fraction",
+        "0.25",
+        "landmark_samples.base_num=2",
+    ]
     landmark_samples.main(line)
     training, held_out = store.Store(out, 24), store.Store(f"{out}-val", 24)
     assert len(training) > len(held_out) > 0

@@ -1,4 +1,5 @@
 """Mining: which boxes become samples, of what kind, and what a stop leaves."""
+
 import errno
 import json
 from pathlib import Path
@@ -16,8 +17,13 @@ from facelet.faces import Faces
 from prepare_data import mine, wider
 from prepare_data.store import Store
 
-QUICK = ["detect.min_face=60", "mine.min_side=8", "mine.pnet=0.7", "mine.rnet=0.7",
-         "mine.onet=0.7,0.6"]
+QUICK = [
+    "detect.min_face=60",
+    "mine.min_side=8",
+    "mine.pnet=0.7",
+    "mine.rnet=0.7",
+    "mine.onet=0.7,0.6",
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +42,9 @@ def face_set(drawn_set):
 
 
 def run(face_set, nets, out, *settings, target="rnet", size=24, workers=1):
-    mine.make_store(face_set, nets, target, size, out, override(config, [*QUICK, *settings]),
-                    workers)
+    mine.make_store(
+        face_set, nets, target, size, out, override(config, [*QUICK, *settings]), workers
+    )
     return Store(out, size)
 
 
@@ -62,9 +69,13 @@ def iou_by_pixels(a, b):
 
 
 def sorted_out(boxes, annotation, *settings, target="rnet", windows=None):
-    found = mine.squares_of(np.zeros((200, 300, 3), np.uint8), annotation,
-                            Finds("pnet", boxes, boxes if windows is None else windows), target,
-                            override(config, settings))
+    found = mine.squares_of(
+        np.zeros((200, 300, 3), np.uint8),
+        annotation,
+        Finds("pnet", boxes, boxes if windows is None else windows),
+        target,
+        override(config, settings),
+    )
     return (*found[:4], dict(zip(mine.LEFT_OUT, found[4].tolist())))
 
 
@@ -78,7 +89,8 @@ def test_kinds_are_those_of_a_count_of_pixels():
     boxes = np.concatenate([corner, corner + side], axis=1)
     annotation = wider.Annotation("a.jpg", faces, np.zeros((0, 4), np.float32))
     squares, labels, offsets, _, left_out = sorted_out(
-        boxes, annotation, "mine.parts=True", "mine.positives=True", "mine.per_picture=1000")
+        boxes, annotation, "mine.parts=True", "mine.positives=True", "mine.per_picture=1000"
+    )
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     inside = ((centre >= 0) & (centre < (300, 200))).all(axis=1)
     expected = {}
@@ -89,11 +101,15 @@ def test_kinds_are_those_of_a_count_of_pixels():
             expected[tuple(box)] = (0, [0, 0, 0, 0])
         elif best == 0 and max(overlaps) >= 0.4:
             size = box[2] - box[0]
-            expected[tuple(box)] = (1 if max(overlaps) >= 0.65 else -1,
-                                    [(f - b) / size for f, b in zip(faces[0].tolist(), box)])
+            expected[tuple(box)] = (
+                1 if max(overlaps) >= 0.65 else -1,
+                [(f - b) / size for f, b in zip(faces[0].tolist(), box)],
+            )
     assert {label for label, _ in expected.values()} == {0, 1, -1}
-    got = {tuple(square): (label, offset) for square, label, offset in
-           zip(squares.tolist(), labels.tolist(), offsets.tolist())}
+    got = {
+        tuple(square): (label, offset)
+        for square, label, offset in zip(squares.tolist(), labels.tolist(), offsets.tolist())
+    }
     assert got.keys() == expected.keys()
     for square, (label, offset) in expected.items():
         assert got[square][0] == label
@@ -103,22 +119,37 @@ def test_kinds_are_those_of_a_count_of_pixels():
 
 
 def test_faces_are_no_background_whoever_holds_them_for_faces():
-    boxes = [[0, 0, 40, 40], [100, 0, 140, 40], [200, 0, 240, 40], [0, 100, 15, 115],
-             [100, 100, 140, 140], [150, 100, 190, 140]]
+    boxes = [
+        [0, 0, 40, 40],
+        [100, 0, 140, 40],
+        [200, 0, 240, 40],
+        [0, 100, 15, 115],
+        [100, 100, 140, 140],
+        [150, 100, 190, 140],
+    ]
     annotation = wider.Annotation(
-        "a.jpg", np.float32([[10, 10, 50, 50]]),          # the first is near it
-        np.float32([[139, 39, 180, 80]]),                 # the second touches it by a pixel
-        np.float32([[195, 0, 240, 45], [180, 100, 260, 180]]))  # the third; the last a bit
+        "a.jpg",
+        np.float32([[10, 10, 50, 50]]),  # the first is near it
+        np.float32([[139, 39, 180, 80]]),  # the second touches it by a pixel
+        np.float32([[195, 0, 240, 45], [180, 100, 260, 180]]),
+    )  # the third; the last a bit
     squares, labels, _, _, left_out = sorted_out(boxes, annotation)
     assert squares.tolist() == [boxes[4], boxes[5]] and labels.tolist() == [0, 0]
-    assert left_out == {"near faces": 1, "ignored": 1, "second opinion": 1, "small": 1,
-                        "outside": 0, "over the cap": 0}
+    assert left_out == {
+        "near faces": 1,
+        "ignored": 1,
+        "second opinion": 1,
+        "small": 1,
+        "outside": 0,
+        "over the cap": 0,
+    }
 
 
 def test_a_net_is_mined_for_itself_by_its_windows():
     """The next net sees squares around boxes, the net itself the windows they come from."""
-    annotation = wider.Annotation("a.jpg", np.zeros((0, 4), np.float32),
-                                  np.zeros((0, 4), np.float32))
+    annotation = wider.Annotation(
+        "a.jpg", np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32)
+    )
     boxes, windows = [[10, 20, 50, 40]], [[9.5, 19.5, 40.5, 50.5]]
     assert sorted_out(boxes, annotation, windows=windows)[0].tolist() == [[10, 10, 50, 50]]
     squares, *_ = sorted_out(boxes, annotation, windows=windows, target="pnet")
@@ -134,13 +165,13 @@ def test_a_store_of_what_the_cascade_found(face_set, nets, tmp_path, target, siz
         number, *square = made.sources[index].tolist()
         annotation = face_set.annotations[number]
         picture = pictures.read(face_set.images / annotation.path)
-        assert np.abs(pictures.crop(picture, square, size).astype(int)
-                      - made.crops[index]).max() <= 3
+        assert (
+            np.abs(pictures.crop(picture, square, size).astype(int) - made.crops[index]).max() <= 3
+        )
         for face in np.round(annotation.boxes).astype(int).tolist():
             x = max(0, min(square[2], face[2]) - max(square[0], face[0]))
             y = max(0, min(square[3], face[3]) - max(square[1], face[1]))
-            union = ((square[2] - square[0]) ** 2
-                     + (face[2] - face[0]) * (face[3] - face[1]) - x * y)
+            union = (square[2] - square[0]) ** 2 + (face[2] - face[0]) * (face[3] - face[1]) - x * y
             assert x * y < 0.1 * union
 
 
@@ -160,8 +191,9 @@ def test_caps_take_a_part_of_the_same(face_set, nets, tmp_path):
     assert np.bincount(few.sources[:, 0]).max() == 7 and len(less) == 20
     assert found(other) != found(few)
     for made in (few, less):  # nothing is lost from the books
-        assert (sum(made.facts["left_out"].values()) + len(made)
-                == sum(whole.facts["left_out"].values()) + len(whole))
+        assert sum(made.facts["left_out"].values()) + len(made) == sum(
+            whole.facts["left_out"].values()
+        ) + len(whole)
 
 
 class Stopped(Exception):
@@ -185,8 +217,11 @@ def test_stopped_it_goes_on_and_ends_the_same(face_set, nets, tmp_path, monkeypa
         run(face_set, nets, out)
     assert not out.exists()
     looked.clear()
-    monkeypatch.setattr(mine, "squares_of",
-                        lambda *arguments: looked.append(arguments[1].path) or detect(*arguments))
+    monkeypatch.setattr(
+        mine,
+        "squares_of",
+        lambda *arguments: looked.append(arguments[1].path) or detect(*arguments),
+    )
     run(face_set, nets, out)
     pictures_in_all = len(face_set.annotations)
     assert len(looked) == min(mine.ESTIMATE_FROM, pictures_in_all) + pictures_in_all - 5
@@ -196,6 +231,7 @@ def test_stopped_it_goes_on_and_ends_the_same(face_set, nets, tmp_path, monkeypa
 
 def test_full_disk_loses_nothing(face_set, nets, tmp_path, monkeypatch):
     from prepare_data import store
+
     append = store._GrowingArray.append
 
     def full(self, values):
@@ -236,10 +272,13 @@ def test_a_picture_that_vanished_since_is_named(face_set, nets, tmp_path, monkey
     assert 3 not in made.sources[:, 0] and len(made)
 
 
-@pytest.mark.parametrize("settings, says", [
-    (["mine.pnet=1.0", "mine.rnet=1.0"], "not one hard example in 24 pictures.*mine.rnet"),
-    (["mine.min_side=5000"], "small.*lower the thresholds"),
-])
+@pytest.mark.parametrize(
+    "settings, says",
+    [
+        (["mine.pnet=1.0", "mine.rnet=1.0"], "not one hard example in 24 pictures.*mine.rnet"),
+        (["mine.min_side=5000"], "small.*lower the thresholds"),
+    ],
+)
 def test_nothing_found_is_said(face_set, nets, tmp_path, settings, says):
     with pytest.raises(Problem, match=says):
         run(face_set, nets, tmp_path / "hard", *settings)
@@ -253,8 +292,16 @@ def test_nets_that_do_not_go_together(face_set, nets, drawn_set, tmp_path):
         run(face_set, {"pnet": nets["rnet"]}, tmp_path / "hard")
     with pytest.raises(Problem, match="--size 25"):
         run(face_set, nets, tmp_path / "hard", size=25)
-    command = ["--data", str(drawn_set), "--for", "rnet", "--size", "24", "--out",
-               str(tmp_path / "x")]
+    command = [
+        "--data",
+        str(drawn_set),
+        "--for",
+        "rnet",
+        "--size",
+        "24",
+        "--out",
+        str(tmp_path / "x"),
+    ]
     with pytest.raises(Problem, match="no pnet is given"):
         mine.main(command)
     with pytest.raises(Problem, match="nowhere is no folder"):

@@ -1,4 +1,5 @@
 """Sampling rules and the packed store."""
+
 import json
 import shutil
 
@@ -23,8 +24,11 @@ def iou_by_hand(a, b):
 
 
 def annotation(boxes=(), ignored=(), path="a/b.jpg"):
-    return wider.Annotation(path, np.array(boxes, np.float32).reshape(-1, 4),
-                            np.array(ignored, np.float32).reshape(-1, 4))
+    return wider.Annotation(
+        path,
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(ignored, np.float32).reshape(-1, 4),
+    )
 
 
 def test_samples_keep_the_rules(drawn_set, store20):
@@ -63,13 +67,15 @@ def test_crops_are_the_pictures(drawn_set, store20):
     images = wider.open_set(drawn_set, "train").images
     for i in range(0, len(made), 97):
         picture = pictures.read(images / made.pictures()[made.sources[i, 0]])
-        np.testing.assert_array_equal(made.crops[i],
-                                      pictures.crop(picture, made.sources[i, 1:], 20))
+        np.testing.assert_array_equal(
+            made.crops[i], pictures.crop(picture, made.sources[i, 1:], 20)
+        )
 
 
 def test_same_samples_whatever_the_processes(drawn_set, store20, tmp_path):
-    samples.make_store(wider.open_set(drawn_set, "train"), 20, tmp_path / "two", config.samples,
-                       workers=2)
+    samples.make_store(
+        wider.open_set(drawn_set, "train"), 20, tmp_path / "two", config.samples, workers=2
+    )
     one, two = store.Store(store20), store.Store(tmp_path / "two")
     for name in FIELDS:
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
@@ -89,13 +95,15 @@ def test_seed_and_path_decide():
 
 
 @pytest.mark.parametrize("size", samples.SIZES)
-@pytest.mark.parametrize("width, height", [(12, 12), (20, 20), (21, 600), (48, 48), (50, 49),
-                                           (97, 96), (800, 600)])
+@pytest.mark.parametrize(
+    "width, height", [(12, 12), (20, 20), (21, 600), (48, 48), (50, 49), (97, 96), (800, 600)]
+)
 def test_ends_on_every_picture(width, height, size):
     """Where the original loops for ever or fails: small pictures, and nothing but face."""
     for faces in ([], [(0, 0, width, height)], [(-30, -30, width + 30, height + 30)]):
-        squares, labels, offsets = samples.squares_of(annotation(faces), width, height, size,
-                                                      config.samples)
+        squares, labels, offsets = samples.squares_of(
+            annotation(faces), width, height, size, config.samples
+        )
         assert len(squares) == len(labels) == len(offsets)
         if min(width, height) < size:
             assert not len(squares)
@@ -105,8 +113,9 @@ def test_ends_on_every_picture(width, height, size):
 
 
 def test_face_larger_than_its_picture_still_teaches():
-    _, labels, _ = samples.squares_of(annotation([(-40, -40, 240, 240)]), 200, 200, 20,
-                                      config.samples)
+    _, labels, _ = samples.squares_of(
+        annotation([(-40, -40, 240, 240)]), 200, 200, 20, config.samples
+    )
     assert (labels == 1).sum() > 0
 
 
@@ -118,7 +127,8 @@ def test_negatives_keep_clear_of_what_may_be_a_face(kind):
     assert (labels == 0).all() and len(labels) > 10
     for square in squares.tolist():
         shared = max(0, min(square[2], 350) - max(square[0], 50)) * max(
-            0, min(square[3], 250) - max(square[1], 50))
+            0, min(square[3], 250) - max(square[1], 50)
+        )
         assert shared / (square[2] - square[0]) ** 2 < 0.3
 
 
@@ -138,14 +148,15 @@ def broken_set(folder):
     scene = cv2.resize(rng.integers(0, 255, (8, 8, 3), np.uint8), (200, 150))
     cv2.imwrite(str(images / "good.jpg"), scene)
     data = cv2.imencode(".jpg", scene)[1].tobytes()
-    (images / "cut.jpg").write_bytes(data[:len(data) // 2])
+    (images / "cut.jpg").write_bytes(data[: len(data) // 2])
     cv2.imwrite(str(images / "tiny.png"), scene[:15, :15])
     cv2.imwrite(str(images / "grey.png"), scene[:, :, 0])
     cv2.imwrite(str(images / "deep.png"), scene.astype(np.uint16) * 257)
     cv2.imwrite(str(images / "alpha.png"), np.dstack([scene, scene[:, :, 0]]))
     names = ["good.jpg", "cut.jpg", "gone.jpg", "tiny.png", "grey.png", "deep.png", "alpha.png"]
-    (folder / "x_train_bbx_gt.txt").write_text("".join(
-        f"{name}\n1\n60 40 50 50 0 0 0 0 0 0\n" for name in names))
+    (folder / "x_train_bbx_gt.txt").write_text(
+        "".join(f"{name}\n1\n60 40 50 50 0 0 0 0 0 0\n" for name in names)
+    )
     return folder
 
 
@@ -157,8 +168,11 @@ def test_broken_pictures_are_skipped_by_name(tmp_path, capsys):
     assert used == {"good.jpg", "grey.png", "deep.png", "alpha.png"}
     printed = capsys.readouterr().out
     assert len(made.facts["skipped"]) == 3
-    for name, says in (("cut.jpg", "truncated"), ("gone.jpg", "No such file"),
-                       ("tiny.png", "15x15 is smaller than the net's 20")):
+    for name, says in (
+        ("cut.jpg", "truncated"),
+        ("gone.jpg", "No such file"),
+        ("tiny.png", "15x15 is smaller than the net's 20"),
+    ):
         assert any(name in line and says in line for line in made.facts["skipped"])
         assert any(line.startswith("skipped") and name in line for line in printed.splitlines())
 
@@ -167,8 +181,9 @@ def test_nothing_usable_leaves_nothing(tmp_path):
     folder = broken_set(tmp_path / "set")
     (folder / "x_train_bbx_gt.txt").write_text("cut.jpg\n0\n")
     with pytest.raises(Problem, match="not one picture could be used.*truncated"):
-        samples.make_store(wider.open_set(folder, "train"), 20, tmp_path / "out", config.samples,
-                           workers=1)
+        samples.make_store(
+            wider.open_set(folder, "train"), 20, tmp_path / "out", config.samples, workers=1
+        )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["set"]
 
 
@@ -186,16 +201,18 @@ def test_interruption_leaves_nothing(drawn_set, tmp_path, monkeypatch):
 
         monkeypatch.setattr(store._GrowingArray, "append", failing)
         with pytest.raises(type(error) if isinstance(error, OSError) else error):
-            samples.make_store(wider.open_set(drawn_set, "train"), 20, tmp_path / "out",
-                               config.samples, workers=1)
+            samples.make_store(
+                wider.open_set(drawn_set, "train"), 20, tmp_path / "out", config.samples, workers=1
+            )
         assert list(tmp_path.iterdir()) == []
 
 
 def test_too_little_disk_is_said_before_it_starts(drawn_set, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 1000))
     with pytest.raises(Problem, match="free, the store needs about"):
-        samples.make_store(wider.open_set(drawn_set, "train"), 20, tmp_path / "out",
-                           config.samples, workers=1)
+        samples.make_store(
+            wider.open_set(drawn_set, "train"), 20, tmp_path / "out", config.samples, workers=1
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -250,8 +267,8 @@ def test_mosaic_draws_the_box_around_the_face(store20, tmp_path):
     green = (picture == mosaic.GREEN).all(axis=2)
     band = mosaic.TITLE + mosaic.ROWS * (mosaic.TILE + 2 * mosaic.MARGIN)
     assert picture.shape[0] == 3 * band
-    assert green[:2 * band].sum() > 1000   # positives and parts have boxes
-    assert green[2 * band + mosaic.TITLE:].sum() < 50  # negatives have none
+    assert green[: 2 * band].sum() > 1000  # positives and parts have boxes
+    assert green[2 * band + mosaic.TITLE :].sum() < 50  # negatives have none
     # A box that is its crop is drawn on the crop's edge.
     tile = mosaic._tile(np.zeros((20, 20, 3), np.uint8), np.zeros(4, np.float32))
     rows, columns = np.nonzero((tile == mosaic.GREEN).all(axis=2))
@@ -276,20 +293,36 @@ def test_what_a_store_is_of(store20, tmp_path):
 def test_landmarks_in_a_store(tmp_path):
     """Written by hand, in two parts."""
     rng = np.random.default_rng(0)
-    chunks = [{"crops": rng.integers(0, 255, (n, 12, 12, 3), np.uint8),
-               "labels": np.full(n, -2, np.int8), "offsets": np.zeros((n, 4), np.float32),
-               "sources": np.tile(np.array([0, 1, 2, 13, 14], np.int32), (n, 1)),
-               "landmarks": rng.uniform(size=(n, 68, 2)).astype(np.float32)} for n in (3, 0, 4)]
-    counts = store.write_store(tmp_path / "made", 12, iter(chunks), ["a.jpg"], {"scheme": "of 68"},
-                               what="landmark", points=68)
+    chunks = [
+        {
+            "crops": rng.integers(0, 255, (n, 12, 12, 3), np.uint8),
+            "labels": np.full(n, -2, np.int8),
+            "offsets": np.zeros((n, 4), np.float32),
+            "sources": np.tile(np.array([0, 1, 2, 13, 14], np.int32), (n, 1)),
+            "landmarks": rng.uniform(size=(n, 68, 2)).astype(np.float32),
+        }
+        for n in (3, 0, 4)
+    ]
+    counts = store.write_store(
+        tmp_path / "made",
+        12,
+        iter(chunks),
+        ["a.jpg"],
+        {"scheme": "of 68"},
+        what="landmark",
+        points=68,
+    )
     assert counts == {"landmark": 7}
     made = store.Store(tmp_path / "made", 12)
     assert (made.what, made.points, made.scheme) == ("landmark", 68, "of 68")
     for name in (*FIELDS, "landmarks"):
-        np.testing.assert_array_equal(getattr(made, name),
-                                      np.concatenate([chunk[name] for chunk in chunks]))
-    size = sum((tmp_path / "made" / file).stat().st_size - store._GrowingArray.HEADER
-               for file, _, _ in store.fields(12, 68).values())
+        np.testing.assert_array_equal(
+            getattr(made, name), np.concatenate([chunk[name] for chunk in chunks])
+        )
+    size = sum(
+        (tmp_path / "made" / file).stat().st_size - store._GrowingArray.HEADER
+        for file, _, _ in store.fields(12, 68).values()
+    )
     assert size == 7 * store.sample_bytes(12, 68)
     (tmp_path / "made" / "landmarks.npy").unlink()
     with pytest.raises(Problem, match="landmarks.npy can't be read"):
@@ -297,8 +330,12 @@ def test_landmarks_in_a_store(tmp_path):
 
 
 def test_a_mined_store_is_told_apart(tmp_path):
-    chunk = {"crops": np.zeros((5, 12, 12, 3)), "labels": np.array([0, 0, 1, -1, 0]),
-             "offsets": np.zeros((5, 4)), "sources": np.zeros((5, 5))}
+    chunk = {
+        "crops": np.zeros((5, 12, 12, 3)),
+        "labels": np.array([0, 0, 1, -1, 0]),
+        "offsets": np.zeros((5, 4)),
+        "sources": np.zeros((5, 5)),
+    }
     counts = store.write_store(tmp_path / "made", 12, [chunk], ["a.jpg"], {}, what="hard")
     assert counts == {"positive": 1, "part": 1, "negative": 3}
     assert store.Store(tmp_path / "made").what == "hard"

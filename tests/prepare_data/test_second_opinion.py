@@ -1,4 +1,5 @@
 """A second detector's opinion: what it finds, and what becomes of the labels."""
+
 import json
 import subprocess
 import sys
@@ -38,10 +39,10 @@ def cells_set(tmp_path_factory):
     for number in range(29):
         path = f"some where/{number} {number}.png"
         picture, cells[path], rows = np.zeros((SIDE, SIDE, 3), np.uint8), [], []
-        for cell in rng.permutation((SIDE // 8) ** 2)[:rng.integers(0, 9)]:
+        for cell in rng.permutation((SIDE // 8) ** 2)[: rng.integers(0, 9)]:
             x, y = 8 * (int(cell) % (SIDE // 8)), 8 * (int(cell) // (SIDE // 8))
             brightness = int(rng.integers(28, 256))
-            picture[y:y + 8, x:x + 8] = brightness
+            picture[y : y + 8, x : x + 8] = brightness
             cells[path].append((x, y, x + 8, y + 8, brightness / 255))
             if rng.uniform() < 0.7:  # labelled, more or less
                 corner = np.round([x, y] + rng.uniform(-4, 4, 2), 1)
@@ -51,7 +52,8 @@ def cells_set(tmp_path_factory):
             rows.insert(0, (3, 3, 0, 0, 0))
         cv2.imwrite(str(folder / "images" / path), picture)
         text += f"{path}\n{len(rows)}\n" + "".join(
-            f"{x} {y} {w} {h} 0 0 0 {int(invalid)} 0 0\n" for x, y, w, h, invalid in rows)
+            f"{x} {y} {w} {h} 0 0 0 {int(invalid)} 0 0\n" for x, y, w, h, invalid in rows
+        )
     (folder / "images" / "cut.png").write_bytes(b"\x89PNG")
     (folder / "any_train_bbx_gt.txt").write_text(text + "cut.png\n1\n4 4 30 30 0 0 0 0 0 0\n")
     return folder, cells
@@ -103,8 +105,12 @@ def test_killed_and_run_again(cells_set, model, opinion, tmp_path):
     """)
 
     def run(jobs):
-        return subprocess.run([sys.executable, "-c", script, cells_set[0], model, out, str(jobs)],
-                              cwd=ROOT, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, "-c", script, cells_set[0], model, out, str(jobs)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
 
     assert run(4).returncode == -9 and not out.exists()
     with pytest.raises(Problem, match="settings.thresholds was .*, is .*0.2"):
@@ -138,8 +144,7 @@ def test_a_cascade_of_ours(tmp_path):
 
 
 def iou_by_hand(a, b):
-    shared = (max(min(a[2], b[2]) - max(a[0], b[0]), 0)
-              * max(min(a[3], b[3]) - max(a[1], b[1]), 0))
+    shared = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
@@ -151,21 +156,28 @@ def test_unsure_and_hopeless_by_hand(cells_set, opinion):
     for before, after in zip(labelled.annotations, seen.annotations):
         cells = cells_set[1].get(before.path, [])
         every = [*before.boxes.tolist(), *before.ignored.tolist()]
-        expected = {cell[:4] for cell in cells if cell[4] >= 0.5
-                    and all(iou_by_hand(cell, face) < 0.3 for face in every)}
+        expected = {
+            cell[:4]
+            for cell in cells
+            if cell[4] >= 0.5 and all(iou_by_hand(cell, face) < 0.3 for face in every)
+        }
         assert {tuple(box) for box in after.unsure.round().tolist()} == expected
         kept, lost = [], before.ignored.tolist()
         for face in before.boxes.tolist():
             score = max([cell[4] for cell in cells if iou_by_hand(cell, face) >= 0.3], default=0)
-            counted = (max(face[2] - face[0], face[3] - face[1]) >= 6 and before.path != "cut.png")
+            counted = max(face[2] - face[0], face[3] - face[1]) >= 6 and before.path != "cut.png"
             small += score < 0.15 and not counted
             (lost if score < 0.15 and counted else kept).append(face)
         assert after.boxes.tolist() == kept and after.ignored.tolist() == lost
         assert after.unsure.dtype == after.boxes.dtype == after.ignored.dtype == np.float32
         unsure, hopeless = unsure + len(expected), hopeless + len(before.boxes) - len(kept)
     assert unsure > 5 and hopeless > 5 and small > 0
-    assert seen.counts == {**labelled.counts, "faces": labelled.counts["faces"] - hopeless,
-                           "unsure": unsure, "hopeless": hopeless}
+    assert seen.counts == {
+        **labelled.counts,
+        "faces": labelled.counts["faces"] - hopeless,
+        "unsure": unsure,
+        "hopeless": hopeless,
+    }
     assert f"{hopeless} hopeless, {unsure} unsure" in seen.describe()
     assert seen.opinion["second"]["file"] == "second.json"
     never = override(SETTINGS, ["second.hopeless=0"]).second
@@ -192,8 +204,9 @@ def test_scores_of_a_text(cells_set, tmp_path, prefix):
     path, expected = scores_text(tmp_path, labelled, lambda path, values: (prefix + path, values))
     found = second_opinion.read_scores(path, labelled)
     assert [list(one) for one in found] == list(expected.values())
-    seen = second_opinion.apply(labelled, override(config, ["second.hopeless=0.4"]).second,
-                                scores=path)
+    seen = second_opinion.apply(
+        labelled, override(config, ["second.hopeless=0.4"]).second, scores=path
+    )
     for annotation, score, before in zip(seen.annotations, found, labelled.annotations):
         np.testing.assert_array_equal(annotation.boxes, before.boxes[score >= 0.4])
         assert len(annotation.rows) == len(before.rows) and not len(annotation.unsure)
@@ -205,21 +218,34 @@ def test_both(cells_set, opinion, tmp_path):
     labelled, settings = face_set(cells_set), SETTINGS.second
     path, _ = scores_text(tmp_path, labelled)
     both = second_opinion.apply(labelled, settings, second=opinion, scores=path)
-    one, other = (second_opinion.apply(labelled, settings, **given)
-                  for given in ({"second": opinion}, {"scores": path}))
+    one, other = (
+        second_opinion.apply(labelled, settings, **given)
+        for given in ({"second": opinion}, {"scores": path})
+    )
     for a, b, c in zip(both.annotations, one.annotations, other.annotations):
-        assert ({tuple(x) for x in a.boxes} == {tuple(x) for x in b.boxes} & {tuple(x) for x in
-                                                                              c.boxes})
+        assert {tuple(x) for x in a.boxes} == {tuple(x) for x in b.boxes} & {
+            tuple(x) for x in c.boxes
+        }
         np.testing.assert_array_equal(a.unsure, b.unsure)
     assert both.counts["hopeless"] > max(one.counts["hopeless"], other.counts["hopeless"])
     assert both.counts["faces"] + both.counts["hopeless"] == labelled.counts["faces"]
 
 
-@pytest.mark.parametrize("change, says", [
-    (lambda path, values: (path, [*values, 0.5]), "line 1: .* probabilities for the .* rows of"),
-    (lambda path, values: (path, [1.5] * len(values)), "line 1: expected a picture's path"),
-    (lambda path, values: (path, ["1e"] * len(values)), "line 1: expected a picture's path"),
-    (lambda path, values: (path[:-1], values), r"has no line for some.* and \d+ other pictures")])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (
+            lambda path, values: (path, [*values, 0.5]),
+            "line 1: .* probabilities for the .* rows of",
+        ),
+        (lambda path, values: (path, [1.5] * len(values)), "line 1: expected a picture's path"),
+        (lambda path, values: (path, ["1e"] * len(values)), "line 1: expected a picture's path"),
+        (
+            lambda path, values: (path[:-1], values),
+            r"has no line for some.* and \d+ other pictures",
+        ),
+    ],
+)
 def test_texts_of_something_else(cells_set, tmp_path, change, says):
     labelled = face_set(cells_set)
     labelled.annotations = [a for a in labelled.annotations if len(a.boxes)]
@@ -233,15 +259,25 @@ def test_texts_of_something_else(cells_set, tmp_path, change, says):
         second_opinion.read_scores(path, labelled)
 
 
-@pytest.mark.parametrize("change, says", [
-    (lambda made: {**made, "version": 0}, "has the format 0, this program reads 1: make it again"),
-    (lambda made: {**made, "source": {"file": "x.txt", "sha256": ""}}, "was made for x.txt"),
-    (lambda made: {**made, "settings": {"thresholds": [0.5, 0.5, 0.2]}},
-     "has boxes with scores from 0.2 only, 0.15 is asked for.*second.floor=0.15"),
-    (lambda made: {**made, "skipped": {}}, "has nothing of cut.png"),
-    (lambda made: {**made, "pictures": {"a": [[1, 2, 3]]}}, "was not made by"),
-    (lambda made: {**made, "pictures": []}, "was not made by"),
-    (lambda made: {"version": 1}, "was not made by"), (lambda made: [made], "was not made by")])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (
+            lambda made: {**made, "version": 0},
+            "has the format 0, this program reads 1: make it again",
+        ),
+        (lambda made: {**made, "source": {"file": "x.txt", "sha256": ""}}, "was made for x.txt"),
+        (
+            lambda made: {**made, "settings": {"thresholds": [0.5, 0.5, 0.2]}},
+            "has boxes with scores from 0.2 only, 0.15 is asked for.*second.floor=0.15",
+        ),
+        (lambda made: {**made, "skipped": {}}, "has nothing of cut.png"),
+        (lambda made: {**made, "pictures": {"a": [[1, 2, 3]]}}, "was not made by"),
+        (lambda made: {**made, "pictures": []}, "was not made by"),
+        (lambda made: {"version": 1}, "was not made by"),
+        (lambda made: [made], "was not made by"),
+    ],
+)
 def test_files_of_something_else(cells_set, opinion, tmp_path, change, says):
     path = tmp_path / "second.json"
     path.write_text(json.dumps(change(json.loads(opinion.read_text()))))
@@ -252,8 +288,11 @@ def test_files_of_something_else(cells_set, opinion, tmp_path, change, says):
 def test_detectors_that_are_none(cells_set, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.onnx").write_text("x")
-    for name, says in (("empty", "has no Pnet"), ("text.onnx", "is no YuNet model"),
-                       ("nowhere", "is not there")):
+    for name, says in (
+        ("empty", "has no Pnet"),
+        ("text.onnx", "is no YuNet model"),
+        ("nowhere", "is not there"),
+    ):
         with pytest.raises(Problem, match=says):
             second_opinion.ask(face_set(cells_set), tmp_path / name, tmp_path / "o.json", config)
     with pytest.raises(Problem, match="empty is a folder"):
@@ -271,22 +310,45 @@ def test_nothing_readable(cells_set, model, tmp_path):
 
 def test_the_programs(cells_set, model, tmp_path, capsys):
     """From the detector to a store whose samples keep to what it says."""
+
     def run(main, *arguments):
         program(main, [str(a) for a in arguments])
         return capsys.readouterr().out
 
     second, data = tmp_path / "second.json", ("--data", cells_set[0])
-    printed = run(second_opinion.main, *data, "--detector", model, "--out", second, "--workers",
-                  1, "second.min_face=6")
+    printed = run(
+        second_opinion.main,
+        *data,
+        "--detector",
+        model,
+        "--out",
+        second,
+        "--workers",
+        1,
+        "second.min_face=6",
+    )
     seen = second_opinion.apply(face_set(cells_set), SETTINGS.second, second=second)
     cells = sum(map(len, cells_set[1].values()))
     assert f"{cells} boxes with scores from 0.1; {seen.counts['unsure']} faces" in printed
     assert "skipped" in printed and "cut.png" in printed
     scores, _ = scores_text(tmp_path, face_set(cells_set))
     seen = second_opinion.apply(face_set(cells_set), SETTINGS.second, second, scores)
-    printed = run(samples.main, *data, "--size", 12, "--second", second, "--scores", scores,
-                  "--out", tmp_path / "store", "--workers", 1, "samples.min_face=1",
-                  "second.min_face=6")
+    printed = run(
+        samples.main,
+        *data,
+        "--size",
+        12,
+        "--second",
+        second,
+        "--scores",
+        scores,
+        "--out",
+        tmp_path / "store",
+        "--workers",
+        1,
+        "samples.min_face=1",
+        "second.min_face=6",
+    )
     assert seen.describe() in printed
     made = store.Store(tmp_path / "store")
     assert made.facts["source"]["hopeless"] == seen.counts["hopeless"] > 0
@@ -297,8 +359,9 @@ def test_the_programs(cells_set, model, tmp_path, capsys):
         for square, label, offsets in zip(squares, labels, made.offsets[chosen]):
             if label == 0:
                 for box in [*annotation.unsure.tolist(), *annotation.ignored.tolist()]:
-                    shared = (max(min(square[2], box[2]) - max(square[0], box[0]), 0)
-                              * max(min(square[3], box[3]) - max(square[1], box[1]), 0))
+                    shared = max(min(square[2], box[2]) - max(square[0], box[0]), 0) * max(
+                        min(square[3], box[3]) - max(square[1], box[1]), 0
+                    )
                     assert shared < 0.3 * (square[2] - square[0]) ** 2
             else:
                 face = np.array(square) + offsets * (square[2] - square[0])

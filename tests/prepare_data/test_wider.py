@@ -1,4 +1,5 @@
 """The readers of WIDER FACE's ground truth."""
+
 import warnings
 
 import numpy as np
@@ -27,19 +28,29 @@ TRUTH = """0--Parade/a.jpg
 
 def as_mat(path):
     """TRUTH in the form of wider_face_*.mat: cells of cells."""
+
     def cell(values):
         out = np.empty((len(values), 1), object)
         for i, value in enumerate(values):
             out[i, 0] = value
         return out
-    savemat(path, {
-        "event_list": cell(["0--Parade", "1--Handshaking"]),
-        "file_list": cell([cell(["a", "none"]), cell(["b c"])]),
-        "face_bbx_list": cell([cell([np.array([[10., 20, 30, 40], [1, 2, 3, 4]]),
-                                     np.zeros((1, 4))]),
-                               cell([np.array([[5., 5, 0, 7], [5, 5, 7, 9], [6, 6, 2, 0]])])]),
-        "invalid_label_list": cell([cell([np.array([[0], [1]]), np.array([[0]])]),
-                                    cell([np.array([[0], [0], [1]])])])})
+
+    savemat(
+        path,
+        {
+            "event_list": cell(["0--Parade", "1--Handshaking"]),
+            "file_list": cell([cell(["a", "none"]), cell(["b c"])]),
+            "face_bbx_list": cell(
+                [
+                    cell([np.array([[10.0, 20, 30, 40], [1, 2, 3, 4]]), np.zeros((1, 4))]),
+                    cell([np.array([[5.0, 5, 0, 7], [5, 5, 7, 9], [6, 6, 2, 0]])]),
+                ]
+            ),
+            "invalid_label_list": cell(
+                [cell([np.array([[0], [1]]), np.array([[0]])]), cell([np.array([[0], [0], [1]])])]
+            ),
+        },
+    )
 
 
 @pytest.mark.parametrize("kind", ["txt", "mat"])
@@ -54,8 +65,11 @@ def test_boxes_and_counts(tmp_path, kind):
         annotations, counts = wider.read_mat(path)
         zero_sized = 3  # the .mat has a row of zeros for a picture without faces
     assert counts == dict(pictures=3, faces=2, invalid=1, zero_sized=zero_sized)
-    assert [a.path for a in annotations] == ["0--Parade/a.jpg", "0--Parade/none.jpg",
-                                             "1--Handshaking/b c.jpg"]
+    assert [a.path for a in annotations] == [
+        "0--Parade/a.jpg",
+        "0--Parade/none.jpg",
+        "1--Handshaking/b c.jpg",
+    ]
     np.testing.assert_array_equal(annotations[0].boxes, [[10, 20, 40, 60]])
     np.testing.assert_array_equal(annotations[0].ignored, [[1, 2, 4, 6]])
     assert annotations[1].boxes.shape == annotations[1].ignored.shape == (0, 4)
@@ -73,14 +87,17 @@ def test_no_line_of_zeros_after_a_count_of_zero(tmp_path):
     assert [a.path for a in annotations] == ["a/0.jpg", "a/1.jpg"] and counts["faces"] == 1
 
 
-@pytest.mark.parametrize("text, line, says", [
-    ("a/1.jpg\nmany\n", 2, "number of faces of a/1.jpg, found 'many'"),
-    ("a/1.jpg\n2\n1 1 5 5 0 0 0 0 0 0\n", 4, "a face of a/1.jpg"),
-    ("a/1.jpg\n1\n1 1 5\n", 3, "found '1 1 5'"),
-    ("a/1.jpg\n1\n1 1 5 x 0 0 0 0 0 0\n", 3, "found '1 1 5 x"),
-    ("a/1.jpg\n1\n1 1 5 nan 0 0 0 0 0 0\n", 3, "nan"),
-    ("a/1.jpg\n1\n1 1 5 5 0 0 0 0 0 0\n3 3 5 5 0 0 0 0 0 0\n", 4, "a picture's path"),
-])
+@pytest.mark.parametrize(
+    "text, line, says",
+    [
+        ("a/1.jpg\nmany\n", 2, "number of faces of a/1.jpg, found 'many'"),
+        ("a/1.jpg\n2\n1 1 5 5 0 0 0 0 0 0\n", 4, "a face of a/1.jpg"),
+        ("a/1.jpg\n1\n1 1 5\n", 3, "found '1 1 5'"),
+        ("a/1.jpg\n1\n1 1 5 x 0 0 0 0 0 0\n", 3, "found '1 1 5 x"),
+        ("a/1.jpg\n1\n1 1 5 nan 0 0 0 0 0 0\n", 3, "nan"),
+        ("a/1.jpg\n1\n1 1 5 5 0 0 0 0 0 0\n3 3 5 5 0 0 0 0 0 0\n", 4, "a picture's path"),
+    ],
+)
 def test_broken_line_is_named(tmp_path, text, line, says):
     path = tmp_path / "truth.txt"
     path.write_text(text)
@@ -106,8 +123,10 @@ def test_boxes_that_are_nowhere(tmp_path, value):
 
 
 def test_open_set_finds_both_layouts(tmp_path):
-    for images, truth in (("WIDER_train/images", "wider_face_split/wider_face_train_bbx_gt.txt"),
-                          ("images", "my_train_bbx_gt.txt")):
+    for images, truth in (
+        ("WIDER_train/images", "wider_face_split/wider_face_train_bbx_gt.txt"),
+        ("images", "my_train_bbx_gt.txt"),
+    ):
         folder = tmp_path / images.split("/")[0]
         (folder / images / "0--Parade").mkdir(parents=True)
         (folder / images / "0--Parade" / "a.jpg").write_bytes(b"x")
@@ -141,16 +160,36 @@ def test_broken_mat(tmp_path):
         wider.read_mat(tmp_path / "x.mat")
 
 
-@pytest.mark.parametrize("change", [
-    lambda boxes, invalid, files: (boxes[:1], invalid, files),          # pictures without boxes
-    lambda boxes, invalid, files: (boxes, [[[0], [1], [0]], invalid[1]], files),  # a flag too many
-    lambda boxes, invalid, files: (boxes, [[[0]], *invalid[1:]], files),  # one flag for two boxes
-    lambda boxes, invalid, files: ([[[1., 2, 3]], *boxes[1:]], [[[0]], *invalid[1:]], files),
-    lambda boxes, invalid, files: ([[[1., 2, np.nan, 3]], *boxes[1:]], [[[0]], *invalid[1:]],
-                                   files),
-    lambda boxes, invalid, files: ([[[1e300, 2, 3, 3]], *boxes[1:]], [[[0]], *invalid[1:]], files),
-    lambda boxes, invalid, files: (["abcd", *boxes[1:]], invalid, files),
-    lambda boxes, invalid, files: (boxes, invalid, [])], ids=range(8))
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda boxes, invalid, files: (boxes[:1], invalid, files),  # pictures without boxes
+        lambda boxes, invalid, files: (
+            boxes,
+            [[[0], [1], [0]], invalid[1]],
+            files,
+        ),  # a flag too many
+        lambda boxes, invalid, files: (
+            boxes,
+            [[[0]], *invalid[1:]],
+            files,
+        ),  # one flag for two boxes
+        lambda boxes, invalid, files: ([[[1.0, 2, 3]], *boxes[1:]], [[[0]], *invalid[1:]], files),
+        lambda boxes, invalid, files: (
+            [[[1.0, 2, np.nan, 3]], *boxes[1:]],
+            [[[0]], *invalid[1:]],
+            files,
+        ),
+        lambda boxes, invalid, files: (
+            [[[1e300, 2, 3, 3]], *boxes[1:]],
+            [[[0]], *invalid[1:]],
+            files,
+        ),
+        lambda boxes, invalid, files: (["abcd", *boxes[1:]], invalid, files),
+        lambda boxes, invalid, files: (boxes, invalid, []),
+    ],
+    ids=range(8),
+)
 def test_mats_that_hold_something_else(tmp_path, change):
     def cell(values):
         out = np.empty((len(values), 1), object)
@@ -158,25 +197,39 @@ def test_mats_that_hold_something_else(tmp_path, change):
             out[i, 0] = value
         return out
 
-    boxes, invalid, files = change([[[10., 20, 30, 40], [1, 2, 3, 4]], [[5., 5, 7, 9]]],
-                                   [[[0], [1]], [[0]]], ["a", "b"])
-    savemat(tmp_path / "x.mat", {
-        "event_list": cell(["0--Parade"]), "file_list": cell([cell(files)] if files else []),
-        "face_bbx_list": cell([cell([part if isinstance(part, str) else np.array(part)
-                                     for part in boxes])]),
-        "invalid_label_list": cell([cell([np.array(part) for part in invalid])])})
+    boxes, invalid, files = change(
+        [[[10.0, 20, 30, 40], [1, 2, 3, 4]], [[5.0, 5, 7, 9]]], [[[0], [1]], [[0]]], ["a", "b"]
+    )
+    savemat(
+        tmp_path / "x.mat",
+        {
+            "event_list": cell(["0--Parade"]),
+            "file_list": cell([cell(files)] if files else []),
+            "face_bbx_list": cell(
+                [cell([part if isinstance(part, str) else np.array(part) for part in boxes])]
+            ),
+            "invalid_label_list": cell([cell([np.array(part) for part in invalid])]),
+        },
+    )
     with pytest.raises(Problem, match="x.mat is no WIDER FACE .mat file"):
         wider.read_mat(tmp_path / "x.mat")
 
 
 # ---- fuzzing -------------------------------------------------------------------------------
 
-FUZZ = settings(max_examples=200, deadline=None, derandomize=True,
-                suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 NUMBER = st.sampled_from(["0", "1", "7", "-3", "2.5", "nan", "inf", "1e99", "x", "", "²", "1_0"])
-LINE = st.one_of(st.sampled_from(["a/1.jpg", "b.jpg", "", "0", "1", "2", "3", " 2 ", "0 0 0 0 0"]),
-                 st.lists(NUMBER, min_size=3, max_size=11).map(" ".join),
-                 st.just("1 2 3 4 0 0 0 0 0 0"), st.text(max_size=12))
+LINE = st.one_of(
+    st.sampled_from(["a/1.jpg", "b.jpg", "", "0", "1", "2", "3", " 2 ", "0 0 0 0 0"]),
+    st.lists(NUMBER, min_size=3, max_size=11).map(" ".join),
+    st.just("1 2 3 4 0 0 0 0 0 0"),
+    st.text(max_size=12),
+)
 
 
 def works_or_says(read, path):
@@ -215,14 +268,14 @@ def test_texts_of_any_bytes(tmp_path, data):
 
 
 @settings(FUZZ, max_examples=60)
-@given(length=st.integers(0, 10 ** 6), anything=st.binary(max_size=300))
+@given(length=st.integers(0, 10**6), anything=st.binary(max_size=300))
 def test_truncated_mats(tmp_path, length, anything):
     """Of flipped bits none is tried: SciPy's reader may take the whole process down with it."""
     whole, path = tmp_path / "whole.mat", tmp_path / "x.mat"
     if not whole.exists():
         as_mat(whole)
     data = whole.read_bytes()
-    path.write_bytes(data[:length % len(data)])
+    path.write_bytes(data[: length % len(data)])
     with pytest.raises(Problem, match="x.mat is no WIDER FACE .mat file"):
         wider.read_mat(path)
     path.write_bytes(anything)

@@ -1,6 +1,7 @@
 """The layers of training graphs: their other form has the values and the gradients of the plain
 one. The oracles are NumPy formulas; MXNet's own PReLU is none, as its gradient is wrong where two
 layers read it."""
+
 import numpy as np
 import pytest
 
@@ -21,8 +22,9 @@ def run(outputs, values, heads=None, is_train=True):
     """(outputs, gradients by name, auxiliary states) of symbols with inputs `values`, given the
     gradients `heads` of its outputs."""
     symbol = mx.sym.Group(outputs)
-    executor = symbol.simple_bind(mx.cpu(), grad_req="write",
-                                  **{name: value.shape for name, value in values.items()})
+    executor = symbol.simple_bind(
+        mx.cpu(), grad_req="write", **{name: value.shape for name, value in values.items()}
+    )
     for name, value in values.items():
         executor.arg_dict[name][:] = value
     for name, value in executor.aux_dict.items():
@@ -30,8 +32,11 @@ def run(outputs, values, heads=None, is_train=True):
     out = [o.asnumpy() for o in executor.forward(is_train=is_train)]
     if heads is not None:
         executor.backward([mx.nd.array(head) for head in heads])
-    return (out, {name: g.asnumpy() for name, g in executor.grad_dict.items()},
-            {name: a.asnumpy() for name, a in executor.aux_dict.items()})
+    return (
+        out,
+        {name: g.asnumpy() for name, g in executor.grad_dict.items()},
+        {name: a.asnumpy() for name, a in executor.aux_dict.items()},
+    )
 
 
 def normal(*shape, seed=0):
@@ -58,10 +63,18 @@ def close(a, b, tolerance=1e-5):
 
 # ---- PReLU ---------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("form, sign, shape", [
-    ("signed", 1, (4, CHANNELS, 6, 7)), ("signed", -1, (4, CHANNELS, 6, 7)),
-    ("signed", 1, (3, CHANNELS, 1, 1)), ("signed", -1, (3, CHANNELS, 1, 1)),
-    ("single", 1, (6, CHANNELS, 1, 1)), ("single", 1, (6, CHANNELS))])
+
+@pytest.mark.parametrize(
+    "form, sign, shape",
+    [
+        ("signed", 1, (4, CHANNELS, 6, 7)),
+        ("signed", -1, (4, CHANNELS, 6, 7)),
+        ("signed", 1, (3, CHANNELS, 1, 1)),
+        ("signed", -1, (3, CHANNELS, 1, 1)),
+        ("single", 1, (6, CHANNELS, 1, 1)),
+        ("single", 1, (6, CHANNELS)),
+    ],
+)
 def test_prelu_is_its_formula(form, sign, shape):
     layer = Blocks(train=True).prelu(signed(mx.sym.var("x")), "act", CHANNELS)
     output = layer.single() if form == "single" else layer.signed(sign)
@@ -93,13 +106,21 @@ def test_prelu_before_two_heads(convolution, tail):
     layers, x = Blocks(train=True), signed(mx.sym.var("x"))
     before = layers.conv(x, "c", CHANNELS, 1) if tail else layers.dense(x, "c", CHANNELS)
     middle = layers.prelu(before, "act", CHANNELS)
-    outputs = [layers.head(middle, name, size, convolution).signed(1)
-               for name, size in (("a", 2), ("b", 4))]
+    outputs = [
+        layers.head(middle, name, size, convolution).signed(1)
+        for name, size in (("a", 2), ("b", 4))
+    ]
     kernel = (1, 1) if convolution else ()
-    values = {"x": normal(8, 3, *tail), "act_gamma": GAMMAS,
-              "c_weight": normal(CHANNELS, 3, *tail), "c_bias": normal(CHANNELS),
-              "a_weight": normal(2, CHANNELS, *kernel), "a_bias": normal(2),
-              "b_weight": normal(4, CHANNELS, *kernel), "b_bias": normal(4)}
+    values = {
+        "x": normal(8, 3, *tail),
+        "act_gamma": GAMMAS,
+        "c_weight": normal(CHANNELS, 3, *tail),
+        "c_bias": normal(CHANNELS),
+        "a_weight": normal(2, CHANNELS, *kernel),
+        "a_bias": normal(2),
+        "b_weight": normal(4, CHANNELS, *kernel),
+        "b_bias": normal(4),
+    }
     heads = [normal(8, 2, *kernel, seed=2), normal(8, 4, *kernel, seed=3)]
     out, gradients, _ = run(outputs, values, heads)
 
@@ -126,10 +147,17 @@ def test_prelu_before_two_convolutions_and_an_addition():
     convs = [layers.conv(middle, name, 3, 1, bias=False) for name in "ab"]
     outputs = [conv.signed(1) for conv in convs] + [layers.add(middle, middle, "sum").signed(1)]
     x = normal(4, CHANNELS, 3, 3)
-    values = {"x": x, "act_gamma": GAMMAS, "a_weight": normal(3, CHANNELS, 1, 1),
-              "b_weight": normal(3, CHANNELS, 1, 1, seed=9)}
-    heads = [normal(4, 3, 3, 3, seed=4), normal(4, 3, 3, 3, seed=5),
-             normal(4, CHANNELS, 3, 3, seed=6)]
+    values = {
+        "x": x,
+        "act_gamma": GAMMAS,
+        "a_weight": normal(3, CHANNELS, 1, 1),
+        "b_weight": normal(3, CHANNELS, 1, 1, seed=9),
+    }
+    heads = [
+        normal(4, 3, 3, 3, seed=4),
+        normal(4, 3, 3, 3, seed=5),
+        normal(4, CHANNELS, 3, 3, seed=6),
+    ]
     out, gradients, _ = run(outputs, values, heads)
     y = prelu(x, GAMMAS)
     over_y = 2 * heads[2]
@@ -178,8 +206,10 @@ def test_a_negated_layer_is_the_layer_negated(kind, sign):
         weight = values["a_weight"]
         joined = np.concatenate([x, np.maximum(x, 0)], axis=1)
         over_joined = np.einsum("oc,nohw->nchw", weight[:, :, 0, 0], head)
-        gradients = {"x": over_joined[:, :4] + (x > 0) * over_joined[:, 4:],
-                     "a_weight": np.einsum("nohw,nchw->oc", head, joined)[:, :, None, None]}
+        gradients = {
+            "x": over_joined[:, :4] + (x > 0) * over_joined[:, 4:],
+            "a_weight": np.einsum("nohw,nchw->oc", head, joined)[:, :, None, None],
+        }
         states = {}
     else:
         (want,), gradients, states = run([plain], values, [head])
@@ -205,8 +235,9 @@ class Training:
 
     def __init__(self, name, batch, ohem):
         options = NETS[name]
-        loss = override(config, [f"loss.{task}.ohem={ohem}"
-                                 for task in ("cls", "bbox", "landmark")]).loss
+        loss = override(
+            config, [f"loss.{task}.ohem={ohem}" for task in ("cls", "bbox", "landmark")]
+        ).loss
         self.symbol = symbols.build(name, "train", loss=loss, **options)
         side = symbols.spec(name).size
         rng = np.random.default_rng(5)
@@ -237,8 +268,11 @@ class Training:
     def executor(self, dtype):
         if dtype not in self.bound:
             self.bound[dtype] = self.symbol.simple_bind(
-                mx.cpu(), grad_req="write", type_dict=dict.fromkeys(self.values, dtype),
-                **self.shapes)
+                mx.cpu(),
+                grad_req="write",
+                type_dict=dict.fromkeys(self.values, dtype),
+                **self.shapes,
+            )
         return self.bound[dtype]
 
     def total(self, dtype, shifts=None):
@@ -249,15 +283,19 @@ class Training:
                 value = value + shifts[key]
             executor.arg_dict[key][:] = mx.nd.array(value, dtype=dtype)
         outputs = executor.forward(is_train=True)
-        return sum(float(out.asnumpy()[0]) for name, out in
-                   zip(self.symbol.list_outputs(), outputs) if name.endswith("_loss_output"))
+        return sum(
+            float(out.asnumpy()[0])
+            for name, out in zip(self.symbol.list_outputs(), outputs)
+            if name.endswith("_loss_output")
+        )
 
     def gradient(self):
         total = self.total("float32")
         executor = self.executor("float32")
         executor.backward()
-        return total, {key: executor.grad_dict[key].asnumpy().astype(np.float64)
-                       for key in self.parameters}
+        return total, {
+            key: executor.grad_dict[key].asnumpy().astype(np.float64) for key in self.parameters
+        }
 
 
 def kind_of(name):
@@ -286,9 +324,10 @@ def test_gradient_of_a_whole_net(name):
                 rough = gradient * rng.uniform(0, 2, gradient.shape)
                 direction[key] = rough / max(np.linalg.norm(rough), 1e-4)
         slope = sum((gradients[key] * d).sum() for key, d in direction.items())
-        up, down = (training.total("float64", {key: sign * step * d
-                                               for key, d in direction.items()})
-                    for sign in (1, -1))
+        up, down = (
+            training.total("float64", {key: sign * step * d for key, d in direction.items()})
+            for sign in (1, -1)
+        )
         assert slope > 1e-2 or kind == "bias"
         assert abs((up - down) / (2 * step) - slope) < 1e-3 * slope + 1e-4, kind
 
@@ -300,9 +339,10 @@ def test_gradient_with_mining_in_single_precision(name):
     better than one in a hundred, and it still bends little within."""
     training = Training(name, 20, ohem=0.7)
     total, gradients = training.gradient()
-    length = np.sqrt(sum((g ** 2).sum() for g in gradients.values()))
+    length = np.sqrt(sum((g**2).sum() for g in gradients.values()))
     step = 1e-3 * total / length
-    up, down = (training.total("float32", {key: sign * step * g / length
-                                           for key, g in gradients.items()})
-                for sign in (1, -1))
+    up, down = (
+        training.total("float32", {key: sign * step * g / length for key, g in gradients.items()})
+        for sign in (1, -1)
+    )
     assert abs((up - down) / (2 * step) / length - 1) < 0.02

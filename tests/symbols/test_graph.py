@@ -1,5 +1,6 @@
 """Graphs without MXNet: of every net they have the layers, parameters and shapes that MXNet finds
 in its own symbol."""
+
 import json
 
 import numpy as np
@@ -13,15 +14,28 @@ from symbols.mxnet_import import mx
 
 OPTIONS = [(name, {}) for name in symbols.names()]
 OPTIONS += [(name, {"landmark": True}) for name in symbols.names() if zoo.NETS[name].landmark]
-OPTIONS += [("Onet_v2", {"landmark": True, "points": 7}), ("Pnet12", {"landmark": True,
-                                                                      "points": 3}),
-            ("Lnet_v1", {"base": 8}), ("Lnet106_v2", {"base": 16, "points": 21}),
-            ("Lnet106_96_v3", {"base": 128}), ("Lnet106_64r", {"points": 68}),
-            ("L14_heatmap", {"points": 5})]
+OPTIONS += [
+    ("Onet_v2", {"landmark": True, "points": 7}),
+    ("Pnet12", {"landmark": True, "points": 3}),
+    ("Lnet_v1", {"base": 8}),
+    ("Lnet106_v2", {"base": 16, "points": 21}),
+    ("Lnet106_96_v3", {"base": 128}),
+    ("Lnet106_64r", {"points": 68}),
+    ("L14_heatmap", {"points": 5}),
+]
 
-KINDS = {"Convolution": "conv", "FullyConnected": "dense", "BatchNorm": "bn", "LeakyReLU": "prelu",
-         "Activation": "relu", "Pooling": "pool", "elemwise_add": "add", "Concat": "concat",
-         "Flatten": "flatten", "SoftmaxActivation": "softmax"}
+KINDS = {
+    "Convolution": "conv",
+    "FullyConnected": "dense",
+    "BatchNorm": "bn",
+    "LeakyReLU": "prelu",
+    "Activation": "relu",
+    "Pooling": "pool",
+    "elemwise_add": "add",
+    "Concat": "concat",
+    "Flatten": "flatten",
+    "SoftmaxActivation": "softmax",
+}
 SAME = {"stride": 1, "pad": 0, "dilate": 1}  # the defaults that symbols leave out
 
 
@@ -35,8 +49,11 @@ def sides(text):
 def as_mxnet_has_it(symbol):
     """What a symbol's JSON says of its operators, in the words of Node, sorted by name."""
     text = json.loads(symbol.tojson())
-    known = {index: DATA if node["name"] == "data" else None
-             for index, node in enumerate(text["nodes"]) if node["op"] == "null"}
+    known = {
+        index: DATA if node["name"] == "data" else None
+        for index, node in enumerate(text["nodes"])
+        if node["op"] == "null"
+    }
     found = []
     for index, node in enumerate(text["nodes"]):
         if node["op"] == "null":
@@ -46,11 +63,18 @@ def as_mxnet_has_it(symbol):
         known[index] = node["name"]
         about = {"op": kind, "name": node["name"], "inputs": tuple(inputs)}
         if kind in ("conv", "pool"):
-            about.update(kernel=sides(attrs["kernel"]), **{
-                key: sides(attrs[key]) if key in attrs else value for key, value in SAME.items()})
+            about.update(
+                kernel=sides(attrs["kernel"]),
+                **{
+                    key: sides(attrs[key]) if key in attrs else value for key, value in SAME.items()
+                },
+            )
         if kind == "conv":
-            about.update(channels=int(attrs["num_filter"]), bias=attrs["no_bias"] == "False",
-                         depthwise=int(attrs.get("num_group", 1)) > 1)
+            about.update(
+                channels=int(attrs["num_filter"]),
+                bias=attrs["no_bias"] == "False",
+                depthwise=int(attrs.get("num_group", 1)) > 1,
+            )
         if kind == "dense":
             about.update(channels=int(attrs["num_hidden"]))
         if kind == "pool":
@@ -67,15 +91,20 @@ def test_layers_and_shapes_are_those_of_the_symbol(name, options):
     theirs = as_mxnet_has_it(symbol)
     nodes = sorted(mine.nodes, key=lambda node: node.name)
     assert [{key: getattr(node, key) for key in about} for node, about in zip(nodes, theirs)] == (
-        theirs)
+        theirs
+    )
     assert len(nodes) == len(theirs) and all(node.top == node.name for node in nodes)
 
     size = zoo.spec(name).size
     arguments, outputs, auxiliary = symbol.infer_shape(data=(1, 3, size, size))
     found = graph.parameter_shapes(mine, size)
-    expected = [[(key, shape) for key, shape in zip(names, shapes) if key != DATA]
-                for names, shapes in ((symbol.list_arguments(), arguments),
-                                      (symbol.list_auxiliary_states(), auxiliary))]
+    expected = [
+        [(key, shape) for key, shape in zip(names, shapes) if key != DATA]
+        for names, shapes in (
+            (symbol.list_arguments(), arguments),
+            (symbol.list_auxiliary_states(), auxiliary),
+        )
+    ]
     assert [list(part.items()) for part in found] == expected  # in MXNet's order too
     blobs = graph.shapes(mine, size, size)
     assert [f"{blob}_output" for blob in mine.outputs.values()] == symbol.list_outputs()
@@ -83,26 +112,40 @@ def test_layers_and_shapes_are_those_of_the_symbol(name, options):
     assert all(blobs[node.top] for node in mine.nodes)
 
 
-@pytest.mark.parametrize("name, height, width", [
-    ("Pnet20_v3", 37, 90), ("Pnet20_v7", 61, 24), ("Pnet20_p", 55, 43), ("Pnet12", 33, 18),
-    ("Pnet20_s2v1", 21, 40)])
+@pytest.mark.parametrize(
+    "name, height, width",
+    [
+        ("Pnet20_v3", 37, 90),
+        ("Pnet20_v7", 61, 24),
+        ("Pnet20_p", 55, 43),
+        ("Pnet12", 33, 18),
+        ("Pnet20_s2v1", 21, 40),
+    ],
+)
 def test_shapes_of_pictures(name, height, width):
     """Every blob, at sizes where strides leave rests and pooling windows hang over."""
     internals = symbols.build(name).get_internals()
     _, expected, _ = internals.infer_shape(data=(1, 3, height, width))
-    expected = {key[:-len("_output")]: shape[1:] for key, shape in zip(
-        internals.list_outputs(), expected) if key.endswith("_output")}
+    expected = {
+        key[: -len("_output")]: shape[1:]
+        for key, shape in zip(internals.list_outputs(), expected)
+        if key.endswith("_output")
+    }
     found = graph.shapes(graph.describe(name), height, width)
     assert found.pop(DATA) == (3, height, width)
     assert found == expected
 
 
-@pytest.mark.parametrize("name, options, says", [
-    ("Pnet20_v99", {}, "no net is called 'Pnet20_v99'"),
-    ("Pnet20_v1", {"base": 16}, "Pnet20_v1 has no option base"),
-    ("Onet_v1", {"points": 5}, "no option points without landmark=True"),
-    ("Lnet_v1", {"base": 0}, "base is 0"),
-    ("Rnet_v1", {"landmark": True}, "Rnet_v1 has no landmark=True")])
+@pytest.mark.parametrize(
+    "name, options, says",
+    [
+        ("Pnet20_v99", {}, "no net is called 'Pnet20_v99'"),
+        ("Pnet20_v1", {"base": 16}, "Pnet20_v1 has no option base"),
+        ("Onet_v1", {"points": 5}, "no option points without landmark=True"),
+        ("Lnet_v1", {"base": 0}, "base is 0"),
+        ("Rnet_v1", {"landmark": True}, "Rnet_v1 has no landmark=True"),
+    ],
+)
 def test_options_that_a_net_has_not(name, options, says):
     with pytest.raises(Problem, match=says):
         graph.describe(name, **options)
@@ -112,18 +155,33 @@ def small(*nodes):
     return Graph(nodes, {"cls": nodes[-1].top})
 
 
-@pytest.mark.parametrize("nodes, says", [
-    ([Node("conv", "c", (DATA,), channels=4, kernel=7)], "c has a kernel larger than its 6 pixel"),
-    ([Node("conv", "c", (DATA,), channels=4, kernel=4, dilate=2)], "c has a kernel larger"),
-    ([Node("pool", "p", (DATA,), kernel=7, stride=2)], "p has a kernel larger"),
-    ([Node("conv", "c", (DATA,), channels=4, depthwise=True)],
-     "c is depthwise with 4 outputs and 3 inputs"),
-    ([Node("dense", "d", (DATA,), channels=4), Node("conv", "c", ("d",), channels=4)],
-     r"c needs a map for its input, which has shape \(4,\)"),
-    ([Node("conv", "c", (DATA,), channels=3, kernel=2), Node("add", "a", ("c", DATA))],
-     "a adds blobs of different shapes"),
-    ([Node("conv", "c", (DATA,), channels=3, kernel=2), Node("concat", "a", ("c", DATA))],
-     "a joins maps of different sizes")])
+@pytest.mark.parametrize(
+    "nodes, says",
+    [
+        (
+            [Node("conv", "c", (DATA,), channels=4, kernel=7)],
+            "c has a kernel larger than its 6 pixel",
+        ),
+        ([Node("conv", "c", (DATA,), channels=4, kernel=4, dilate=2)], "c has a kernel larger"),
+        ([Node("pool", "p", (DATA,), kernel=7, stride=2)], "p has a kernel larger"),
+        (
+            [Node("conv", "c", (DATA,), channels=4, depthwise=True)],
+            "c is depthwise with 4 outputs and 3 inputs",
+        ),
+        (
+            [Node("dense", "d", (DATA,), channels=4), Node("conv", "c", ("d",), channels=4)],
+            r"c needs a map for its input, which has shape \(4,\)",
+        ),
+        (
+            [Node("conv", "c", (DATA,), channels=3, kernel=2), Node("add", "a", ("c", DATA))],
+            "a adds blobs of different shapes",
+        ),
+        (
+            [Node("conv", "c", (DATA,), channels=3, kernel=2), Node("concat", "a", ("c", DATA))],
+            "a joins maps of different sizes",
+        ),
+    ],
+)
 def test_layers_that_do_not_fit_one_another(nodes, says):
     with pytest.raises(Problem, match=says):
         graph.shapes(small(*nodes), 6, 9)
@@ -141,6 +199,7 @@ def test_who_reads_a_blob_and_whose_parameters():
 
 
 # ---- batch norms with another eps ----------------------------------------------------------
+
 
 @pytest.mark.parametrize("eps", [0.0, 1e-9, 2e-5, 1e-4, 1e-3, 0.01])
 def test_another_eps_does_the_same(eps):
@@ -165,15 +224,22 @@ def test_another_eps_does_the_same(eps):
     with np.errstate(divide="ignore", invalid="ignore"):
         expected = formula(gamma, variance, eps)
     exists = variance + eps > 0
-    np.testing.assert_allclose(formula(new_gamma, new_variance, 1e-3)[:, exists],
-                               expected[:, exists], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        formula(new_gamma, new_variance, 1e-3)[:, exists], expected[:, exists], rtol=1e-5, atol=1e-6
+    )
     assert np.isfinite(new_gamma).all()
     if eps:
         symbol = mx.sym.BatchNorm(mx.sym.var("data"), name="bn", fix_gamma=False, eps=eps)
         values = {"data": x, "bn_gamma": gamma, "bn_beta": beta}
-        executor = symbol.bind(mx.cpu(), {key: mx.nd.array(value) for key, value in values.items()},
-                               aux_states={"bn_moving_mean": mx.nd.array(mean),
-                                           "bn_moving_var": mx.nd.array(variance)})
+        executor = symbol.bind(
+            mx.cpu(),
+            {key: mx.nd.array(value) for key, value in values.items()},
+            aux_states={
+                "bn_moving_mean": mx.nd.array(mean),
+                "bn_moving_var": mx.nd.array(variance),
+            },
+        )
         theirs = executor.forward(is_train=False)[0].asnumpy()
-        np.testing.assert_allclose(formula(new_gamma, new_variance, 1e-3), theirs, rtol=1e-5,
-                                   atol=1e-5)
+        np.testing.assert_allclose(
+            formula(new_gamma, new_variance, 1e-3), theirs, rtol=1e-5, atol=1e-5
+        )

@@ -1,4 +1,5 @@
 """The training heads against the rule written down once more in NumPy."""
+
 from fractions import Fraction
 
 import numpy as np
@@ -35,11 +36,12 @@ class Heads:
         shapes.update({f"{task}_target": (batch, sizes[task]) for task in tasks if task != "cls"})
         if "cls" in tasks:
             shapes["label"] = (batch,)
-        symbol = losses.training_graph(None, {task: mx.sym.var(task) for task in tasks}, loss,
-                                       points)
+        symbol = losses.training_graph(
+            None, {task: mx.sym.var(task) for task in tasks}, loss, points
+        )
         self.tasks = tasks
         self.executor = symbol.simple_bind(mx.cpu(), grad_req="write", **shapes)
-        self.names = [name[:-len("_output")] for name in symbol.list_outputs()]
+        self.names = [name[: -len("_output")] for name in symbol.list_outputs()]
 
     def __call__(self, **values):
         """(outputs by name, gradients by task)"""
@@ -47,11 +49,14 @@ class Heads:
             self.executor.arg_dict[name][:] = value
         outputs = self.executor.forward(is_train=True)
         self.executor.backward()
-        return (dict(zip(self.names, (out.asnumpy() for out in outputs))),
-                {task: self.executor.grad_dict[task].asnumpy() for task in self.tasks})
+        return (
+            dict(zip(self.names, (out.asnumpy() for out in outputs))),
+            {task: self.executor.grad_dict[task].asnumpy() for task in self.tasks},
+        )
 
 
 # ---- the rule in NumPy ---------------------------------------------------------------------
+
 
 def kept_count(valid, ohem):
     """floor(ohem * n) in exact numbers, one at least if there is any."""
@@ -81,28 +86,39 @@ def regression(difference, kind, beta=None, wing_w=None, wing_eps=None):
     d = difference.astype(np.float64)
     size = np.abs(d)
     if kind == "l2":
-        return d ** 2, 2 * d
+        return d**2, 2 * d
     if kind == "smooth_l1":
-        return (np.where(size < beta, d ** 2 / (2 * beta), size - beta / 2),
-                np.where(size < beta, d / beta, np.sign(d)))
+        return (
+            np.where(size < beta, d**2 / (2 * beta), size - beta / 2),
+            np.where(size < beta, d / beta, np.sign(d)),
+        )
     shift = wing_w - wing_w * np.log(1 + wing_w / wing_eps)
-    return (np.where(size < wing_w, wing_w * np.log(1 + size / wing_eps), size - shift),
-            np.where(size < wing_w, wing_w / (wing_eps + size), 1) * np.sign(d))
+    return (
+        np.where(size < wing_w, wing_w * np.log(1 + size / wing_eps), size - shift),
+        np.where(size < wing_w, wing_w / (wing_eps + size), 1) * np.sign(d),
+    )
 
 
 def batch_of(rng, label):
     count = len(label)
-    values = {"cls": rng.normal(0, 2, (count, 2)), "bbox": rng.normal(0, 0.3, (count, 4)),
-              "landmark": rng.normal(0.5, 0.3, (count, 10)), "label": label,
-              "bbox_target": rng.normal(0, 0.3, (count, 4)),
-              "landmark_target": rng.uniform(0, 1, (count, 10))}
+    values = {
+        "cls": rng.normal(0, 2, (count, 2)),
+        "bbox": rng.normal(0, 0.3, (count, 4)),
+        "landmark": rng.normal(0.5, 0.3, (count, 10)),
+        "label": label,
+        "bbox_target": rng.normal(0, 0.3, (count, 4)),
+        "landmark_target": rng.uniform(0, 1, (count, 10)),
+    }
     return {key: value.astype(np.float32) for key, value in values.items()}
 
 
 def check(outputs, gradients, values, loss, maps=False):
     label = values["label"]
-    valid = {"cls": (label == 0) | (label == 1), "bbox": (label == 1) | (label == -1),
-             "landmark": label == -2}
+    valid = {
+        "cls": (label == 0) | (label == 1),
+        "bbox": (label == 1) | (label == -1),
+        "landmark": label == -2,
+    }
     for task in TASKS:
         if task == "cls":
             each, over_each, prob = cross_entropy(values["cls"], label)
@@ -125,6 +141,7 @@ def check(outputs, gradients, values, loss, maps=False):
 
 
 # ---- mining --------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("ohem", [0.7, 1.0, 0.3])
 def test_mining_with_random_labels(ohem):
@@ -156,8 +173,18 @@ def test_whole_parts_are_not_cut_in_binary(batch, kept):
     assert outputs["cls_keep"].sum() == kept
 
 
-@pytest.mark.parametrize("task, label", [("cls", -1), ("cls", -2), ("bbox", 0), ("bbox", -2),
-                                         ("landmark", 1), ("landmark", 0), ("landmark", -1)])
+@pytest.mark.parametrize(
+    "task, label",
+    [
+        ("cls", -1),
+        ("cls", -2),
+        ("bbox", 0),
+        ("bbox", -2),
+        ("landmark", 1),
+        ("landmark", 0),
+        ("landmark", -1),
+    ],
+)
 @pytest.mark.parametrize("ohem", [0.7, 1.0])
 def test_no_valid_sample_gives_exactly_nothing(task, label, ohem):
     values = batch_of(np.random.default_rng(3), np.full(6, label))
@@ -189,8 +216,9 @@ def test_outputs_of_fully_convolutional_nets():
     """(N, C, 1, 1) in, the same numbers out."""
     values = batch_of(np.random.default_rng(6), np.array([1, 0, -1, -2, 0, 1, -1]))
     loss = settings(0.7)
-    maps = {key: value[:, :, None, None] if key in TASKS else value
-            for key, value in values.items()}
+    maps = {
+        key: value[:, :, None, None] if key in TASKS else value for key, value in values.items()
+    }
     check(*Heads(7, loss, maps=True)(**maps), values, loss)
 
 
@@ -202,7 +230,7 @@ def test_without_classes_every_sample_counts(task):
     values = {task: rng.normal(0, 1, (9, size)), f"{task}_target": rng.normal(0, 1, (9, size))}
     outputs, gradients = Heads(9, settings(0.3), tasks=(task,))(**values)
     difference = values[task] - values[f"{task}_target"]
-    each = (difference ** 2).sum(axis=1)
+    each = (difference**2).sum(axis=1)
     keep, count = mine(each, np.ones(9, bool), 0.3)
     assert count == 2 and outputs[f"{task}_keep"].astype(bool).tolist() == keep.tolist()
     weight = WEIGHTS[task]
@@ -211,6 +239,7 @@ def test_without_classes_every_sample_counts(task):
 
 
 # ---- points: weights and mining --------------------------------------------------------------
+
 
 def by_points(loss, values, weights, ohem, point_ohem):
     """Loss and gradient of landmark samples with points (N, P, 2), all valid: a loop over them."""
@@ -224,12 +253,21 @@ def by_points(loss, values, weights, ohem, point_ohem):
     return scale * each[kept].sum(), scale * (kept * weights)[:, :, None] * slope_of
 
 
-@pytest.mark.parametrize("kind, more", [("l2", {}), ("smooth_l1", {"beta": 0.3}),
-                                        ("wing", {"wing_w": 0.3, "wing_eps": 0.1})])
+@pytest.mark.parametrize(
+    "kind, more",
+    [("l2", {}), ("smooth_l1", {"beta": 0.3}), ("wing", {"wing_w": 0.3, "wing_eps": 0.1})],
+)
 @pytest.mark.parametrize("points", [5, 14])  # all x first, and x beside y
-@pytest.mark.parametrize("batch, ohem, point_ohem, weighted", [
-    (7, 1.0, 1.0, True), (7, 1.0, 0.7, False), (7, 0.7, 0.3, True), (1, 1.0, 0.01, True),
-    (20, 1.0, 0.65, True)])
+@pytest.mark.parametrize(
+    "batch, ohem, point_ohem, weighted",
+    [
+        (7, 1.0, 1.0, True),
+        (7, 1.0, 0.7, False),
+        (7, 0.7, 0.3, True),
+        (1, 1.0, 0.01, True),
+        (20, 1.0, 0.65, True),
+    ],
+)
 def test_points(kind, more, points, batch, ohem, point_ohem, weighted):
     rng = np.random.default_rng(points)
     loss = settings(ohem, kind, **more)
@@ -239,12 +277,19 @@ def test_points(kind, more, points, batch, ohem, point_ohem, weighted):
         loss.landmark.weights = weights.tolist()
     values, target = (rng.normal(0, 0.4, (batch, points, 2)).astype(np.float32) for _ in range(2))
     outputs, gradients = Heads(batch, loss, ("landmark",), points=points)(
-        landmark=schemes.pack(values), landmark_target=schemes.pack(target))
-    want, slope = by_points({"target": target, "kind": kind, **more}, values,
-                            weights if weighted else np.ones(points), ohem, point_ohem)
+        landmark=schemes.pack(values), landmark_target=schemes.pack(target)
+    )
+    want, slope = by_points(
+        {"target": target, "kind": kind, **more},
+        values,
+        weights if weighted else np.ones(points),
+        ohem,
+        point_ohem,
+    )
     assert np.isclose(outputs["landmark_loss"][0], WEIGHTS["landmark"] * want, rtol=1e-4)
-    assert np.allclose(schemes.unpack(gradients["landmark"]), WEIGHTS["landmark"] * slope,
-                       rtol=1e-3, atol=1e-6)
+    assert np.allclose(
+        schemes.unpack(gradients["landmark"]), WEIGHTS["landmark"] * slope, rtol=1e-3, atol=1e-6
+    )
 
 
 def test_points_are_mined_among_landmark_samples_alone():
@@ -271,7 +316,8 @@ def test_parts_of_many_points(part, kept):
     loss.landmark.point_ohem = part
     rng = np.random.default_rng(14)
     _, gradients = Heads(200, loss, ("landmark",), points=106)(
-        landmark=rng.normal(0, 1, (200, 212)), landmark_target=rng.normal(0, 1, (200, 212)))
+        landmark=rng.normal(0, 1, (200, 212)), landmark_target=rng.normal(0, 1, (200, 212))
+    )
     assert schemes.unpack(gradients["landmark"]).any(axis=2).sum() == kept
 
 
@@ -298,7 +344,7 @@ def test_weights_follow_errors():
     errors = np.array([0.01, 0.03, 0.08, 0.04, 0.04])
     factors = np.array([0.02, 0.02, 0.08, 0.04, 0.04]) / 0.04
     for power in (1.0, 0.5):
-        want = factors ** power
+        want = factors**power
         got = weights_of("5", errors, adaptive=power)
         assert np.allclose(got, want / want.mean())
     want = factors * [3, 3, 1, 1, 1]
@@ -307,8 +353,10 @@ def test_weights_follow_errors():
     assert np.isfinite(weights_of("5", np.zeros(5), adaptive=1.0, groups="eyes:3")).all()
 
 
-@pytest.mark.parametrize("groups", ["ears:2", "eyes", "eyes:", "eyes:0", "eyes:-1", "eyes:nan",
-                                    "eyes:inf", "eyes:2;lips:2"])
+@pytest.mark.parametrize(
+    "groups",
+    ["ears:2", "eyes", "eyes:", "eyes:0", "eyes:-1", "eyes:nan", "eyes:inf", "eyes:2;lips:2"],
+)
 def test_groups_that_can_not_be(groups):
     with pytest.raises(Problem, match="loss.landmark.groups has .*one of eyes, nose, lips"):
         weights_of("5", groups=groups)
@@ -316,9 +364,14 @@ def test_groups_that_can_not_be(groups):
 
 # ---- kinds of regression -------------------------------------------------------------------
 
-KINDS = [("l2", {}), ("smooth_l1", {"beta": 0.1}), ("smooth_l1", {"beta": 0.5}),
-         ("smooth_l1", {"beta": 2.0}), ("wing", {"wing_w": 0.04, "wing_eps": 0.008}),
-         ("wing", {"wing_w": 0.3, "wing_eps": 0.1})]
+KINDS = [
+    ("l2", {}),
+    ("smooth_l1", {"beta": 0.1}),
+    ("smooth_l1", {"beta": 0.5}),
+    ("smooth_l1", {"beta": 2.0}),
+    ("wing", {"wing_w": 0.04, "wing_eps": 0.008}),
+    ("wing", {"wing_w": 0.3, "wing_eps": 0.1}),
+]
 
 
 def slopes(differences, kind, options):
@@ -332,10 +385,11 @@ def slopes(differences, kind, options):
     alone = Heads(1, loss)
     each = []
     for i in range(count):
-        outputs, gradients = alone(**{key: value[i:i + 1] for key, value in values.items()})
+        outputs, gradients = alone(**{key: value[i : i + 1] for key, value in values.items()})
         assert np.all(gradients["bbox"][0, [0, 1, 3]] == 0)
-        each.append((outputs["bbox_loss"][0] / WEIGHTS["bbox"],
-                     gradients["bbox"][0, 2] / WEIGHTS["bbox"]))
+        each.append(
+            (outputs["bbox_loss"][0] / WEIGHTS["bbox"], gradients["bbox"][0, 2] / WEIGHTS["bbox"])
+        )
     return np.array(each).T
 
 
@@ -376,22 +430,28 @@ def test_coordinates_add_up():
     loss = settings(1.0, "wing", wing_w=0.3, wing_eps=0.1)
     values = batch_of(np.random.default_rng(9), np.array([-2, 1, -2]))
     outputs, gradients = Heads(3, loss)(**values)
-    each, over_each = regression(values["landmark"] - values["landmark_target"], "wing",
-                                 wing_w=0.3, wing_eps=0.1)
+    each, over_each = regression(
+        values["landmark"] - values["landmark_target"], "wing", wing_w=0.3, wing_eps=0.1
+    )
     assert np.isclose(outputs["landmark_loss"][0], 2.0 * each[[0, 2]].sum() / 2, rtol=1e-4)
     assert np.allclose(gradients["landmark"][[0, 2]], over_each[[0, 2]], rtol=1e-3)
 
 
 # ---- settings ------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name, assignment, says", [
-    ("Rnet_v1", "loss.bbox.kind=l1", "loss.bbox.kind is 'l1'.*l2, smooth_l1, wing"),
-    ("Lnet_v1", "loss.landmark.kind=", "loss.landmark.kind"),
-    ("L14_heatmap", "loss.heatmap.kind=huber", "loss.heatmap.kind is 'huber'"),
-    ("Rnet_v1", "loss.cls.ohem=0", "loss.cls.ohem is 0"),
-    ("Rnet_v1", "loss.bbox.ohem=1.01", "loss.bbox.ohem is 1.01"),
-    ("Lnet_v1", "loss.landmark.ohem=-0.5", "loss.landmark.ohem"),
-    ("Lnet106_v1", "loss.landmark.point_ohem=0", "loss.landmark.point_ohem is 0")])
+
+@pytest.mark.parametrize(
+    "name, assignment, says",
+    [
+        ("Rnet_v1", "loss.bbox.kind=l1", "loss.bbox.kind is 'l1'.*l2, smooth_l1, wing"),
+        ("Lnet_v1", "loss.landmark.kind=", "loss.landmark.kind"),
+        ("L14_heatmap", "loss.heatmap.kind=huber", "loss.heatmap.kind is 'huber'"),
+        ("Rnet_v1", "loss.cls.ohem=0", "loss.cls.ohem is 0"),
+        ("Rnet_v1", "loss.bbox.ohem=1.01", "loss.bbox.ohem is 1.01"),
+        ("Lnet_v1", "loss.landmark.ohem=-0.5", "loss.landmark.ohem"),
+        ("Lnet106_v1", "loss.landmark.point_ohem=0", "loss.landmark.point_ohem is 0"),
+    ],
+)
 def test_settings_that_can_not_be(name, assignment, says):
     with pytest.raises(Problem, match=says):
         symbols.build(name, "train", loss=override(config, [assignment]).loss)
@@ -410,15 +470,28 @@ def test_no_python_operator(kind, ohem):
 
 # ---- in a net ------------------------------------------------------------------------------
 
+
 def test_only_landmark_samples_pull_the_landmark_head():
     """The reference pulled the points of every other sample towards 0."""
     values = batch_of(np.random.default_rng(10), np.array([1, -2, 0, -1, -2, 0]))
     _, gradients = Heads(6, settings(1.0))(**values)
-    assert (gradients["landmark"] != 0).any(axis=1).tolist() == [False, True, False, False, True,
-                                                                 False]
+    assert (gradients["landmark"] != 0).any(axis=1).tolist() == [
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
     symbol = symbols.build("Onet48", "train", landmark=True)
-    executor = symbol.simple_bind(mx.cpu(), grad_req="write", data=(4, 3, 48, 48), label=(4,),
-                                  bbox_target=(4, 4), landmark_target=(4, 10))
+    executor = symbol.simple_bind(
+        mx.cpu(),
+        grad_req="write",
+        data=(4, 3, 48, 48),
+        label=(4,),
+        bbox_target=(4, 4),
+        landmark_target=(4, 10),
+    )
     rng = np.random.default_rng(11)
     for array in executor.arg_dict.values():
         array[:] = rng.normal(0, 0.1, array.shape)

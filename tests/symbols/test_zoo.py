@@ -1,6 +1,7 @@
 """The zoo holds the published nets: names, sizes, parameters, outputs; and the training graph of
 each is the same net. Every figure here is copied from the published graphs or worked out by hand,
 none is read from the tables under test."""
+
 import functools
 import json
 import subprocess
@@ -93,16 +94,43 @@ VARIANTS = [
     ("Lnet106_64r", None, False, 64, 201124, POINTS_106),
     ("L14_heatmap", None, False, 112, 80522, HEATMAPS),
     # The classic nets, layer by layer: weights + biases + PReLU slopes.
-    ("Pnet12", None, False, 12,
-     (270 + 10 + 10) + (1440 + 16 + 16) + (4608 + 32 + 32) + (64 + 2) + (128 + 4), PNET12),
+    (
+        "Pnet12",
+        None,
+        False,
+        12,
+        (270 + 10 + 10) + (1440 + 16 + 16) + (4608 + 32 + 32) + (64 + 2) + (128 + 4),
+        PNET12,
+    ),
     ("Pnet12", None, True, 12, 6632 + (320 + 10), {**PNET12, "conv4_3_output": (2, 10, 1, 1)}),
-    ("Rnet24", None, False, 24,
-     (756 + 28 + 28) + (12096 + 48 + 48) + (12288 + 64 + 64) + (576 * 128 + 128 + 128)
-     + (256 + 2) + (512 + 4), CLASSIC),
+    (
+        "Rnet24",
+        None,
+        False,
+        24,
+        (756 + 28 + 28)
+        + (12096 + 48 + 48)
+        + (12288 + 64 + 64)
+        + (576 * 128 + 128 + 128)
+        + (256 + 2)
+        + (512 + 4),
+        CLASSIC,
+    ),
     ("Rnet24", None, True, 24, 100178 + (1280 + 10), {**CLASSIC, "fc4_output": (2, 10)}),
-    ("Onet48", None, False, 48,
-     (864 + 32 + 32) + (18432 + 64 + 64) + (36864 + 64 + 64) + (32768 + 128 + 128)
-     + (1152 * 256 + 256 + 256) + (512 + 2) + (1024 + 4), CLASSIC),
+    (
+        "Onet48",
+        None,
+        False,
+        48,
+        (864 + 32 + 32)
+        + (18432 + 64 + 64)
+        + (36864 + 64 + 64)
+        + (32768 + 128 + 128)
+        + (1152 * 256 + 256 + 256)
+        + (512 + 2)
+        + (1024 + 4),
+        CLASSIC,
+    ),
     ("Onet48", None, True, 48, 386470 + (2560 + 10), {**CLASSIC, "fc4_output": (2, 10)}),
 ]
 
@@ -199,16 +227,21 @@ class Variant:
         return self._bound
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def shared(*row):
     return Variant(*row[:-1], dict(row[-1]))
 
 
 def each(rows):
     return pytest.mark.parametrize(
-        "variant", rows, indirect=True,
-        ids=[row[0] + (f"-{row[1]}" if row[1] else "") + ("-points" if row[2] else "")
-             for row in rows])
+        "variant",
+        rows,
+        indirect=True,
+        ids=[
+            row[0] + (f"-{row[1]}" if row[1] else "") + ("-points" if row[2] else "")
+            for row in rows
+        ],
+    )
 
 
 @pytest.fixture
@@ -218,6 +251,7 @@ def variant(request):
 
 
 # ---- names and options ---------------------------------------------------------------------
+
 
 def test_the_published_names_and_no_others():
     assert symbols.names() == NAMES
@@ -233,16 +267,29 @@ def test_patterns():
 
 def test_names_need_no_mxnet():
     """Listing the nets must work where MXNet doesn't import."""
-    program = ("import sys; sys.modules['mxnet'] = None; import symbols; "
-               "print(len(symbols.names()), symbols.spec('Rnet_v1').size)")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
-                          cwd=Path(__file__).resolve().parents[2])
+    program = (
+        "import sys; sys.modules['mxnet'] = None; import symbols; "
+        "print(len(symbols.names()), symbols.spec('Rnet_v1').size)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).resolve().parents[2],
+    )
     assert done.stdout.split() == ["44", "24"], done.stderr
 
 
-@pytest.mark.parametrize("wrong, near", [
-    ("pnet20_v1", "Pnet20_v1"), ("Pnet20-v3", "Pnet20_v3"), ("Rnet", "Rnet_v1"),
-    ("Lnet106_112r_smal", "Lnet106_112r_small"), ("L14_112_heatmaps", "L14_112_heatmap")])
+@pytest.mark.parametrize(
+    "wrong, near",
+    [
+        ("pnet20_v1", "Pnet20_v1"),
+        ("Pnet20-v3", "Pnet20_v3"),
+        ("Rnet", "Rnet_v1"),
+        ("Lnet106_112r_smal", "Lnet106_112r_small"),
+        ("L14_112_heatmaps", "L14_112_heatmap"),
+    ],
+)
 def test_an_unknown_name_brings_the_near_ones(wrong, near):
     with pytest.raises(symbols.UnknownNet) as caught:
         symbols.build(wrong)
@@ -256,11 +303,19 @@ def test_an_unknown_name_without_near_ones():
         symbols.build("vgg")
 
 
-@pytest.mark.parametrize("alias, name", [
-    ("Lnet106_64_residual", "Lnet106_64r"), ("Lnet106_80_residual", "Lnet106_80r"),
-    ("Lnet106_96_residual", "Lnet106_96r"), ("Lnet106_112_small", "Lnet106_112r_small"),
-    ("Lnet106_112r", "Lnet106_112r_small"), ("Lnet106_112_s", "Lnet106_112r_s"),
-    ("Lnet106_112_big", "Lnet106_112r_big"), ("L14_112_heatmap", "L14_heatmap")])
+@pytest.mark.parametrize(
+    "alias, name",
+    [
+        ("Lnet106_64_residual", "Lnet106_64r"),
+        ("Lnet106_80_residual", "Lnet106_80r"),
+        ("Lnet106_96_residual", "Lnet106_96r"),
+        ("Lnet106_112_small", "Lnet106_112r_small"),
+        ("Lnet106_112r", "Lnet106_112r_small"),
+        ("Lnet106_112_s", "Lnet106_112r_s"),
+        ("Lnet106_112_big", "Lnet106_112r_big"),
+        ("L14_112_heatmap", "L14_heatmap"),
+    ],
+)
 def test_aliases_are_the_same_net(alias, name):
     assert symbols.spec(alias) is symbols.NETS[name]
     assert symbols.build(alias).tojson() == symbols.build(name).tojson()
@@ -286,14 +341,25 @@ def test_the_default_base_is_32():
     assert symbols.build("Lnet_v1").tojson() == symbols.build("Lnet_v1", base=32).tojson()
 
 
-@pytest.mark.parametrize("name, options, says", [
-    ("Pnet20_v1", {"base": 16}, "no option base"), ("Onet_v1", {"base": 16}, "no option base"),
-    ("Lnet106_64r", {"base": 16}, "no option base"), ("Pnet20_v1", {"points": 5}, "option points"),
-    ("Rnet_p", {"points": 5}, "no option points"), ("Lnet_v1", {"base": 0}, "base is 0"),
-    ("Lnet_v1", {"base": -16}, "base is -16"), ("Lnet_v1", {"base": 2.5}, "base is 2.5"),
-    ("Lnet_v1", {"points": 0}, "points is 0"), ("Lnet_v1", {"mode": "deploy"}, "test, train"),
-    ("Pnet20_v1", {"landmark": True}, "landmark"), ("Rnet_v1", {"landmark": True}, "landmark"),
-    ("Onet_p", {"landmark": True}, "landmark"), ("Lnet_v1", {"landmark": True}, "landmark")])
+@pytest.mark.parametrize(
+    "name, options, says",
+    [
+        ("Pnet20_v1", {"base": 16}, "no option base"),
+        ("Onet_v1", {"base": 16}, "no option base"),
+        ("Lnet106_64r", {"base": 16}, "no option base"),
+        ("Pnet20_v1", {"points": 5}, "option points"),
+        ("Rnet_p", {"points": 5}, "no option points"),
+        ("Lnet_v1", {"base": 0}, "base is 0"),
+        ("Lnet_v1", {"base": -16}, "base is -16"),
+        ("Lnet_v1", {"base": 2.5}, "base is 2.5"),
+        ("Lnet_v1", {"points": 0}, "points is 0"),
+        ("Lnet_v1", {"mode": "deploy"}, "test, train"),
+        ("Pnet20_v1", {"landmark": True}, "landmark"),
+        ("Rnet_v1", {"landmark": True}, "landmark"),
+        ("Onet_p", {"landmark": True}, "landmark"),
+        ("Lnet_v1", {"landmark": True}, "landmark"),
+    ],
+)
 def test_options_that_a_net_has_not(name, options, says):
     with pytest.raises(Problem, match=says):
         symbols.build(name, **options)
@@ -307,9 +373,14 @@ def test_names_of_nodes_do_not_hang_on_what_was_built_before():
     assert symbols.build("Lnet106_64r").tojson() == first
 
 
-@pytest.mark.parametrize("name, stride, side", [
-    (row[0], 2 if "s2" in row[0] or row[0] == "Pnet12" else 4, row[3])
-    for row in VARIANTS if row[0].startswith("Pnet") and not row[2]])
+@pytest.mark.parametrize(
+    "name, stride, side",
+    [
+        (row[0], 2 if "s2" in row[0] or row[0] == "Pnet12" else 4, row[3])
+        for row in VARIANTS
+        if row[0].startswith("Pnet") and not row[2]
+    ],
+)
 def test_pnets_give_an_output_for_each_step_of_the_window(name, stride, side):
     """One output where the picture is the window, one more for each stride that it is larger."""
     symbol = symbols.build(name)
@@ -320,6 +391,7 @@ def test_pnets_give_an_output_for_each_step_of_the_window(name, stride, side):
 
 
 # ---- every variant -------------------------------------------------------------------------
+
 
 @each(VARIANTS)
 def test_parameters_and_outputs(variant):
@@ -337,9 +409,10 @@ def test_parameter_names_in_order(name, landmark):
     symbol = symbols.build(name, landmark=landmark)
     published = PARAMETER_NAMES[name, landmark].split()
     assert symbol.list_arguments() == ["data", *published]
-    norms = [p[:-len("_beta")] for p in published if p.endswith("_beta")]
+    norms = [p[: -len("_beta")] for p in published if p.endswith("_beta")]
     assert symbol.list_auxiliary_states() == [
-        f"{norm}_moving_{what}" for norm in norms for what in ("mean", "var")]
+        f"{norm}_moving_{what}" for norm in norms for what in ("mean", "var")
+    ]
 
 
 @each(VARIANTS)
@@ -353,13 +426,16 @@ def test_training_graph_has_the_same_parameters(variant):
     test = dict(zip(variant.test.list_arguments(), arguments))
     del test["data"]
     assert known == test
-    assert (dict(zip(variant.train.list_auxiliary_states(), train_auxiliary))
-            == dict(zip(variant.test.list_auxiliary_states(), auxiliary)))
+    assert dict(zip(variant.train.list_auxiliary_states(), train_auxiliary)) == dict(
+        zip(variant.test.list_auxiliary_states(), auxiliary)
+    )
     # prediction, loss and mask of each task
     tasks = [name.split("_")[0] for name in variant.train.list_outputs()[::3]]
     assert variant.train.list_outputs() == [
-        f"{task}_{what}_output" for task in tasks
-        for what in ("prob" if task == "cls" else "pred", "loss", "keep")]
+        f"{task}_{what}_output"
+        for task in tasks
+        for what in ("prob" if task == "cls" else "pred", "loss", "keep")
+    ]
     assert outputs[1::3] == [(1,)] * len(tasks) and outputs[2::3] == [(BATCH,)] * len(tasks)
 
 
@@ -369,14 +445,48 @@ def test_no_python_operator_in_training(variant):
     operators = {node["op"] for node in json.loads(variant.train.tojson())["nodes"]}
     assert "LeakyReLU" not in operators  # its gradient is wrong in MXNet 1.9.1
     assert operators <= {
-        "null", "Activation", "BatchNorm", "BlockGrad", "Concat", "Convolution", "Flatten",
-        "FullyConnected", "MakeLoss", "Pooling", "Reshape", "_div_scalar", "_equal_scalar",
-        "_greater_equal_scalar", "_minus_scalar", "_mul_scalar", "_plus_scalar",
-        "_rminus_scalar", "abs", "argsort", "broadcast_add", "broadcast_div", "broadcast_lesser",
-        "broadcast_maximum", "broadcast_mul", "clip", "elemwise_add", "elemwise_mul",
-        "elemwise_sub", "exp", "expand_dims", "floor", "log_softmax", "negative", "ones_like",
-        "pick", "reshape_like", "slice_axis", "square", "sum", "where"}
-
+        "null",
+        "Activation",
+        "BatchNorm",
+        "BlockGrad",
+        "Concat",
+        "Convolution",
+        "Flatten",
+        "FullyConnected",
+        "MakeLoss",
+        "Pooling",
+        "Reshape",
+        "_div_scalar",
+        "_equal_scalar",
+        "_greater_equal_scalar",
+        "_minus_scalar",
+        "_mul_scalar",
+        "_plus_scalar",
+        "_rminus_scalar",
+        "abs",
+        "argsort",
+        "broadcast_add",
+        "broadcast_div",
+        "broadcast_lesser",
+        "broadcast_maximum",
+        "broadcast_mul",
+        "clip",
+        "elemwise_add",
+        "elemwise_mul",
+        "elemwise_sub",
+        "exp",
+        "expand_dims",
+        "floor",
+        "log_softmax",
+        "negative",
+        "ones_like",
+        "pick",
+        "reshape_like",
+        "slice_axis",
+        "square",
+        "sum",
+        "where",
+    }
 
 
 @each(RUN)
@@ -386,8 +496,9 @@ def test_runs_as_mxnet_binds_it(variant):
     runs = []
     for _ in range(3):
         outputs = variant.bound.forward(is_train=False)
-        runs.append([np.concatenate([out[i:i + 1].asnumpy() for i in range(BATCH)])
-                     for out in outputs])
+        runs.append(
+            [np.concatenate([out[i : i + 1].asnumpy() for i in range(BATCH)]) for out in outputs]
+        )
         whole = [out.asnumpy() for out in outputs]
         assert all(np.array_equal(a, b) for a, b in zip(runs[-1], whole))
     for first, second, third in zip(*runs):
@@ -401,10 +512,10 @@ def test_training_graph_predicts_what_the_test_graph_does(variant):
     test = variant.bound
     # Bound for gradients, as for training: without, MXNet's oneDNN fusion of convolution and ReLU
     # gives other values for this form.
-    train = variant.train.simple_bind(mx.cpu(), grad_req="write", data=variant.data,
-                                       **variant.inputs)
-    train.copy_params_from({k: v for k, v in test.arg_dict.items() if k != "data"},
-                           test.aux_dict)
+    train = variant.train.simple_bind(
+        mx.cpu(), grad_req="write", data=variant.data, **variant.inputs
+    )
+    train.copy_params_from({k: v for k, v in test.arg_dict.items() if k != "data"}, test.aux_dict)
     want = [out.asnumpy().reshape(BATCH, -1) for out in test.forward(is_train=False)]
     got = [out.asnumpy() for out in train.forward(is_train=False, data=test.arg_dict["data"])]
     assert len(got) == 3 * len(want)

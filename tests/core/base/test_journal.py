@@ -1,4 +1,5 @@
 """Results kept through a kill."""
+
 import json
 import os
 
@@ -55,10 +56,15 @@ def test_a_result_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     assert Journal(tmp_path / "j", IDENTITY).done == set()
 
 
-@pytest.mark.parametrize("change, says", [
-    ({"settings": {"score": 0.6, "sizes": [1, 2]}}, "settings.score was 0.5, is 0.6"),
-    ({"settings": {"score": 0.5}}, "settings.sizes was [1, 2], is None"),
-    ({"nets": {"pnet": "cd"}}, "nets was None, is {'pnet': 'cd'}"), ({"source": {}}, "source")])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"settings": {"score": 0.6, "sizes": [1, 2]}}, "settings.score was 0.5, is 0.6"),
+        ({"settings": {"score": 0.5}}, "settings.sizes was [1, 2], is None"),
+        ({"nets": {"pnet": "cd"}}, "nets was None, is {'pnet': 'cd'}"),
+        ({"source": {}}, "source"),
+    ],
+)
 def test_another_identity(tmp_path, change, says):
     Journal(tmp_path / "j", IDENTITY).save(0, result(1))
     with pytest.raises(Problem) as problem:

@@ -1,4 +1,5 @@
 """The benchmark of detectors: pictures of the sizes it says, a baseline that finds as much."""
+
 import cv2
 import numpy as np
 import pytest
@@ -21,10 +22,16 @@ def nets(drawn_set, tmp_path_factory):
     return {stage: str(checkpoint.save(folder, net, 1, {})) for stage, net in made.items()}
 
 
-@pytest.mark.parametrize("size, width, height, shape", [
-    ("640x480", 1000, 400, (480, 640)), ("640x480", 300, 900, (480, 640)),
-    ("1920x1080", 640, 480, (1080, 1920)), ("short side 416", 500, 1000, (832, 416)),
-    ("short side 416", 800, 200, (416, 1664))])
+@pytest.mark.parametrize(
+    "size, width, height, shape",
+    [
+        ("640x480", 1000, 400, (480, 640)),
+        ("640x480", 300, 900, (480, 640)),
+        ("1920x1080", 640, 480, (1080, 1920)),
+        ("short side 416", 500, 1000, (832, 416)),
+        ("short side 416", 800, 200, (416, 1664)),
+    ],
+)
 def test_sizes(size, width, height, shape):
     picture = np.zeros((height, width, 3), np.uint8)
     cv2.circle(picture, (width // 2, height // 2), 20, (255, 255, 255), -1)
@@ -40,13 +47,18 @@ def test_whole_pixel_suppression(smaller):
     corner = rng.integers(0, 20, (40, 2))
     boxes = np.concatenate([corner, corner + rng.integers(0, 12, (40, 2))], axis=1).astype(float)
     scores = rng.permutation(40) / 40
-    pixels = [{(x, y) for x in range(int(x1), int(x2) + 1) for y in range(int(y1), int(y2) + 1)}
-              for x1, y1, x2, y2 in boxes]
+    pixels = [
+        {(x, y) for x in range(int(x1), int(x2) + 1) for y in range(int(y1), int(y2) + 1)}
+        for x1, y1, x2, y2 in boxes
+    ]
     expected = []
     for i in np.argsort(-scores):
-        if all(len(pixels[i] & pixels[k]) <= 0.4 * (min(len(pixels[i]), len(pixels[k])) if smaller
-                                                    else len(pixels[i] | pixels[k]))
-               for k in expected):
+        if all(
+            len(pixels[i] & pixels[k])
+            <= 0.4
+            * (min(len(pixels[i]), len(pixels[k])) if smaller else len(pixels[i] | pixels[k]))
+            for k in expected
+        ):
             expected.append(i)
     assert bench_detect._whole_pixel_nms(boxes, scores, 0.4, smaller) == expected
 

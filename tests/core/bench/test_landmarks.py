@@ -1,4 +1,5 @@
 """The benchmark of landmark batches measures what it says."""
+
 import math
 
 import cv2
@@ -17,8 +18,10 @@ from prepare_data.points import cuts, face_sets
 def store(tmp_path_factory):
     """The path of a store of cuts of six faces of five dots; by their names two are held out."""
     folder, rng = tmp_path_factory.mktemp("bench"), np.random.default_rng(0)
-    faces = [(f"{i}.png", dotted(places), (*places.min(axis=0) - 20, 95, 90), places)
-             for i, places in ((i, tilted(rng)) for i in (1, 2, 3, 4, 12, 24))]
+    faces = [
+        (f"{i}.png", dotted(places), (*places.min(axis=0) - 20, 95, 90), places)
+        for i, places in ((i, tilted(rng)) for i in (1, 2, 3, 4, 12, 24))
+    ]
     out = folder / "cuts"
     cuts.make_store(point_set(folder / "set", faces), 400, out, for_landmarks(5).crop, 1)
     return out
@@ -28,14 +31,16 @@ def test_the_baseline_makes_samples_with_their_points(store, tmp_path, monkeypat
     """Dots found in what it makes, to a pixel and a bit, as it rounds corners."""
     faces = face_sets.Cuts(store)
     settings = for_landmarks(5, ["crop.preset=detector", "crop.blur=0,1"]).crop
-    monkeypatch.setattr(bench_landmarks, "augmented",
-                        lambda crop: crop.transpose(2, 0, 1).astype(np.float32))
+    monkeypatch.setattr(
+        bench_landmarks, "augmented", lambda crop: crop.transpose(2, 0, 1).astype(np.float32)
+    )
     np.random.seed(0)
     checked = 0
     for i in np.resize(range(6), 30):
         cv2.imwrite(str(tmp_path / "a.png"), faces.read(i))
-        data, points = bench_landmarks.read_one(tmp_path / "a.png", faces.points_of[i],
-                                                faces.boxes[i], "5", 64, settings)
+        data, points = bench_landmarks.read_one(
+            tmp_path / "a.png", faces.points_of[i], faces.boxes[i], "5", 64, settings
+        )
         assert data.shape == (3, 64, 64) and points.shape == (5, 2)
         if np.abs(points - 0.5).max() < 0.38:
             checked += 1

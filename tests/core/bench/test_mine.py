@@ -1,4 +1,5 @@
 """The benchmark of mining: both ways make the same of the same pictures."""
+
 import cv2
 import numpy as np
 import pytest
@@ -22,8 +23,10 @@ def nets(sample, tmp_path_factory):
     pnet, rnet = sensible(picture, "Pnet20_v0", {}), sensible(picture, "Rnet_v1", {})
     pnet.arguments["bn4_1_beta"][:] = 1.5, -1.5
     folder = tmp_path_factory.mktemp("nets")
-    return {stage: str(checkpoint.save(folder, net, 1, {}))
-            for stage, net in (("pnet", pnet), ("rnet", rnet))}
+    return {
+        stage: str(checkpoint.save(folder, net, 1, {}))
+        for stage, net in (("pnet", pnet), ("rnet", rnet))
+    }
 
 
 def test_rows(sample, nets):
@@ -59,9 +62,15 @@ def test_which_squares_the_baseline_takes():
     every, expected = [pixels(*face) for face in faces], []
     for x1, y1, x2, y2 in boxes.astype(int).tolist():
         square = pixels(x1, y1, x2, y2)
-        if (x2 - x1 >= 19 and x1 >= 0 and y1 >= 0 and x2 < 160 and y2 < 120
-                and all(len(square & face) < 0.1 * len(square | face) for face in every)):
-            expected.append(cv2.resize(picture[y1:y2 + 1, x1:x2 + 1], (24, 24)))
+        if (
+            x2 - x1 >= 19
+            and x1 >= 0
+            and y1 >= 0
+            and x2 < 160
+            and y2 < 120
+            and all(len(square & face) < 0.1 * len(square | face) for face in every)
+        ):
+            expected.append(cv2.resize(picture[y1 : y2 + 1, x1 : x2 + 1], (24, 24)))
     found = list(bench_mine._crops(picture, boxes, faces, 24))
     assert 20 < len(found) < 200
     np.testing.assert_array_equal(found, expected)

@@ -1,4 +1,5 @@
 """The benchmark measures what it says: both sides do the same work, figures are sane."""
+
 import math
 from importlib import metadata
 
@@ -24,8 +25,9 @@ def has_torch():
 
 def forward(graph, net, batch):
     """The executor of a graph with fresh parameters, and its outputs."""
-    executor = graph.simple_bind(mx.cpu(), grad_req="write",
-                                 **{name: value.shape for name, value in batch.items()})
+    executor = graph.simple_bind(
+        mx.cpu(), grad_req="write", **{name: value.shape for name, value in batch.items()}
+    )
     start = bench_train._initial(net)
     for name, value in {**start.arguments, **batch}.items():
         executor.arg_dict[name][:] = value
@@ -38,8 +40,11 @@ def run(graph, net, batch):
     """Outputs and gradients of a training graph by name."""
     executor, outputs = forward(graph, net, batch)
     executor.backward()
-    return outputs, {name: gradient.asnumpy() for name, gradient in executor.grad_dict.items()
-                     if name not in batch}
+    return outputs, {
+        name: gradient.asnumpy()
+        for name, gradient in executor.grad_dict.items()
+        if name not in batch
+    }
 
 
 @pytest.mark.parametrize("net", ["Pnet20_v1", "Rnet_v1", "Lnet106_v2"])
@@ -47,7 +52,8 @@ def test_the_baseline_learns_the_same(net):
     batch = bench_train.random_batch(net, 37, seed=3)
     (theirs, their_gradients), (ours, our_gradients) = (
         run(bench_train.baseline_graph(net), net, batch),
-        run(symbols.build(net, "train"), net, batch))
+        run(symbols.build(net, "train"), net, batch),
+    )
     for i in range(len(theirs) // 2):  # theirs: values, keep; ours: values, loss, keep
         assert np.allclose(theirs[2 * i], ours[3 * i], atol=1e-4)
         assert np.array_equal(theirs[2 * i + 1], ours[3 * i + 2])

@@ -1,5 +1,6 @@
 """The whole detector: nets from files, against a slow one written out in loops; whatever it is
 given."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -23,9 +24,14 @@ from facelet.faces import Faces
 from symbols.graph import shapes
 
 ROOT = Path(__file__).resolve().parents[3]
-NETS = {"pnet": ("Pnet20_v1", {}), "rnet": ("Rnet_v1", {}),
-        "onet": ("Onet_v1", {"landmark": True}), "bare": ("Onet_v2", {}),
-        "lnet": ("Lnet_v2", {"base": 8}), "lnet106": ("Lnet106_64_v3", {"base": 8})}
+NETS = {
+    "pnet": ("Pnet20_v1", {}),
+    "rnet": ("Rnet_v1", {}),
+    "onet": ("Onet_v1", {"landmark": True}),
+    "bare": ("Onet_v2", {}),
+    "lnet": ("Lnet_v2", {"base": 8}),
+    "lnet106": ("Lnet106_64_v3", {"base": 8}),
+}
 CASCADE = dict(pnet="pnet", rnet="rnet", onet="onet")
 SETTINGS = dict(thresholds=(0.8, 0.5, 0.5), min_face=40)  # some dozens of boxes at each stage
 
@@ -48,8 +54,9 @@ def checkpoints(scene):
 
 def write_onnx(path, made):
     graph, size = fuse.prepared(made.graph(), made.spec.size), made.spec.size
-    path.write_bytes(onnx_file.model(graph, made.facts(), shapes(graph, size, size))
-                     .SerializeToString())
+    path.write_bytes(
+        onnx_file.model(graph, made.facts(), shapes(graph, size, size)).SerializeToString()
+    )
     return path
 
 
@@ -69,8 +76,9 @@ def models(checkpoints, tmp_path_factory):
 
 def detector(paths, stages=CASCADE, **settings):
     """stages -- which of the nets is which"""
-    return FaceDetector(**{stage: paths[key] for stage, key in stages.items()},
-                        **{**SETTINGS, **settings})
+    return FaceDetector(
+        **{stage: paths[key] for stage, key in stages.items()}, **{**SETTINGS, **settings}
+    )
 
 
 def proper(faces, points=None):
@@ -103,12 +111,16 @@ def same(one, other, scores=0.0, places=0.0):
 # ---- what comes out ------------------------------------------------------------------------
 
 COMBINATIONS = [
-    (dict(pnet="pnet"), None), (dict(pnet="pnet", rnet="rnet"), None),
-    (dict(pnet="pnet", rnet="rnet", onet="bare"), None), (CASCADE, 5),
-    (dict(CASCADE, landmark="lnet"), 5), (dict(CASCADE, landmark="lnet106"), 106),
+    (dict(pnet="pnet"), None),
+    (dict(pnet="pnet", rnet="rnet"), None),
+    (dict(pnet="pnet", rnet="rnet", onet="bare"), None),
+    (CASCADE, 5),
+    (dict(CASCADE, landmark="lnet"), 5),
+    (dict(CASCADE, landmark="lnet106"), 106),
     (dict(pnet="pnet", rnet="rnet", onet="bare", landmark="lnet106"), 106),
     (dict(pnet="pnet", rnet="rnet", landmark="onet"), 5),  # an Onet as a net for landmarks
-    (dict(pnet="pnet", landmark="lnet106"), 106)]
+    (dict(pnet="pnet", landmark="lnet106"), 106),
+]
 
 
 @pytest.mark.parametrize("stages, points", COMBINATIONS)
@@ -118,8 +130,9 @@ def test_arrays_of_every_combination(models, scene, stages, points):
     none = detector(models, stages, thresholds=(1, 1, 1)).detect(scene)
     assert len(none) == 0 and proper(none, points)
     if len(stages) > 2:  # boxes, and the last net turns them all down
-        none = detector(models, stages, thresholds=(0.8, 0.5, 1) if "onet" in stages
-                        else (0.8, 1, 0)).detect(scene)
+        none = detector(
+            models, stages, thresholds=(0.8, 0.5, 1) if "onet" in stages else (0.8, 1, 0)
+        ).detect(scene)
         assert len(none) == 0 and proper(none, points)
 
 
@@ -139,13 +152,14 @@ def test_stages_one_after_another(models, scene):
 
 def test_only_the_best(models, scene):
     everyone = detector(models).detect(scene)
-    for count in (1, 7, 10 ** 9):
+    for count in (1, 7, 10**9):
         best = detector(models, max_faces=count).detect(scene)
         assert same(best, everyone.chosen(np.arange(min(count, len(everyone)))))
         assert proper(best, 5)
 
 
 # ---- what goes in --------------------------------------------------------------------------
+
 
 def test_paths_bytes_and_arrays(models, photo, scene):
     finder = detector(models)
@@ -196,6 +210,7 @@ def test_files_of_either_kind_and_either_backend(params, models, scene):
 
 # ---- against a slow one --------------------------------------------------------------------
 
+
 def slow_input(picture):
     return ((picture.astype(np.float64) - 127.5) / 128).transpose(2, 0, 1)[None].astype(np.float32)
 
@@ -207,16 +222,24 @@ def slow_pnet(picture, net, settings):
     while min(int(width * scale), int(height * scale)) >= 20:
         across, down = int(width * scale), int(height * scale)
         out = net(slow_input(cv2.resize(picture, (across, down), interpolation=cv2.INTER_LINEAR)))
-        places = [(row, column) for row, column in np.ndindex(*out["cls"].shape[2:])
-                  if out["cls"][0, 1, row, column] > settings.thresholds[0]]
+        places = [
+            (row, column)
+            for row, column in np.ndindex(*out["cls"].shape[2:])
+            if out["cls"][0, 1, row, column] > settings.thresholds[0]
+        ]
         windows = [[4 * column, 4 * row, 4 * column + 20, 4 * row + 20] for row, column in places]
-        kept = slow_nms(windows, [float(out["cls"][0, 1, row, column]) for row, column in places],
-                        settings.nms_scale)
+        kept = slow_nms(
+            windows,
+            [float(out["cls"][0, 1, row, column]) for row, column in places],
+            settings.nms_scale,
+        )
         for row, column in (places[i] for i in kept):
-            window = [4 * column * width / across - cascade.WINDOW_MARGIN,
-                      4 * row * height / down - cascade.WINDOW_MARGIN,
-                      (4 * column + 20) * width / across + cascade.WINDOW_MARGIN,
-                      (4 * row + 20) * height / down + cascade.WINDOW_MARGIN]
+            window = [
+                4 * column * width / across - cascade.WINDOW_MARGIN,
+                4 * row * height / down - cascade.WINDOW_MARGIN,
+                (4 * column + 20) * width / across + cascade.WINDOW_MARGIN,
+                (4 * row + 20) * height / down + cascade.WINDOW_MARGIN,
+            ]
             box = slow_moved(window, out["bbox"][0, :, row, column])
             if box[2] > box[0] and box[3] > box[1]:
                 boxes.append(box)
@@ -227,8 +250,12 @@ def slow_pnet(picture, net, settings):
 
 def slow_moved(box, offsets):
     width, height = box[2] - box[0], box[3] - box[1]
-    return [box[0] + float(offsets[0]) * width, box[1] + float(offsets[1]) * height,
-            box[2] + float(offsets[2]) * width, box[3] + float(offsets[3]) * height]
+    return [
+        box[0] + float(offsets[0]) * width,
+        box[1] + float(offsets[1]) * height,
+        box[2] + float(offsets[2]) * width,
+        box[3] + float(offsets[3]) * height,
+    ]
 
 
 def slow_square(box):
@@ -244,10 +271,14 @@ def slow_look(picture, square, net, size):
 
 def slow_points(square, values):
     side, count = square[2] - square[0], len(values) // 2
-    pairs = ([(values[i], values[5 + i]) for i in range(5)] if count == 5 else
-             [(values[2 * i], values[2 * i + 1]) for i in range(count)])
-    return [[square[0] + side * float(x) - 0.5, square[1] + side * float(y) - 0.5]
-            for x, y in pairs]
+    pairs = (
+        [(values[i], values[5 + i]) for i in range(5)]
+        if count == 5
+        else [(values[2 * i], values[2 * i + 1]) for i in range(count)]
+    )
+    return [
+        [square[0] + side * float(x) - 0.5, square[1] + side * float(y) - 0.5] for x, y in pairs
+    ]
 
 
 def slow_stages(picture, nets, settings):
@@ -260,19 +291,29 @@ def slow_stages(picture, nets, settings):
             square = slow_square(box)
             out = slow_look(picture, square, nets[stage], size)
             box = slow_moved(square, out["bbox"])
-            if (out["cls"][1] > settings.thresholds[number] and box[2] > box[0]
-                    and box[3] > box[1]):
+            if out["cls"][1] > settings.thresholds[number] and box[2] > box[0] and box[3] > box[1]:
                 points = slow_points(square, out["landmark"]) if "landmark" in out else None
                 kept.append((box, float(out["cls"][1]), points))
                 squares.append(square)
         scores = [score for _, score, _ in kept]
-        chosen = (slow_nms(squares, scores, settings.nms[1]) if number == 1 else
-                  slow_nms([box for box, _, _ in kept], scores, settings.nms[2], "minimum"))
+        chosen = (
+            slow_nms(squares, scores, settings.nms[1])
+            if number == 1
+            else slow_nms([box for box, _, _ in kept], scores, settings.nms[2], "minimum")
+        )
         faces = [kept[i] for i in chosen]
         yield faces
-    yield [(box, score, slow_points(slow_square(box), slow_look(
-        picture, slow_square(box), nets["landmark"], 64)["landmark"]))
-        for box, score, _ in faces]
+    yield [
+        (
+            box,
+            score,
+            slow_points(
+                slow_square(box),
+                slow_look(picture, slow_square(box), nets["landmark"], 64)["landmark"],
+            ),
+        )
+        for box, score, _ in faces
+    ]
 
 
 def matched(faces, expected, scores, places):
@@ -280,10 +321,13 @@ def matched(faces, expected, scores, places):
     left, count = set(range(len(faces))), 0
     for box, score, points in expected:
         near = min(left, key=lambda i: np.abs(faces.boxes[i] - box).max(), default=None)
-        if (near is None or np.abs(faces.boxes[near] - box).max() > places
-                or abs(faces.scores[near] - score) > scores
-                or points is not None
-                and np.abs(faces.landmarks[near] - points).max() > places):
+        if (
+            near is None
+            or np.abs(faces.boxes[near] - box).max() > places
+            or abs(faces.scores[near] - score) > scores
+            or points is not None
+            and np.abs(faces.landmarks[near] - points).max() > places
+        ):
             continue
         left.remove(near)
         count += 1
@@ -294,8 +338,9 @@ def matched(faces, expected, scores, places):
 def slow(checkpoints, scene):
     """What the slow detector finds in the drawn picture, by stage."""
     settings = type(config.detect)({**config.detect, **SETTINGS})
-    nets = {stage: MxNet(checkpoints[key])
-            for stage, key in dict(CASCADE, landmark="lnet106").items()}
+    nets = {
+        stage: MxNet(checkpoints[key]) for stage, key in dict(CASCADE, landmark="lnet106").items()
+    }
     found = list(slow_stages(scene, nets, settings))
     assert len(found[0]) > 60 and len(found[1]) > 40 and len(found[2]) > 12
     return dict(zip(("pnet", "rnet", "onet", "landmark"), found))
@@ -303,8 +348,13 @@ def slow(checkpoints, scene):
 
 def test_the_whole_cascade(params, scene, slow, monkeypatch):
     """Face by face, after each stage, with crops cut out one by one and so alike."""
-    monkeypatch.setattr(pictures, "crops", lambda picture, squares, size: np.stack(
-        [pictures.crop(picture, square, size) for square in squares]))
+    monkeypatch.setattr(
+        pictures,
+        "crops",
+        lambda picture, squares, size: np.stack(
+            [pictures.crop(picture, square, size) for square in squares]
+        ),
+    )
     stages = detector(params, dict(CASCADE, landmark="lnet106")).stages(scene)
     for name, faces in stages:
         assert len(faces) == len(slow[name]), name
@@ -323,6 +373,7 @@ def test_crops_all_at_once_make_little_difference(params, scene, slow):
 
 # ---- single stages by nets that are a few lines --------------------------------------------
 
+
 class Net:
     """A net that is a function of crops (N, 3, size, size) for each task."""
 
@@ -331,13 +382,15 @@ class Net:
 
     def __call__(self, data):
         assert data.shape[1:] == (3, *[self.facts["input"]["size"]] * 2)
-        return {task: np.asarray(function(data), np.float32)
-                for task, function in self.outputs.items()}
+        return {
+            task: np.asarray(function(data), np.float32) for task, function in self.outputs.items()
+        }
 
 
 class Proposing:
     """A Pnet that fires, in pictures as they are, at the windows it is told to; `shift`, in
     windows, is how far to the left and up the faces are."""
+
     facts = {"cell": 20, "stride": 4}
 
     def __init__(self, *places, shift=0.0):
@@ -361,8 +414,12 @@ def brightest(data):
     """The centre of what is bright in each crop, in units of its side."""
     light = data.mean(axis=1) + 127.5 / 128
     steps = (np.arange(light.shape[2]) + 0.5) / light.shape[2]
-    return np.stack([(light * steps).sum(axis=(1, 2)), (light * steps[:, None]).sum(axis=(1, 2))],
-                    axis=1) / light.sum(axis=(1, 2))[:, None]
+    return (
+        np.stack(
+            [(light * steps).sum(axis=(1, 2)), (light * steps[:, None]).sum(axis=(1, 2))], axis=1
+        )
+        / light.sum(axis=(1, 2))[:, None]
+    )
 
 
 def test_points_are_where_they_are_in_the_picture(models):
@@ -373,8 +430,12 @@ def test_points_are_where_they_are_in_the_picture(models):
     for x, y, shift in ((51, 38, 0), (12, 9, 0), (101, 70, 0), (8, 7, 0.4), (105, 74, -0.4)):
         picture = np.zeros((80, 110, 3), np.uint8)
         picture[y, x] = 255
-        places = [(row, column) for row in range(16) for column in range(23)
-                  if 3 < x - 4 * column + 21 * shift < 17 and 3 < y - 4 * row + 21 * shift < 17]
+        places = [
+            (row, column)
+            for row in range(16)
+            for column in range(23)
+            if 3 < x - 4 * column + 21 * shift < 17 and 3 < y - 4 * row + 21 * shift < 17
+        ]
         finder = with_nets(models, pnet=Proposing(*places, shift=shift), landmark=net)
         finder = finder.changed(nms_scale=1.0, nms=[1.0] * 3)
         faces = finder.detect(picture)
@@ -389,21 +450,32 @@ def test_five_points_and_others_are_held_differently(models):
     places = {5: [(0, 0), (1, 0), (0.5, 0.5), (0, 1), (1, 1)], 3: [(0, 0.25), (1, 0.5), (0.75, 1)]}
     picture = np.zeros((60, 60, 3), np.uint8)
     for count in (5, 3):
-        finder = with_nets(models, pnet=Proposing((2, 3)), landmark=Net(
-            24, landmark=lambda data: [values[count]] * len(data)))
+        finder = with_nets(
+            models,
+            pnet=Proposing((2, 3)),
+            landmark=Net(24, landmark=lambda data: [values[count]] * len(data)),
+        )
         faces = finder.detect(picture)
         margin = cascade.WINDOW_MARGIN
         left, top, side = 12 - margin, 8 - margin, 20 + 2 * margin
         corner = np.round([left, top])
         np.testing.assert_allclose(
-            faces.landmarks, [corner + np.array(places[count]) * np.round(side) - 0.5], atol=1e-5)
+            faces.landmarks, [corner + np.array(places[count]) * np.round(side) - 0.5], atol=1e-5
+        )
 
 
-@pytest.mark.parametrize("name, options, points, scale", [
-    ("Lnet_v2", {"base": 8}, 5, None), ("Lnet106_64_v3", {"base": 8}, 106, None),
-    ("Lnet106_64r", {"points": 7}, 7, None), ("Lnet_v2", {"base": 8}, 5, 1.5)])
-def test_points_of_a_net_that_knows_but_one_answer(tmp_path, models, scene, name, options, points,
-                                                   scale):
+@pytest.mark.parametrize(
+    "name, options, points, scale",
+    [
+        ("Lnet_v2", {"base": 8}, 5, None),
+        ("Lnet106_64_v3", {"base": 8}, 106, None),
+        ("Lnet106_64r", {"points": 7}, 7, None),
+        ("Lnet_v2", {"base": 8}, 5, 1.5),
+    ],
+)
+def test_points_of_a_net_that_knows_but_one_answer(
+    tmp_path, models, scene, name, options, points, scale
+):
     """A net out of a file, of whose landmark layer the shift is left: always the same points, in
     squares of as many sides of the box as its manifest says."""
     made = trained(name, **options)
@@ -412,8 +484,9 @@ def test_points_of_a_net_that_knows_but_one_answer(tmp_path, models, scene, name
     made.arguments[f"{norm}_gamma"][:] = 0
     made.arguments[f"{norm}_beta"][:] = (where.T if points == 5 else where).reshape(-1)
     more = {"crop": {"box": "detector", "scale": scale}} if scale else {}
-    finder = FaceDetector(models["pnet"], landmark=checkpoint.save(tmp_path, made, 1, more),
-                          **SETTINGS)
+    finder = FaceDetector(
+        models["pnet"], landmark=checkpoint.save(tmp_path, made, 1, more), **SETTINGS
+    )
     faces = finder.detect(scene)
     assert len(faces) > 40 and proper(faces, points)
     for box, found in zip(faces.boxes, faces.landmarks):
@@ -422,8 +495,9 @@ def test_points_of_a_net_that_knows_but_one_answer(tmp_path, models, scene, name
         left, top, right, _ = slow_square([x1 - wider, y1 - wider, x2 + wider, y2 + wider])
         # corners and sides are rounded: those of a square by a hair otherwise to another pixel
         near = 1e-3 if scale is None else 2.001
-        np.testing.assert_allclose(found, np.array([left, top]) + where * (right - left) - 0.5,
-                                   atol=near)
+        np.testing.assert_allclose(
+            found, np.array([left, top]) + where * (right - left) - 0.5, atol=near
+        )
 
 
 def test_boxes_turned_inside_out_are_dropped(models):
@@ -431,30 +505,44 @@ def test_boxes_turned_inside_out_are_dropped(models):
     picture = np.zeros((60, 200, 3), np.uint8)
     places = [(0, 0), (4, 12), (3, 24), (2, 36)]
     shifts = np.array([[0, 0, -1.5, 0], [0, 0, 0, 0], [0.5, 0.5, -0.5, 0], [0, 0, 0.1, 0.1]])
-    zero = Net(24, cls=lambda data: np.full((len(data), 1), 0.9),
-               bbox=lambda data: np.zeros((len(data), 4)))
+    zero = Net(
+        24,
+        cls=lambda data: np.full((len(data), 1), 0.9),
+        bbox=lambda data: np.zeros((len(data), 4)),
+    )
     for stage in ("rnet", "onet"):
-        net = Net(24, cls=lambda data: np.linspace(0.99, 0.9, len(data))[:, None],
-                  bbox=lambda data: shifts)
+        net = Net(
+            24,
+            cls=lambda data: np.linspace(0.99, 0.9, len(data))[:, None],
+            bbox=lambda data: shifts,
+        )
         nets = {"pnet": Proposing(*places), "rnet": zero, stage: net}
         faces = with_nets(models, **nets).detect(picture)
         assert proper(faces) and len(faces) == 2
         assert np.allclose(faces.scores, [0.96, 0.9])
 
 
-@pytest.mark.parametrize("columns, shifts, kept", [
-    # squares apart, moved to one place: two places an Rnet looked at, one face of an Onet
-    ([0, 4], [[0.4, 0, 0.4, 0], [-0.4, 0, -0.4, 0]], {"rnet": 2, "onet": 1}),
-    # nearly one square, moved apart
-    ([0, 1], [[-0.6, 0, -0.6, 0], [0.6, 0, 0.6, 0]], {"rnet": 1, "onet": 2}),
-    # moved into another: little is shared of both, all of the smaller one
-    ([0, 4], [[0, 0, 0, 0], [-0.6, 0.1, -1.2, -0.6]], {"rnet": 2, "onet": 1})])
+@pytest.mark.parametrize(
+    "columns, shifts, kept",
+    [
+        # squares apart, moved to one place: two places an Rnet looked at, one face of an Onet
+        ([0, 4], [[0.4, 0, 0.4, 0], [-0.4, 0, -0.4, 0]], {"rnet": 2, "onet": 1}),
+        # nearly one square, moved apart
+        ([0, 1], [[-0.6, 0, -0.6, 0], [0.6, 0, 0.6, 0]], {"rnet": 1, "onet": 2}),
+        # moved into another: little is shared of both, all of the smaller one
+        ([0, 4], [[0, 0, 0, 0], [-0.6, 0.1, -1.2, -0.6]], {"rnet": 2, "onet": 1}),
+    ],
+)
 def test_what_tells_faces_apart(models, columns, shifts, kept):
     """After an Rnet the IoU of the squares it looked at, after an Onet how much of the smaller
     box is shared."""
+
     def net(shifts):
-        return Net(24, cls=lambda data: np.linspace(0.99, 0.9, len(data))[:, None],
-                   bbox=lambda data: shifts[:len(data)])
+        return Net(
+            24,
+            cls=lambda data: np.linspace(0.99, 0.9, len(data))[:, None],
+            bbox=lambda data: shifts[: len(data)],
+        )
 
     pnet, still = Proposing(*((2, column) for column in columns)), net([[0] * 4] * 2)
     for stage, count in kept.items():
@@ -466,6 +554,7 @@ def test_what_tells_faces_apart(models, columns, shifts, kept):
 
 # ---- what is refused -----------------------------------------------------------------------
 
+
 def refused(says, *args, **settings):
     with pytest.raises(Problem, match=says) as caught:
         FaceDetector(*args, **settings)
@@ -475,15 +564,20 @@ def refused(says, *args, **settings):
 def test_nets_that_cannot_be_that_stage(models, params):
     for paths in (models, params):
         for stages, says in (
-                (dict(pnet="rnet"), "can't be the pnet: it holds Rnet_v1, which takes crops and "
-                                    "gives cls, bbox"),
-                (dict(pnet="pnet", rnet="pnet"), "can't be the rnet: it holds Pnet20_v1, which "
-                                                 "slides over pictures"),
-                (dict(pnet="pnet", rnet="lnet"), "can't be the rnet: .* gives landmark$"),
-                (dict(pnet="pnet", rnet="rnet", onet="lnet106"), "can't be the onet"),
-                (dict(pnet="pnet", landmark="bare"), "can't be the landmark: it holds Onet_v2"),
-                (dict(pnet="pnet", landmark="pnet"), "can't be the landmark"),
-                (dict(pnet="pnet", onet="onet"), "an onet needs an rnet")):
+            (
+                dict(pnet="rnet"),
+                "can't be the pnet: it holds Rnet_v1, which takes crops and gives cls, bbox",
+            ),
+            (
+                dict(pnet="pnet", rnet="pnet"),
+                "can't be the rnet: it holds Pnet20_v1, which slides over pictures",
+            ),
+            (dict(pnet="pnet", rnet="lnet"), "can't be the rnet: .* gives landmark$"),
+            (dict(pnet="pnet", rnet="rnet", onet="lnet106"), "can't be the onet"),
+            (dict(pnet="pnet", landmark="bare"), "can't be the landmark: it holds Onet_v2"),
+            (dict(pnet="pnet", landmark="pnet"), "can't be the landmark"),
+            (dict(pnet="pnet", onet="onet"), "an onet needs an rnet"),
+        ):
             refused(says, **{stage: paths[key] for stage, key in stages.items()})
             if "onet needs" not in says:
                 stage, key = list(stages.items())[-1]
@@ -497,23 +591,33 @@ def test_a_net_of_heat_maps_gives_no_points(tmp_path):
         open_stage("landmark", path, "mxnet")  # which opens it faster
 
 
-@pytest.mark.parametrize("settings, says", [
-    (dict(min_face=0), "min_face is 0: it must be at least 1"),
-    (dict(min_face=-3), "min_face is -3"), (dict(min_face=float("nan")), "min_face is nan"),
-    (dict(min_face="20"), "min_face is '20': it must be a number"),
-    (dict(min_face=None), "min_face is None"),
-    (dict(factor=1), "factor is 1: it must be from 0.1 to 0.95"), (dict(factor=0), "factor is 0"),
-    (dict(factor=float("nan")), "factor is nan"), (dict(factor=[0.7]), "factor is .0.7."),
-    (dict(thresholds=(0.5, 0.5)), "thresholds is .0.5, 0.5.: it must be three numbers"),
-    (dict(thresholds=(0.5,) * 4), "three numbers"), (dict(thresholds=0.5), "three numbers"),
-    (dict(thresholds=None), "three numbers"), (dict(thresholds="high"), "three numbers"),
-    (dict(thresholds=(0.5, "x", 0.5)), "three numbers"),
-    (dict(thresholds=(0.5, float("nan"), 0.5)), "nan.*three numbers from 0 to 1"),
-    (dict(thresholds=(0.5, 0.5, 1.1)), "1.1.*from 0 to 1"),
-    (dict(thresholds=(-0.1, 0.5, 0.5)), "from 0 to 1"),
-    (dict(max_faces=0), "max_faces is 0: it must be a whole number from 1, or None"),
-    (dict(max_faces=-1), "max_faces is -1"), (dict(max_faces=2.5), "max_faces is 2.5"),
-    (dict(max_faces="3"), "max_faces is 3")])
+@pytest.mark.parametrize(
+    "settings, says",
+    [
+        (dict(min_face=0), "min_face is 0: it must be at least 1"),
+        (dict(min_face=-3), "min_face is -3"),
+        (dict(min_face=float("nan")), "min_face is nan"),
+        (dict(min_face="20"), "min_face is '20': it must be a number"),
+        (dict(min_face=None), "min_face is None"),
+        (dict(factor=1), "factor is 1: it must be from 0.1 to 0.95"),
+        (dict(factor=0), "factor is 0"),
+        (dict(factor=float("nan")), "factor is nan"),
+        (dict(factor=[0.7]), "factor is .0.7."),
+        (dict(thresholds=(0.5, 0.5)), "thresholds is .0.5, 0.5.: it must be three numbers"),
+        (dict(thresholds=(0.5,) * 4), "three numbers"),
+        (dict(thresholds=0.5), "three numbers"),
+        (dict(thresholds=None), "three numbers"),
+        (dict(thresholds="high"), "three numbers"),
+        (dict(thresholds=(0.5, "x", 0.5)), "three numbers"),
+        (dict(thresholds=(0.5, float("nan"), 0.5)), "nan.*three numbers from 0 to 1"),
+        (dict(thresholds=(0.5, 0.5, 1.1)), "1.1.*from 0 to 1"),
+        (dict(thresholds=(-0.1, 0.5, 0.5)), "from 0 to 1"),
+        (dict(max_faces=0), "max_faces is 0: it must be a whole number from 1, or None"),
+        (dict(max_faces=-1), "max_faces is -1"),
+        (dict(max_faces=2.5), "max_faces is 2.5"),
+        (dict(max_faces="3"), "max_faces is 3"),
+    ],
+)
 def test_settings_out_of_range(models, settings, says):
     before = repr(config)
     refused(says, models["pnet"], **settings)
@@ -534,13 +638,21 @@ def foreign(path):
     value = helper.make_tensor_value_info
     weight = onnx.numpy_helper.from_array(np.ones((4, 3, 8, 8), np.float32), "w")
     graph = helper.make_graph(
-        [helper.make_node("Conv", ["input", "w"], ["loc"], strides=[8, 8]),
-         helper.make_node("Sigmoid", ["loc"], ["conf"])], "yunet",
+        [
+            helper.make_node("Conv", ["input", "w"], ["loc"], strides=[8, 8]),
+            helper.make_node("Sigmoid", ["loc"], ["conf"]),
+        ],
+        "yunet",
         [value("input", onnx.TensorProto.FLOAT, [1, 3, 120, 160])],
-        [value("loc", onnx.TensorProto.FLOAT, [1, 4, 15, 20]),
-         value("conf", onnx.TensorProto.FLOAT, [1, 4, 15, 20])], [weight])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8),
-              path)
+        [
+            value("loc", onnx.TensorProto.FLOAT, [1, 4, 15, 20]),
+            value("conf", onnx.TensorProto.FLOAT, [1, 4, 15, 20]),
+        ],
+        [weight],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path
+    )
     return path
 
 
@@ -553,8 +665,9 @@ def test_truncated_models(models, tmp_path):
     data, path = models["pnet"].read_bytes(), tmp_path / "cut.onnx"
     for length in (0, 1, 9, *np.linspace(10, len(data) - 1, 25).astype(int)):
         path.write_bytes(data[:length])
-        refused("cut.onnx is (no ONNX model that onnxruntime can run|a model of another kind)",
-                path)
+        refused(
+            "cut.onnx is (no ONNX model that onnxruntime can run|a model of another kind)", path
+        )
     path.write_bytes(b"no model at all\n" * 100)
     refused("cut.onnx is no ONNX model", path)
     refused("gone.onnx: No such file", tmp_path / "gone.onnx")
@@ -573,22 +686,31 @@ def test_a_model_for_other_input(models, tmp_path):
 
 # ---- pictures of all kinds -----------------------------------------------------------------
 
-@pytest.mark.parametrize("height, width", [(1, 1), (1, 500), (500, 1), (19, 600), (20, 20),
-                                           (21, 700), (39, 40)])
+
+@pytest.mark.parametrize(
+    "height, width", [(1, 1), (1, 500), (500, 1), (19, 600), (20, 20), (21, 700), (39, 40)]
+)
 def test_small_and_thin_pictures(models, height, width):
     finder = detector(models, dict(CASCADE, landmark="lnet106"), thresholds=(0, 0, 0), min_face=20)
     rng = np.random.default_rng(0)
-    for picture in (rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
-                    np.zeros((height, width, 3), np.uint8)):
+    for picture in (
+        rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
+        np.zeros((height, width, 3), np.uint8),
+    ):
         faces = finder.detect(picture)
         assert proper(faces, 106)
         assert (len(faces) > 0) == (min(height, width) >= 20)
 
 
-@pytest.mark.parametrize("picture", [
-    np.zeros((300, 400, 3), np.uint8), np.full((400, 300), 255, np.uint8),
-    np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8),
-    np.tile(np.uint8([[0, 255], [255, 0]]), (100, 100))])
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.zeros((300, 400, 3), np.uint8),
+        np.full((400, 300), 255, np.uint8),
+        np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8),
+        np.tile(np.uint8([[0, 255], [255, 0]]), (100, 100)),
+    ],
+)
 def test_pictures_of_nothing(models, picture):
     """Black, white, noise, a fine chequerboard; everything goes through to the last net."""
     faces = detector(models, thresholds=(0.3, 0, 0)).detect(picture)
@@ -615,8 +737,12 @@ print(before, peak() - before, len(faces.boxes))
 def test_a_hundred_megapixels(models):
     """In memory that doesn't grow with it: for its largest scale at once, 4 megapixels, Pnet20_v1
     needs 128 MB for each blob of its first layer."""
-    result = subprocess.run([sys.executable, "-c", HUGE, *(models[s] for s in CASCADE)], cwd=ROOT,
-                            capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", HUGE, *(models[s] for s in CASCADE)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode == 0, result.stderr
     before, grown, _ = map(int, result.stdout.split())
     assert before > 300 and grown < 120  # MB
@@ -646,8 +772,12 @@ print(resident() - before)
 
 def test_many_pictures_of_mixed_sizes(models):
     """Memory stays as it is after the first hundred, whatever sizes follow."""
-    result = subprocess.run([sys.executable, "-c", MANY, *(models[s] for s in CASCADE)], cwd=ROOT,
-                            capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", MANY, *(models[s] for s in CASCADE)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) < 20  # MB
 
@@ -668,8 +798,12 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("mxnet", "mat
 
 def test_detection_takes_no_mxnet(params, models, photo):
     paths = [kind[key] for kind in (params, models) for key in (*CASCADE.values(), "lnet106")]
-    result = subprocess.run([sys.executable, "-c", WITHOUT_MXNET, photo, *paths], cwd=ROOT,
-                            capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MXNET, photo, *paths],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode == 0, result.stderr
     one, other = result.stdout.split()
     assert one == other

@@ -1,4 +1,5 @@
 """The program that detects, and how it finds its nets; with nets of seeded parameters."""
+
 import json
 import os
 import resource
@@ -29,8 +30,12 @@ from facelet.files import write_json
 from symbols.graph import shapes
 
 ROOT = Path(__file__).resolve().parents[3]
-STAGES = {"pnet": ("Pnet20_v0", {}), "rnet": ("Rnet_v1", {}), "onet": ("Onet_v1", {}),
-          "landmark": ("Lnet_v2", {"base": 4})}
+STAGES = {
+    "pnet": ("Pnet20_v0", {}),
+    "rnet": ("Rnet_v1", {}),
+    "onet": ("Onet_v1", {}),
+    "landmark": ("Lnet_v2", {"base": 4}),
+}
 EXTRA = ["--thresholds", "0.2,0.1,0.1", "--min-face", "30", "--max-faces", "4"]
 OPTIONS = dict(thresholds=(0.2, 0.1, 0.1), min_face=30, max_faces=4)
 
@@ -50,16 +55,21 @@ def seeded(net, seed=1, **options):
 
 def save_params(folder, name, net, seed=1, **options):
     made = seeded(net, seed, **options)
-    params_file.write(folder / f"{name}.params", {
-        **{f"arg:{key}": value for key, value in made.arguments.items()},
-        **{f"aux:{key}": value for key, value in made.auxiliary.items()}})
+    params_file.write(
+        folder / f"{name}.params",
+        {
+            **{f"arg:{key}": value for key, value in made.arguments.items()},
+            **{f"aux:{key}": value for key, value in made.auxiliary.items()},
+        },
+    )
 
 
 def save_onnx(folder, name, net, seed=1, **options):
     made = seeded(net, seed, **options)
     graph, size = fuse.merge(made.graph()), made.spec.size
-    onnx.save(onnx_file.model(graph, made.facts(), shapes(graph, size, size)),
-              folder / f"{name}.onnx")
+    onnx.save(
+        onnx_file.model(graph, made.facts(), shapes(graph, size, size)), folder / f"{name}.onnx"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +100,7 @@ def noise(seed, width=120, height=90):
 
 
 def write_video(path, frames, codec="MJPG"):
-    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 10,
-                            frames[0].shape[1::-1])
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 10, frames[0].shape[1::-1])
     assert video.isOpened()
     for frame in frames:
         video.write(frame)
@@ -127,16 +136,19 @@ def agrees(record, picture, faces):
 @pytest.fixture
 def run(onnx_folder):
     """Runs the program on inputs; returns its exit status."""
+
     def run(*arguments):
         try:
             program(main, [*map(str, arguments), "--nets", str(onnx_folder), *EXTRA])
         except SystemExit as stopped:
             return stopped.code
         return 0
+
     return run
 
 
 # ---- pictures ------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def album(tmp_path):
@@ -156,7 +168,8 @@ def test_a_folder(album, tmp_path, run, detector, capsys):
     errors = capsys.readouterr()
     assert errors.err.strip().splitlines()[-1] == (
         f"error: 1 of 5 files can't be read; the first: {album}/b/broken.jpg: no picture that "
-        "OpenCV can read, or a truncated one")
+        "OpenCV can read, or a truncated one"
+    )
     assert "4/5 pictures" in errors.err and f"passed over {album}/b/broken.jpg" in errors.out
     names = ["a/one.png", "b/deep/TWO.JPG", "b/one.png", "z.bmp"]
     found = records(out)
@@ -177,29 +190,42 @@ def test_a_folder(album, tmp_path, run, detector, capsys):
             crop = pictures.read(out / "crops" / f"{name}-{i}.png")
             assert np.array_equal(crop, detect.aligned(picture, points))
     assert below(out / "crops") == made
-    assert below(out) == {"detections.jsonl", *(f"drawn/{n}" for n in names),
-                          *(f"crops/{n}" for n in made)}
+    assert below(out) == {
+        "detections.jsonl",
+        *(f"drawn/{n}" for n in names),
+        *(f"crops/{n}" for n in made),
+    }
 
 
 def test_names_of_what_is_drawn(album, tmp_path):
     """Below the common folder, no two the same, each with a suffix that can be written."""
+
     def names(*inputs):
         return {str(name): source for source, name in detect.listed([*map(str, inputs)])}
 
     assert set(names(album / "b")) == {"one.png", "deep/TWO.JPG"}
     assert set(names(album / "a", album / "b")) == {"a/one.png", "b/one.png", "b/deep/TWO.JPG"}
-    assert set(names(album / "a" / "one.png", album / "b" / "one.png")) == {"a/one.png",
-                                                                            "b/one.png"}
+    assert set(names(album / "a" / "one.png", album / "b" / "one.png")) == {
+        "a/one.png",
+        "b/one.png",
+    }
     assert set(names(album / "z.bmp")) == {"z.bmp"}
     # a file that is in a folder given too, and by a roundabout way, is taken once
     assert len(names(album, album / "z.bmp", album / "a" / ".." / "z.bmp")) == 4
     for name in ("clip.avi", "clip.mp4", "clip.avi.mp4", "photo", "photo.png"):
         (tmp_path / name).touch()
-    assert names(*(tmp_path / name for name in ("clip.avi.mp4", "clip.mp4", "clip.avi", "photo",
-                                                "photo.png"))) == {
-        "clip.avi.mp4": tmp_path / "clip.avi.mp4", "clip.mp4": tmp_path / "clip.mp4",
-        "clip.avi_.mp4": tmp_path / "clip.avi", "photo.png": tmp_path / "photo",
-        "photo_.png": tmp_path / "photo.png"}
+    assert names(
+        *(
+            tmp_path / name
+            for name in ("clip.avi.mp4", "clip.mp4", "clip.avi", "photo", "photo.png")
+        )
+    ) == {
+        "clip.avi.mp4": tmp_path / "clip.avi.mp4",
+        "clip.mp4": tmp_path / "clip.mp4",
+        "clip.avi_.mp4": tmp_path / "clip.avi",
+        "photo.png": tmp_path / "photo",
+        "photo_.png": tmp_path / "photo.png",
+    }
 
 
 def test_number_as_a_camera_or_a_file(tmp_path, monkeypatch):
@@ -212,11 +238,20 @@ def test_number_as_a_camera_or_a_file(tmp_path, monkeypatch):
 def test_without_landmarks(album, tmp_path, onnx_folder):
     """Points are null and crops the squares around the boxes, black outside the picture."""
     out = tmp_path / "out"
-    three = {f"--{stage}": onnx_folder / f"{STAGES[stage][0]}.onnx"
-             for stage in ("pnet", "rnet", "onet")}
-    main([str(album / "z.bmp"), "--out", str(out), "--crops", *EXTRA,
-                 *(str(part) for pair in three.items() for part in pair)])
-    record, = records(out)
+    three = {
+        f"--{stage}": onnx_folder / f"{STAGES[stage][0]}.onnx" for stage in ("pnet", "rnet", "onet")
+    }
+    main(
+        [
+            str(album / "z.bmp"),
+            "--out",
+            str(out),
+            "--crops",
+            *EXTRA,
+            *(str(part) for pair in three.items() for part in pair),
+        ]
+    )
+    (record,) = records(out)
     assert record["points"] is record["scheme"] is None and len(record["boxes"]) > 1
     picture = np.pad(pictures.read(album / "z.bmp"), ((200, 200), (200, 200), (0, 0)))
     for i, (x1, y1, x2, y2) in enumerate(record["boxes"]):
@@ -224,9 +259,16 @@ def test_without_landmarks(album, tmp_path, onnx_folder):
         side = len(crop)
         assert abs(side - max(x2 - x1, y2 - y1)) <= 0.51
         left, top = round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2)
-        found = [np.array_equal(crop, picture[200 + top + dy:200 + top + dy + side,
-                                              200 + left + dx:200 + left + dx + side])
-                 for dx in (-1, 0, 1) for dy in (-1, 0, 1)]
+        found = [
+            np.array_equal(
+                crop,
+                picture[
+                    200 + top + dy : 200 + top + dy + side, 200 + left + dx : 200 + left + dx + side
+                ],
+            )
+            for dx in (-1, 0, 1)
+            for dy in (-1, 0, 1)
+        ]
         assert any(found)
 
 
@@ -234,8 +276,12 @@ def test_a_crop_is_turned_upright():
     """A face in the usual place, moved away by a known shift, turn and scale, comes back."""
     face = cv2.GaussianBlur(noise(5, 112, 112), (0, 0), 2)
     turn, scale = np.radians(35), 1.7
-    there = np.array([[scale * np.cos(turn), -scale * np.sin(turn), 120],
-                      [scale * np.sin(turn), scale * np.cos(turn), 15]])
+    there = np.array(
+        [
+            [scale * np.cos(turn), -scale * np.sin(turn), 120],
+            [scale * np.sin(turn), scale * np.cos(turn), 15],
+        ]
+    )
     picture = cv2.warpAffine(face, there, (400, 400))
     points = detect.ALIGNED @ there[:, :2].T + there[:, 2]
     crop = detect.aligned(picture, points.astype(np.float32))
@@ -247,8 +293,10 @@ def test_a_crop_is_turned_upright():
     ones, zeros = np.ones(5), np.zeros(5)
     system = np.concatenate([np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)])
     a, b, dx, dy = np.linalg.lstsq(system, detect.ALIGNED.T.reshape(-1), rcond=None)[0]
-    assert np.array_equal(detect.aligned(picture, uneven), cv2.warpAffine(
-        picture, np.array([[a, -b, dx], [b, a, dy]]), (112, 112)))
+    assert np.array_equal(
+        detect.aligned(picture, uneven),
+        cv2.warpAffine(picture, np.array([[a, -b, dx], [b, a, dy]]), (112, 112)),
+    )
     assert detect.aligned(picture, np.full((5, 2), 7.0)).shape == (112, 112, 3)
 
 
@@ -277,7 +325,7 @@ def test_landmarks_are_drawn_by_their_scheme():
     for line in scheme.lines:
         middle = (points[line[0]] + points[line[1]]) / 2
         x, y = np.round(middle).astype(int)
-        assert picture[y - 1:y + 2, x - 1:x + 2].any()
+        assert picture[y - 1 : y + 2, x - 1 : x + 2].any()
     plain, expected = np.zeros_like(picture), np.zeros_like(picture)
     draw.landmarks(plain, points[None], None)
     draw.points(expected, points[None], draw.YELLOW)
@@ -285,6 +333,7 @@ def test_landmarks_are_drawn_by_their_scheme():
 
 
 # ---- videos --------------------------------------------------------------------------------
+
 
 def test_a_video(tmp_path, run, detector, capsys):
     clip, out = tmp_path / "clip.avi", tmp_path / "out"
@@ -310,7 +359,7 @@ def test_a_video(tmp_path, run, detector, capsys):
 def test_a_truncated_video(tmp_path, run, capsys):
     clip, out = tmp_path / "clip.avi", tmp_path / "out"
     write_video(clip, [noise(i, 128, 96) for i in range(10)])
-    clip.write_bytes(clip.read_bytes()[:clip.stat().st_size // 2])
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
     there = len(frames_of(clip))
     assert 2 < there < 8
     assert run(clip, "--out", out) == 0
@@ -325,8 +374,10 @@ def test_a_video_that_says_nothing(tmp_path, run, capsys):
     write_video(lost, [noise(0)] * 5, "mp4v")
     lost.write_bytes(lost.read_bytes()[:-200])
     assert run(text, lost, "--out", tmp_path / "out") == 2
-    assert capsys.readouterr().err == (f"error: 2 of 2 files can't be read; the first: {text}: no "
-                                       "video that OpenCV can read, or a truncated one\n")
+    assert capsys.readouterr().err == (
+        f"error: 2 of 2 files can't be read; the first: {text}: no "
+        "video that OpenCV can read, or a truncated one\n"
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -368,6 +419,7 @@ def test_smoothing_by_the_program(tmp_path, run, detector):
 
 # ---- interrupted ---------------------------------------------------------------------------
 
+
 class Interrupted:
     """A detector that is interrupted, `times` times, while it looks at the picture `at`."""
 
@@ -388,7 +440,8 @@ def test_ctrl_c_keeps_what_was_found(album, tmp_path, run, capsys, monkeypatch):
     Interrupted(monkeypatch, at=2)
     assert run(album, "--out", out) == 130
     assert capsys.readouterr().err.strip().splitlines()[-1] == (
-        f"stopped: {out} has what was found until then")
+        f"stopped: {out} has what was found until then"
+    )
     assert below(out) == {"detections.jsonl", "drawn/a/one.png", "drawn/b/deep/TWO.JPG"}
     assert len(records(out)) == 2
     assert signal.getsignal(signal.SIGINT) is before
@@ -415,8 +468,9 @@ def test_a_camera_runs_until_ctrl_c(tmp_path, run, monkeypatch, capsys):
     clip, out = tmp_path / "clip.avi", tmp_path / "out"
     write_video(clip, [noise(i) for i in range(8)])
     real = cv2.VideoCapture
-    monkeypatch.setattr(cv2, "VideoCapture",
-                        lambda source, *api: real(str(clip) if source == 0 else source))
+    monkeypatch.setattr(
+        cv2, "VideoCapture", lambda source, *api: real(str(clip) if source == 0 else source)
+    )
     Interrupted(monkeypatch, at=4)
     assert run(0, "--out", out) == 0
     assert len(records(out)) == len(frames_of(out / "drawn" / "camera0.mp4")) == 4
@@ -455,23 +509,27 @@ def test_a_failure_keeps_the_lines(album, tmp_path, run, monkeypatch, capsys):
 
 # ---- bad input -----------------------------------------------------------------------------
 
-@pytest.mark.parametrize("arguments, says", [
-    (["empty", "--out", "out"], ["empty holds no picture or video"]),
-    (["gone.jpg", "--out", "out"], ["gone.jpg is not there"]),
-    (["text.png", "--out", "out"], ["text.png: no picture that OpenCV can read"]),
-    (["huge.png", "--out", "out"], ["huge.png: no picture that OpenCV can read"]),
-    (["one.png", "--out", "empty/../one.png"], ["is there already"]),
-    (["one.png", "--out", "one.png/sub"], ["Not a directory"]),
-    (["one.png", "--out", "."], [". is there already"]),
-    (["one.png", "--out", "out", "--thresholds", "nan,0.5,0.5"], ["thresholds is (nan"]),
-    (["one.png", "--out", "out", "--thresholds", "high"], ["thresholds is ['high']"]),
-    (["one.png", "--out", "out", "--max-faces", "0"], ["max_faces is 0"]),
-    (["one.png", "--out", "out", "--min-face", "nan"], ["min_face is nan"]),
-    (["one.png", "--out", "out", "--factor", "1"], ["factor is 1.0"]),
-    (["one.png", "--out", "out", "--threads", "0"], ["--threads 0"]),
-    (["one.png", "--out", "out", "--pnet", "text.params"], ["text.params is no MXNet .params"]),
-    (["0", "one.png", "--out", "out"], ["camera 0 runs until ctrl-C"]),
-])
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["empty", "--out", "out"], ["empty holds no picture or video"]),
+        (["gone.jpg", "--out", "out"], ["gone.jpg is not there"]),
+        (["text.png", "--out", "out"], ["text.png: no picture that OpenCV can read"]),
+        (["huge.png", "--out", "out"], ["huge.png: no picture that OpenCV can read"]),
+        (["one.png", "--out", "empty/../one.png"], ["is there already"]),
+        (["one.png", "--out", "one.png/sub"], ["Not a directory"]),
+        (["one.png", "--out", "."], [". is there already"]),
+        (["one.png", "--out", "out", "--thresholds", "nan,0.5,0.5"], ["thresholds is (nan"]),
+        (["one.png", "--out", "out", "--thresholds", "high"], ["thresholds is ['high']"]),
+        (["one.png", "--out", "out", "--max-faces", "0"], ["max_faces is 0"]),
+        (["one.png", "--out", "out", "--min-face", "nan"], ["min_face is nan"]),
+        (["one.png", "--out", "out", "--factor", "1"], ["factor is 1.0"]),
+        (["one.png", "--out", "out", "--threads", "0"], ["--threads 0"]),
+        (["one.png", "--out", "out", "--pnet", "text.params"], ["text.params is no MXNet .params"]),
+        (["0", "one.png", "--out", "out"], ["camera 0 runs until ctrl-C"]),
+    ],
+)
 def test_bad_input_is_one_line(arguments, says, onnx_folder, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
@@ -496,8 +554,9 @@ def test_smoothing_needs_points(tmp_path, onnx_folder):
     pictures.write(tmp_path / "one.png", noise(0))
     pnet = str(onnx_folder / "Pnet20_v0.onnx")
     with pytest.raises(Problem, match="--smooth smooths points"):
-        main([str(tmp_path / "one.png"), "--pnet", pnet, "--out", str(tmp_path / "out"),
-                     "--smooth"])
+        main(
+            [str(tmp_path / "one.png"), "--pnet", pnet, "--out", str(tmp_path / "out"), "--smooth"]
+        )
 
 
 HOPPER = (172, 155, 357, 337)  # the face, eyebrows to chin, in matplotlib's grace_hopper.jpg
@@ -521,9 +580,11 @@ def test_the_nets_that_come_along_find_a_face(tmp_path, monkeypatch):
 
 def test_detection_imports_no_mxnet(album, nets_folder, tmp_path):
     arguments = [str(album), "--nets", str(nets_folder), "--out", str(tmp_path / "out"), *EXTRA]
-    code = ("import sys; import facelet.detector, facelet.nets, core.detect.__main__; "
-            f"core.detect.__main__.main({arguments!r}); "
-            "print([name for name in sys.modules if name.partition('.')[0] == 'mxnet'])")
+    code = (
+        "import sys; import facelet.detector, facelet.nets, core.detect.__main__; "
+        f"core.detect.__main__.main({arguments!r}); "
+        "print([name for name in sys.modules if name.partition('.')[0] == 'mxnet'])"
+    )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "[]"
@@ -532,6 +593,7 @@ def test_detection_imports_no_mxnet(album, nets_folder, tmp_path):
 
 # ---- the nets in a folder ------------------------------------------------------------------
 
+
 def names(found):
     return {stage: path.name for stage, path in found[0].items()}
 
@@ -539,15 +601,22 @@ def names(found):
 def another_model(path):
     """An ONNX model that is none of ours."""
     from onnx import helper
+
     value = [helper.make_tensor_value_info(name, 1, [1]) for name in "ab"]
-    onnx.save(helper.make_model(helper.make_graph(
-        [helper.make_node("Relu", ["a"], ["b"])], "g", value[:1], value[1:]),
-        opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    onnx.save(
+        helper.make_model(
+            helper.make_graph([helper.make_node("Relu", ["a"], ["b"])], "g", value[:1], value[1:]),
+            opset_imports=[helper.make_opsetid("", 13)],
+            ir_version=8,
+        ),
+        path,
+    )
 
 
 def test_nets_are_found_by_content(nets_folder, tmp_path):
     assert names(nets.in_folder(nets_folder)) == {
-        stage: f"{net.lower()}-0016.params" for stage, (net, _) in STAGES.items()}
+        stage: f"{net.lower()}-0016.params" for stage, (net, _) in STAGES.items()
+    }
     assert nets.in_folder(str(nets_folder))[1] == {}
     for number, file in enumerate(sorted(nets_folder.glob("*.params"))):
         shutil.copy(file, tmp_path / f"file{number}.params")
@@ -555,7 +624,8 @@ def test_nets_are_found_by_content(nets_folder, tmp_path):
     (tmp_path / "ncnn.param").write_text("7767517")
     found = nets.in_folder(tmp_path)[0]
     assert {stage: checkpoint.load(path).net for stage, path in found.items()} == {
-        stage: net for stage, (net, _) in STAGES.items()}
+        stage: net for stage, (net, _) in STAGES.items()
+    }
 
 
 def test_which_file_of_a_net(tmp_path):
@@ -579,8 +649,11 @@ def test_several_nets_for_a_stage(tmp_path):
     save_onnx(tmp_path, "a", "Pnet20_v0")
     save_params(tmp_path, "b-0001", "Pnet16_v0")
     save_onnx(tmp_path, "c", "Lnet_v2", base=4)
-    with pytest.raises(Problem, match=r"several nets for the pnet: a.onnx \(Pnet20_v0\), "
-                       r"b-0001.params \(Pnet16_v0\); name one in detector.json.*--pnet"):
+    with pytest.raises(
+        Problem,
+        match=r"several nets for the pnet: a.onnx \(Pnet20_v0\), "
+        r"b-0001.params \(Pnet16_v0\); name one in detector.json.*--pnet",
+    ):
         nets.in_folder(tmp_path)
     assert names(nets.in_folder(tmp_path, given={"pnet": "a.onnx"})) == {"landmark": "c.onnx"}
     save_params(tmp_path, "d", "Lnet_v2", base=8)  # wider, so another
@@ -614,8 +687,12 @@ def test_a_folder_without_a_pnet(tmp_path):
 def test_a_manifest_says_which(nets_folder, tmp_path):
     save_onnx(tmp_path, "a", "Pnet20_v0")
     save_onnx(tmp_path, "b", "Pnet16_v0")
-    manifest = {"pnet": "b.onnx", "rnet": str(nets_folder / "rnet_v1-0016.params"),
-                "thresholds": [0.3, 0.2, 0.1], "min_face": 33}
+    manifest = {
+        "pnet": "b.onnx",
+        "rnet": str(nets_folder / "rnet_v1-0016.params"),
+        "thresholds": [0.3, 0.2, 0.1],
+        "min_face": 33,
+    }
     (tmp_path / "detector.json").write_text(json.dumps(manifest))
     paths, settings = nets.in_folder(tmp_path)
     assert paths == {"pnet": tmp_path / "b.onnx", "rnet": nets_folder / "rnet_v1-0016.params"}
@@ -630,14 +707,20 @@ def test_a_manifest_says_which(nets_folder, tmp_path):
     assert names(nets.in_folder(tmp_path, given=["pnet"])) == {"rnet": "rnet_v1-0016.params"}
 
 
-@pytest.mark.parametrize("manifest, says", [
-    ("[]", "holds no JSON object"), ("{", "not valid JSON"),
-    ('{"pnet": "a.onnx", "treshold": 1}', "has 'treshold': known are pnet, .*thresholds"),
-    ('{"pnet": 3}', "has 3 for the pnet"), ('{"pnet": "gone.onnx"}', "gone.onnx for the pnet"),
-    ('{"rnet": "a.onnx"}', "no Pnet"),
-    ('{"pnet": "a.onnx", "min_face": "small"}', "min_face is 'small'"),
-    ('{"pnet": "a.onnx", "thresholds": [0.1]}', "thresholds is"),
-    ('{"pnet": "a.onnx", "rnet": "a.onnx"}', "can't be the rnet")])
+@pytest.mark.parametrize(
+    "manifest, says",
+    [
+        ("[]", "holds no JSON object"),
+        ("{", "not valid JSON"),
+        ('{"pnet": "a.onnx", "treshold": 1}', "has 'treshold': known are pnet, .*thresholds"),
+        ('{"pnet": 3}', "has 3 for the pnet"),
+        ('{"pnet": "gone.onnx"}', "gone.onnx for the pnet"),
+        ('{"rnet": "a.onnx"}', "no Pnet"),
+        ('{"pnet": "a.onnx", "min_face": "small"}', "min_face is 'small'"),
+        ('{"pnet": "a.onnx", "thresholds": [0.1]}', "thresholds is"),
+        ('{"pnet": "a.onnx", "rnet": "a.onnx"}', "can't be the rnet"),
+    ],
+)
 def test_a_bad_manifest(manifest, says, tmp_path):
     save_onnx(tmp_path, "a", "Pnet20_v0")
     (tmp_path / "detector.json").write_text(manifest)
@@ -647,6 +730,7 @@ def test_a_bad_manifest(manifest, says, tmp_path):
 
 # ---- nets for landmarks by their number of points --------------------------------------------
 
+
 @pytest.fixture(scope="module")
 def by_points(onnx_folder, tmp_path_factory):
     """A folder whose detector.json names nets for landmarks by points; its Onet gives 5 as well."""
@@ -655,15 +739,28 @@ def by_points(onnx_folder, tmp_path_factory):
     for points in (5, 68, 106):
         options = {} if points == 5 else {"points": points}
         save_onnx(folder, f"l{points}", "Lnet_v2", base=4, **options)
-    (folder / "detector.json").write_text(json.dumps({
-        "pnet": str(onnx_folder / "Pnet20_v0.onnx"), "rnet": str(onnx_folder / "Rnet_v1.onnx"),
-        "onet": "onet.onnx", "landmark": {"5": "l5.onnx", "68": "l68.onnx"}}))
+    (folder / "detector.json").write_text(
+        json.dumps(
+            {
+                "pnet": str(onnx_folder / "Pnet20_v0.onnx"),
+                "rnet": str(onnx_folder / "Rnet_v1.onnx"),
+                "onet": "onet.onnx",
+                "landmark": {"5": "l5.onnx", "68": "l68.onnx"},
+            }
+        )
+    )
     return folder
 
 
-@pytest.mark.parametrize("wanted, net, points, scheme", [
-    (None, None, 5, "5"), (5, "l5.onnx", 5, "5"), (68, "l68.onnx", 68, "68"),
-    (0, None, None, None)])
+@pytest.mark.parametrize(
+    "wanted, net, points, scheme",
+    [
+        (None, None, 5, "5"),
+        (5, "l5.onnx", 5, "5"),
+        (68, "l68.onnx", 68, "68"),
+        (0, None, None, None),
+    ],
+)
 def test_nets_by_points(by_points, wanted, net, points, scheme):
     assert names(nets.in_folder(by_points, points=wanted)).get("landmark") == net
     made = FaceDetector.open(by_points, points=wanted, **OPTIONS)
@@ -676,8 +773,11 @@ def test_nets_by_points(by_points, wanted, net, points, scheme):
 
 
 def test_points_that_no_net_gives(by_points, onnx_folder):
-    with pytest.raises(Problem, match=r"^no net gives 106 points \(the onet gives 5\): name one "
-                       "that does as the landmark$"):
+    with pytest.raises(
+        Problem,
+        match=r"^no net gives 106 points \(the onet gives 5\): name one "
+        "that does as the landmark$",
+    ):
         FaceDetector.open(by_points, points=106)
     made = FaceDetector.open(by_points, points=106, landmark=by_points / "l106.onnx", **OPTIONS)
     assert made.scheme is None and made.detect(noise(0)).landmarks.shape[1] == 106
@@ -717,8 +817,10 @@ def test_points_by_the_program(by_points, tmp_path, capsys):
 
     def found(points):
         out = tmp_path / points
-        program(main, [str(picture), "--nets", str(by_points), "--points", points, "--out",
-                              str(out), *EXTRA])
+        program(
+            main,
+            [str(picture), "--nets", str(by_points), "--points", points, "--out", str(out), *EXTRA],
+        )
         return records(out)[0], pictures.read(out / "drawn" / "one.png")
 
     (many, drawn), (none, plain) = found("68"), found("none")
@@ -734,18 +836,27 @@ def test_points_by_the_program(by_points, tmp_path, capsys):
 
 # ---- what a net for landmarks looks at ---------------------------------------------------------
 
-@pytest.mark.parametrize("crop, points, side, below", [
-    (None, 68, 1, 0), ({"box": "detector", "scale": 1.1}, 68, 1.1, 0),
-    ({"box": "list", "scale": 1}, 5, 1, 0), ({"box": "half", "scale": 2.0}, 5, 1, 0.02),
-    ({"box": "bounds", "scale": 1.25}, 68, 1.25 * 0.82, 0.08),
-    ({"box": "bounds", "scale": 1.5}, 5, 1.5 * 0.41, 0.02),
-    ({"box": "bounds", "scale": 1.2}, 7, 1.2, 0)])  # of which nothing is known
+
+@pytest.mark.parametrize(
+    "crop, points, side, below",
+    [
+        (None, 68, 1, 0),
+        ({"box": "detector", "scale": 1.1}, 68, 1.1, 0),
+        ({"box": "list", "scale": 1}, 5, 1, 0),
+        ({"box": "half", "scale": 2.0}, 5, 1, 0.02),
+        ({"box": "bounds", "scale": 1.25}, 68, 1.25 * 0.82, 0.08),
+        ({"box": "bounds", "scale": 1.5}, 5, 1.5 * 0.41, 0.02),
+        ({"box": "bounds", "scale": 1.2}, 7, 1.2, 0),
+    ],
+)  # of which nothing is known
 def test_a_net_sees_what_it_was_trained_on(crop, points, side, below, tmp_path):
     """By its manifest, and by the metadata of the model exported from it."""
     options = {"base": 4, **({"points": points} if points != 5 else {})}
     save_params(tmp_path, "net", "Lnet_v2", **options)
-    write_json(tmp_path / "net.json", {"net": "Lnet_v2", "options": options,
-                                       **({"crop": crop} if crop else {})})
+    write_json(
+        tmp_path / "net.json",
+        {"net": "Lnet_v2", "options": options, **({"crop": crop} if crop else {})},
+    )
     again = checkpoint.load(path := tmp_path / "net.params")
     assert again.facts().get("crop") == crop
     graph = fuse.merge(again.graph())
@@ -763,11 +874,20 @@ def test_a_net_sees_what_it_was_trained_on(crop, points, side, below, tmp_path):
         assert len(looked_at(boxes[:0], net)) == 0
 
 
-@pytest.mark.parametrize("crop", [{}, {"box": "face", "scale": 1}, {"box": "bounds"},
-                                  {"box": "bounds", "scale": "1"}, {"box": "bounds", "scale": 0}])
+@pytest.mark.parametrize(
+    "crop",
+    [
+        {},
+        {"box": "face", "scale": 1},
+        {"box": "bounds"},
+        {"box": "bounds", "scale": "1"},
+        {"box": "bounds", "scale": 0},
+    ],
+)
 def test_crops_that_cannot_be(crop, tmp_path):
     class Net:
         name, facts = "odd.onnx", {"crop": crop, "scheme": "5"}
+
     with pytest.raises(Problem, match="odd.onnx says that it was trained on crops of"):
         looked_at(np.float32([[0, 0, 9, 9]]), Net)
     save_params(tmp_path, "odd", "Lnet_v2", base=4)

@@ -1,4 +1,5 @@
 """YuNet through OpenCV, with a model that sees white cells."""
+
 import fake_yunet
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def test_boxes_are_where_they_are(model, width, height):
     for cell in rng.permutation((width // 8) * (height // 8))[:3]:
         x, y = 8 * int(cell % (width // 8)), 8 * int(cell // (width // 8))
         brightness = int(rng.integers(130, 256))
-        picture[y:y + 8, x:x + 8] = brightness
+        picture[y : y + 8, x : x + 8] = brightness
         expected[x, y, x + 8, y + 8] = brightness / 255
     detector = yunet.YuNet(model, score=0.5)
     for _ in range(2):
@@ -36,10 +37,13 @@ def test_boxes_are_where_they_are(model, width, height):
     assert len(boxes) == sum(score >= 0.99 for score in expected.values())
 
 
-@pytest.mark.parametrize("width, height", [(1, 1), (31, 31), (32, 32), (1, 33), (1000, 20),
-                                           (3000, 5), (5, 3000), (64, 32)])
+@pytest.mark.parametrize(
+    "width, height",
+    [(1, 1), (31, 31), (32, 32), (1, 33), (1000, 20), (3000, 5), (5, 3000), (64, 32)],
+)
 def test_small_pictures_are_filled_up(model, width, height):
     """Published models find boxes in unwritten memory where a side is 32 px or less."""
+
     class Noting:
         def __init__(self, model):
             self.model, self.detect, self.sizes = model, model.detect, []

@@ -1,4 +1,5 @@
 """FDDB's curves against masks pixel by pixel and pairings by trying all."""
+
 import itertools
 import json
 import math
@@ -17,8 +18,9 @@ from facelet.faces import Faces
 def box_mask(box, width, height):
     """Pixels within rounded corners, both of them."""
     x1, y1, x2, y2 = (round(float(v)) for v in box)
-    return np.array([[x1 <= x <= x2 and y1 <= y <= y2 for x in range(width)]
-                     for y in range(height)])
+    return np.array(
+        [[x1 <= x <= x2 and y1 <= y <= y2 for x in range(width)] for y in range(height)]
+    )
 
 
 def ellipse_mask(ellipse, width, height):
@@ -32,14 +34,22 @@ def ellipse_mask(ellipse, width, height):
 
     def within(more):
         return (along / (int(long) + more)) ** 2 + (across / (int(short) + more)) ** 2 <= 1
+
     return within(-1), within(1)
 
 
 def some_ellipses(rng, count):
     """Radii from 4 px, any angle, anywhere in about 40 x 40 px, also over their border."""
     long = rng.uniform(6, 14, count)
-    return np.stack([long, long * rng.uniform(0.6, 1, count), rng.uniform(-3, 3, count),
-                     *rng.uniform(-2, 42, (2, count))], axis=1)
+    return np.stack(
+        [
+            long,
+            long * rng.uniform(0.6, 1, count),
+            rng.uniform(-3, 3, count),
+            *rng.uniform(-2, 42, (2, count)),
+        ],
+        axis=1,
+    )
 
 
 def some_boxes(rng, ellipses, count):
@@ -49,8 +59,9 @@ def some_boxes(rng, ellipses, count):
     down = np.hypot(long * np.sin(angle), short * np.cos(angle))
     around = np.stack([x - across, y - down, x + across, y + down], axis=1)
     corner = rng.uniform(-5, 35, (count, 2))
-    boxes = np.concatenate([around, around, np.concatenate([
-        corner, corner + rng.uniform(5, 20, (count, 2))], axis=1)])
+    boxes = np.concatenate(
+        [around, around, np.concatenate([corner, corner + rng.uniform(5, 20, (count, 2))], axis=1)]
+    )
     boxes += rng.normal(0, 2, boxes.shape)
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])
     return boxes, rng.integers(1, 8, len(boxes)) / 10
@@ -66,8 +77,16 @@ def test_overlaps_pixel_by_pixel():
         for j, ellipse in enumerate(ellipses):
             surely, perhaps = ellipse_mask(ellipse, 41, 37)
             drawn = np.zeros((37, 41), np.uint8)
-            cv2.ellipse(drawn, (round(ellipse[3]), round(ellipse[4])),
-                        (int(ellipse[0]), int(ellipse[1])), math.degrees(ellipse[2]), 0, 360, 1, -1)
+            cv2.ellipse(
+                drawn,
+                (round(ellipse[3]), round(ellipse[4])),
+                (int(ellipse[0]), int(ellipse[1])),
+                math.degrees(ellipse[2]),
+                0,
+                360,
+                1,
+                -1,
+            )
             assert np.all(surely <= drawn) and np.all(drawn <= perhaps)
             for i, box in enumerate(boxes):
                 mask = box_mask(box, 41, 37)
@@ -104,8 +123,9 @@ def test_curve_by_trying_all_pairs():
     curve = evaluate_fddb.roc(found, truth, {name: (41, 37) for name in truth})
     rows = np.array(by_trying(found, truth, (41, 37)))
     assert curve.faces == 8 and len(rows) > 4
-    np.testing.assert_allclose(np.stack([curve.scores, curve.false, curve.true, curve.shared], 1),
-                               rows, atol=1e-9)
+    np.testing.assert_allclose(
+        np.stack([curve.scores, curve.false, curve.true, curve.shared], 1), rows, atol=1e-9
+    )
 
 
 def test_pairs_are_made_anew():
@@ -160,8 +180,8 @@ def run(tmp_path, capsys):
 def data(tmp_path):
     folder = tmp_path / "data"
     (folder / "FDDB-folds").mkdir(parents=True)
-    first, second = ELLIPSES[:ELLIPSES.index("2002/07/19/big/img_2")], 0
-    second = ELLIPSES[len(first):]
+    first, second = ELLIPSES[: ELLIPSES.index("2002/07/19/big/img_2")], 0
+    second = ELLIPSES[len(first) :]
     (folder / "FDDB-folds" / "FDDB-fold-01-ellipseList.txt").write_text(first)
     (folder / "FDDB-folds" / "FDDB-fold-02-ellipseList.txt").write_text(second)
     (tmp_path / "found.txt").write_text(FOUND)
@@ -173,14 +193,21 @@ def test_files_in_the_official_layout(data, tmp_path, run):
     assert status == 0, error
     out = tmp_path / "out"
     discrete = [line.split() for line in (out / "DiscROC.txt").read_text().splitlines()]
-    assert discrete == [["0.666667", "2", "0.25"], ["0.333333", "2", "0.7"],
-                        ["0.333333", "1", "0.8"], ["0.333333", "0", "0.9"],
-                        ["0", "0", "1.79769e+308"]]
+    assert discrete == [
+        ["0.666667", "2", "0.25"],
+        ["0.333333", "2", "0.7"],
+        ["0.333333", "1", "0.8"],
+        ["0.333333", "0", "0.9"],
+        ["0", "0", "1.79769e+308"],
+    ]
     continuous = np.loadtxt(out / "ContROC.txt")
     assert continuous[:, 1].tolist() == [2, 2, 1, 0, 0]
-    overlap = evaluate_fddb.overlaps(np.array([[85, 80, 115, 120], [190, 90, 200, 100]]),
-                                     np.array([[20, 15, 1.5, 100, 100], [20, 15, -1.5, 200, 100]]),
-                                     450, 450)
+    overlap = evaluate_fddb.overlaps(
+        np.array([[85, 80, 115, 120], [190, 90, 200, 100]]),
+        np.array([[20, 15, 1.5, 100, 100], [20, 15, -1.5, 200, 100]]),
+        450,
+        450,
+    )
     assert continuous[3, 0] == pytest.approx(overlap[0, 0] / 3, abs=1e-6)
     assert continuous[1, 0] == pytest.approx((overlap[0, 0] + overlap[1, 1]) / 3, abs=1e-6)
     figures = json.loads((out / "fddb.json").read_text())
@@ -191,13 +218,22 @@ def test_files_in_the_official_layout(data, tmp_path, run):
 
 
 def test_curves_are_read_where_they_were_last(monkeypatch):
-    curve = evaluate_fddb.Roc(np.array([0.9, 0.8, 0.7]), np.array([1, 3, 3]),
-                              np.array([5, 6, 8]), np.array([4., 5, 6]), 10)
+    curve = evaluate_fddb.Roc(
+        np.array([0.9, 0.8, 0.7]),
+        np.array([1, 3, 3]),
+        np.array([5, 6, 8]),
+        np.array([4.0, 5, 6]),
+        10,
+    )
     assert [curve.at(false) for false in range(5)] == [None, 0, 0, 2, 2]
     monkeypatch.setattr(evaluate_fddb, "FALSE_POSITIVES", (0, 2, 3, 4))
     rows = evaluate_fddb.figures(curve, "")["at"]
     assert [(row["true"], row["rate"], row["continuous"], row["reached"]) for row in rows] == [
-        (0, 0, 0, True), (5, 0.5, 0.4, True), (8, 0.8, 0.6, True), (8, 0.8, 0.6, False)]
+        (0, 0, 0, True),
+        (5, 0.5, 0.4, True),
+        (8, 0.8, 0.6, True),
+        (8, 0.8, 0.6, False),
+    ]
 
 
 class Fake:
@@ -221,8 +257,12 @@ def test_program_runs_a_detector(data, tmp_path, run, monkeypatch):
     assert "skipped 1 of 2 pictures" in printed
     found = tmp_path / "out" / "detections.txt"
     assert found.read_text() == "2002/07/19/big/img_2\n1\n40.00 40.00 40.00 60.00 0.5\n"
-    expected = evaluate_fddb.overlaps(np.array([[40, 40, 80, 100]]),
-                                      np.array([[30, 20, 1.5, 60, 70]]), 95, 90)[0, 0] / 3
+    expected = (
+        evaluate_fddb.overlaps(
+            np.array([[40, 40, 80, 100]]), np.array([[30, 20, 1.5, 60, 70]]), 95, 90
+        )[0, 0]
+        / 3
+    )
     first = np.loadtxt(tmp_path / "out" / "ContROC.txt")[0]
     assert first[0] == pytest.approx(expected, abs=1e-6) and first[1] == 0
     again, _, _ = run("--data", data, "--detections", found)
@@ -230,17 +270,27 @@ def test_program_runs_a_detector(data, tmp_path, run, monkeypatch):
     assert np.loadtxt(tmp_path / "out" / "ContROC.txt")[0].tolist() == first.tolist()
 
 
-@pytest.mark.parametrize("text, says", [
-    ("2002/07/19/big/img_1\n1\n85 80 30 nan 0.9\n", "line 3: expected a detection as x y w h"),
-    ("2002/07/19/big/img_1\n1\n85 80 30 40 nan\n", "line 3: expected a detection"),
-    ("2002/07/19/big/img_1\n1\n85 80 30 40 inf\n", "line 3: expected a detection"),
-    ("2002/07/19/big/img_1\n1\n85 80 30 -1 0.9\n", "line 3: expected a detection"),
-    ("2002/07/19/big/img_1\n3\n1 2 3 4 5\n", "line 4: expected a detection"),
-    ("2002/07/19/big/img_1\n0\n1 2 3 4 5\n", "line 3: expected the name of another picture"),
-    ("2002/07/19/big/img_1\n0\n2002/07/19/big/img_1\n0\n", "line 3: expected the name"),
-    ("2002/07/19/big/img_1\n", "line 2: expected the number of rows"),
-    ("2002/07/19/big/img_9\n0\n", "1 pictures that the ground truth lacks; the first: 2002/07/19/"),
-    ("a/2002/07/19/big/img_1.jpg\n0\n2002/07/19/big/img_1\n0\n", "has 2002/07/19/big/img_1 twice")])
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("2002/07/19/big/img_1\n1\n85 80 30 nan 0.9\n", "line 3: expected a detection as x y w h"),
+        ("2002/07/19/big/img_1\n1\n85 80 30 40 nan\n", "line 3: expected a detection"),
+        ("2002/07/19/big/img_1\n1\n85 80 30 40 inf\n", "line 3: expected a detection"),
+        ("2002/07/19/big/img_1\n1\n85 80 30 -1 0.9\n", "line 3: expected a detection"),
+        ("2002/07/19/big/img_1\n3\n1 2 3 4 5\n", "line 4: expected a detection"),
+        ("2002/07/19/big/img_1\n0\n1 2 3 4 5\n", "line 3: expected the name of another picture"),
+        ("2002/07/19/big/img_1\n0\n2002/07/19/big/img_1\n0\n", "line 3: expected the name"),
+        ("2002/07/19/big/img_1\n", "line 2: expected the number of rows"),
+        (
+            "2002/07/19/big/img_9\n0\n",
+            "1 pictures that the ground truth lacks; the first: 2002/07/19/",
+        ),
+        (
+            "a/2002/07/19/big/img_1.jpg\n0\n2002/07/19/big/img_1\n0\n",
+            "has 2002/07/19/big/img_1 twice",
+        ),
+    ],
+)
 def test_broken_detections(data, tmp_path, run, text, says):
     (tmp_path / "found.txt").write_text(text)
     _, status, error = run("--data", data, "--detections", tmp_path / "found.txt")
@@ -249,16 +299,36 @@ def test_broken_detections(data, tmp_path, run, text, says):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("change, says", [
-    (lambda folder: (folder / "FDDB-fold-01-ellipseList.txt").rename(folder / "other.txt")
-     and (folder / "FDDB-fold-02-ellipseList.txt").unlink(), "has no ground truth of FDDB"),
-    (lambda folder: (folder / "FDDB-fold-01-ellipseList.txt").write_text(ELLIPSES),
-     "img_2 is in another list too"),
-    (lambda folder: (folder / "FDDB-fold-02-ellipseList.txt").write_text("x\n1\n30 0 1 2 3 1\n"),
-     "fold-02-ellipseList.txt, line 3: expected an ellipse as two radii"),
-    (lambda folder: [file.write_text("x\n0\n") for file in [*folder.iterdir()][:1]]
-     and [*folder.iterdir()][1].unlink(), "has no ellipse"),
-], ids=range(4))
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (
+            lambda folder: (
+                (folder / "FDDB-fold-01-ellipseList.txt").rename(folder / "other.txt")
+                and (folder / "FDDB-fold-02-ellipseList.txt").unlink()
+            ),
+            "has no ground truth of FDDB",
+        ),
+        (
+            lambda folder: (folder / "FDDB-fold-01-ellipseList.txt").write_text(ELLIPSES),
+            "img_2 is in another list too",
+        ),
+        (
+            lambda folder: (folder / "FDDB-fold-02-ellipseList.txt").write_text(
+                "x\n1\n30 0 1 2 3 1\n"
+            ),
+            "fold-02-ellipseList.txt, line 3: expected an ellipse as two radii",
+        ),
+        (
+            lambda folder: (
+                [file.write_text("x\n0\n") for file in [*folder.iterdir()][:1]]
+                and [*folder.iterdir()][1].unlink()
+            ),
+            "has no ellipse",
+        ),
+    ],
+    ids=range(4),
+)
 def test_broken_ground_truth(data, tmp_path, run, change, says):
     change(data / "FDDB-folds")
     _, status, error = run("--data", data, "--detections", tmp_path / "found.txt")

@@ -1,5 +1,6 @@
 """Errors of landmark points: by faces whose pictures tell where each of their pixels is, and nets
 that read it there; by loops; the program, its pictures and what it refuses."""
+
 import math
 
 import cv2
@@ -27,6 +28,7 @@ FRONT = np.array([[170, 180], [230, 181], [201, 215], [175, 245], [226, 244]], f
 class Charted:
     """Faces in pictures whose values are the x and y of each pixel's centre, and the face's number:
     what prepare_data.points.face_sets.Pictures gives, as floats."""
+
     path, size = "charted", None
 
     def __init__(self, points, scheme, broken=()):
@@ -54,12 +56,20 @@ class Charted:
 class Reader:
     """A net that reads off its crop which face it is and where, and says where the points are;
     wrong by `off` px there, and as much again for each time the crop is larger than `wanted` px."""
+
     name, tasks = "reader.params", ["landmark"]
 
     def __init__(self, points, scheme, off=0.0, wanted=None, size=32, **facts):
         self.points_of, self.off, self.wanted = np.asarray(points, float), off, wanted
-        self.facts = {"net": "Lnet_v2", "options": {}, "input": {"size": size}, "stride": None,
-                      "points": self.points_of.shape[1], "scheme": scheme, **facts}
+        self.facts = {
+            "net": "Lnet_v2",
+            "options": {},
+            "input": {"size": size},
+            "stride": None,
+            "points": self.points_of.shape[1],
+            "scheme": scheme,
+            **facts,
+        }
 
     def __call__(self, data):
         x, y, face = (data / config.input.scale + config.input.mean).transpose(1, 0, 2, 3)
@@ -97,6 +107,7 @@ def of_five(net, measured, rule):
 
 
 # ---- crops and figures ---------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("rule", [Rule("bounds", 1.6), Rule("detector", 0.8)])
 def test_a_net_that_knows_makes_no_error(faces, measured, rule):
@@ -178,31 +189,40 @@ def test_boxes_scatter_as_said(faces):
 def test_points_that_stay_in_the_crop_move_with_the_box(faces, measured):
     """The mean face goes where the box goes: by the scatter's root mean square."""
     settings = override(config, ["evaluate.box_draws=60", "evaluate.box_scatter=0,0.03,0.04"])
-    found = of_five(Reader(faces.points_of, "5"), Measured(faces, 0.3, settings),
-                    Rule("detector", 1))[SCATTERED]
+    found = of_five(
+        Reader(faces.points_of, "5"), Measured(faces, 0.3, settings), Rule("detector", 1)
+    )[SCATTERED]
     points = faces.points_of[measured.indices]
     _, side = face_crop.boxes_of(points, faces.boxes[measured.indices], "detector", "5")
     eyes = np.linalg.norm(points[:, 0] - points[:, 1], axis=1)
     assert found[MEAN_FACE].moved["inter-pupil"] == pytest.approx(
-        0.05 * (side / eyes).mean(), rel=0.05)
+        0.05 * (side / eyes).mean(), rel=0.05
+    )
 
 
 def test_what_the_scheme_lacks_is_not_measured(faces):
     settings = override(config, ["evaluate.box_draws=0"])
-    found = of_five(Reader(faces.points_of, "5"), Measured(faces, 0.5, settings),
-                    Rule("bounds", 1.5))
+    found = of_five(
+        Reader(faces.points_of, "5"), Measured(faces, 0.5, settings), Rule("bounds", 1.5)
+    )
     assert list(found) == [EXACT]
 
 
 # ---- other points than the faces have ------------------------------------------------------
+
 
 def test_places_in_common():
     """Of 68, 106 and 5 points, by the numbers that iBUG gives them."""
     places = landmarks.common_places(["migu", "jingdong", "68"], "68")
     assert set(places) >= {"left eye", "nose tip", "left corner of the mouth", "chin"}
     fewer = landmarks.common_places(["migu", "5"], "68")
-    assert set(fewer) == {"left eye", "right eye", "nose tip", "left corner of the mouth",
-                          "right corner of the mouth"}
+    assert set(fewer) == {
+        "left eye",
+        "right eye",
+        "nose tip",
+        "left corner of the mouth",
+        "right corner of the mouth",
+    }
     assert landmarks.common_places(["68", "68"], "68") == []
     view = landmarks.views("5", "68", fewer)
     assert list(view) == [SHARED]
@@ -232,6 +252,7 @@ def test_two_orders_of_one_face():
 
 # ---- crops that suit a net -----------------------------------------------------------------
 
+
 def test_best_crop_is_found():
     """A net that is the better, the nearer its crop is to 150 px; and a rule of each kind tried."""
     alike = Charted(np.stack([FRONT] * 40), "5")
@@ -247,8 +268,9 @@ def test_best_crop_is_found():
 
 
 def test_a_nets_own_crop():
-    assert landmarks.usual(Reader(FRONT[None], "5", crop={"box": "detector", "scale": 0.9}),
-                           []) == Rule("detector", 0.9)
+    assert landmarks.usual(
+        Reader(FRONT[None], "5", crop={"box": "detector", "scale": 0.9}), []
+    ) == Rule("detector", 0.9)
     assert landmarks.usual(Reader(FRONT[None], "5"), []) == Rule("half", 2.0)
     assert landmarks.usual(Reader(np.zeros((1, 68, 2)), "68"), []) == Rule("bounds", 1.25)
     assert landmarks.usual(Reader(FRONT[None], "5"), ["crop.preset=detector"]).box == "detector"
@@ -257,9 +279,16 @@ def test_a_nets_own_crop():
             landmarks.usual(Reader(FRONT[None], "5", crop=crop), [])
 
 
-@pytest.mark.parametrize("text, says", [
-    ("bounds", "write best, usual, or a box"), ("bounds:", "crop.plain="), ("bounds:x", "a number"),
-    ("bounds:0", "more than 0"), ("eyes:1", "bounds, half, detector or list")])
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("bounds", "write best, usual, or a box"),
+        ("bounds:", "crop.plain="),
+        ("bounds:x", "a number"),
+        ("bounds:0", "more than 0"),
+        ("eyes:1", "bounds, half, detector or list"),
+    ],
+)
 def test_crops_that_are_none(text, says):
     with pytest.raises(Problem, match=says):
         landmarks.parsed(text, config)
@@ -269,12 +298,14 @@ def test_crops_that_are_none(text, says):
 
 # ---- the program ---------------------------------------------------------------------------
 
+
 def run(monkeypatch, faces, made, out, share=0.3):
     """evaluate() of nets that are there already."""
     monkeypatch.setattr(landmarks.nets, "open_net", lambda path: made[int(path)])
     paths = [str(i) for i in range(len(made))]
-    return landmarks.evaluate(paths, [Rule("bounds", 1.6)] * len(made),
-                              Measured(faces, share, config), out, config)
+    return landmarks.evaluate(
+        paths, [Rule("bounds", 1.6)] * len(made), Measured(faces, share, config), out, config
+    )
 
 
 def test_figures_pictures_and_words(monkeypatch, capsys, tmp_path):
@@ -289,7 +320,12 @@ def test_figures_pictures_and_words(monkeypatch, capsys, tmp_path):
     result = run(monkeypatch, faces, made, tmp_path / "out")
     printed = capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "landmarks.json", "errors-all.png", "errors-shared.png", "faces-1.png", "faces-2.png"}
+        "landmarks.json",
+        "errors-all.png",
+        "errors-shared.png",
+        "faces-1.png",
+        "faces-2.png",
+    }
     assert read_json(tmp_path / "out" / "landmarks.json") == result
     assert list(result["nets"][0]["views"]) == [ALL, SHARED]
     assert list(result["nets"][1]["views"]) == [SHARED]
@@ -311,26 +347,29 @@ def test_points_are_drawn_where_they_are(tmp_path):
     other; more faces than a row holds."""
     crops = np.zeros((7, 48, 48, 3), np.uint8)
     truth, found = np.full((7, 1, 2), 0.25), np.full((7, 1, 2), 0.75)
-    landmark_pictures.sheet(tmp_path / "s.png", [("some", crops, truth, found, ["x"] * 7),
-                                                 ("none", crops[:0], truth[:0], found[:0], [])],
-                            ["one", "two"])
+    landmark_pictures.sheet(
+        tmp_path / "s.png",
+        [("some", crops, truth, found, ["x"] * 7), ("none", crops[:0], truth[:0], found[:0], [])],
+        ["one", "two"],
+    )
     picture = cv2.imread(str(tmp_path / "s.png"))
     cell, title = landmark_pictures.CELL, draw.LINE + 8
     top = 3 * draw.LINE + 8 + title
     assert picture.shape == (top + 2 * cell + title, landmark_pictures.COLUMNS * cell, 3)
     quarter, middle = cell // 4, cell // 2
     for row, column in ((0, 0), (0, 5), (1, 0)):
-        tile = picture[top + row * cell:, column * cell:][:cell, :cell]
+        tile = picture[top + row * cell :, column * cell :][:cell, :cell]
         for at, color in ((quarter, draw.GREEN), (middle, draw.YELLOW), (3 * quarter, draw.RED)):
-            assert has(tile[at - 1:at + 1, at - 1:at + 1], color)
-        assert not has(tile[:middle, :middle], draw.RED) and not has(tile[middle + 2:], draw.GREEN)
-    assert not has(picture[top + cell:top + 2 * cell, cell:], draw.GREEN)
+            assert has(tile[at - 1 : at + 1, at - 1 : at + 1], color)
+        assert not has(tile[:middle, :middle], draw.RED) and not has(tile[middle + 2 :], draw.GREEN)
+    assert not has(picture[top + cell : top + 2 * cell, cell:], draw.GREEN)
 
 
 def test_worst_faces_come_first(monkeypatch, tmp_path, faces):
     shown = []
-    monkeypatch.setattr(landmarks.landmark_pictures, "sheet",
-                        lambda path, parts, legend: shown.append(parts))
+    monkeypatch.setattr(
+        landmarks.landmark_pictures, "sheet", lambda path, parts, legend: shown.append(parts)
+    )
     off = np.linspace(0, 8, len(faces))[:, None, None]
     result = run(monkeypatch, faces, [Reader(faces.points_of + off, "5")], tmp_path / "out", 0.9)
     worst, middle = ([float(word) for word in part[4]] for part in shown[0])
@@ -355,12 +394,25 @@ def test_the_program(capsys, tmp_path, five, lnet):
     """On drawn faces in their pictures, against a loop over them; --landmarks is a name for it."""
     out = tmp_path / "out"
     printed, status, errors = evaluated(
-        capsys, "--landmarks", "--net", lnet, "--crop", "bounds:1.5", "--faces", five,
-        "--held-out", 1, "--out", out, "evaluate.box_draws=2")
+        capsys,
+        "--landmarks",
+        "--net",
+        lnet,
+        "--crop",
+        "bounds:1.5",
+        "--faces",
+        five,
+        "--held-out",
+        1,
+        "--out",
+        out,
+        "evaluate.box_draws=2",
+    )
     assert status == 0, errors
     result = read_json(out / "landmarks.json")
     net, values = nets.open_net(lnet), []
     from prepare_data.points import sets as points
+
     faces = Pictures(points.open_set(five))
     for face in range(len(faces)):
         places = faces.points_of[face].astype(float)
@@ -379,8 +431,9 @@ def test_the_program(capsys, tmp_path, five, lnet):
 
 def test_bad_input_is_told(capsys, tmp_path, five, lnet):
     def fails(*more, net=(lnet,), faces=five):
-        printed, status, errors = evaluated(capsys, "landmarks", "--net", *net, "--faces", faces,
-                                            "--out", tmp_path / "out", *more)
+        printed, status, errors = evaluated(
+            capsys, "landmarks", "--net", *net, "--faces", faces, "--out", tmp_path / "out", *more
+        )
         assert status == 2 and len(errors.splitlines()) == 1 and not (tmp_path / "out").exists()
         return errors
 

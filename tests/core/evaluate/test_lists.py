@@ -1,4 +1,5 @@
 """Average precision of lists of detections in each of their files; the detector that makes them."""
+
 import json
 from functools import partial
 from types import SimpleNamespace
@@ -47,8 +48,11 @@ def truth_file(example, tmp_path):
     lines = []
     for name, (faces, ignored) in example.truth.items():
         lines += [name, str(len(faces) + len(ignored))]
-        lines += [f"{x1:.2f} {y1:.2f} {x2 - x1:.2f} {y2 - y1:.2f} 0 0 0 {flag} 0 0"
-                  for flag, boxes in enumerate((faces, ignored)) for x1, y1, x2, y2 in boxes]
+        lines += [
+            f"{x1:.2f} {y1:.2f} {x2 - x1:.2f} {y2 - y1:.2f} 0 0 0 {flag} 0 0"
+            for flag, boxes in enumerate((faces, ignored))
+            for x1, y1, x2, y2 in boxes
+        ]
     path = tmp_path / "any_val_bbx_gt.txt"
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -56,10 +60,22 @@ def truth_file(example, tmp_path):
 
 def as_jsonl(found, folder):
     path = folder / "detections.jsonl"
-    path.write_text("".join(json.dumps({
-        "file": f"../photos/images/{name}", "width": 99, "height": 99, "boxes": boxes.tolist(),
-        "scores": scores.tolist(), "points": None}) + "\n"
-        for name, (boxes, scores) in found.items()))
+    path.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "file": f"../photos/images/{name}",
+                    "width": 99,
+                    "height": 99,
+                    "boxes": boxes.tolist(),
+                    "scores": scores.tolist(),
+                    "points": None,
+                }
+            )
+            + "\n"
+            for name, (boxes, scores) in found.items()
+        )
+    )
     return path
 
 
@@ -82,8 +98,9 @@ def ap_by_loop(example, iou, min_face):
     rows = []
     for name, (boxes, scores) in example.found.items():
         rows += zip(scores, matches_by_loop(boxes, scores, *example.truth[name], iou, min_face))
-    faces = sum(larger(face) >= min_face for labelled, _ in example.truth.values()
-                for face in labelled)
+    faces = sum(
+        larger(face) >= min_face for labelled, _ in example.truth.values() for face in labelled
+    )
     precision, recall = [], []
     for score in sorted({score for score, _ in rows}, reverse=True):
         kept = [outcome for s, outcome in rows if s >= score]
@@ -91,15 +108,17 @@ def ap_by_loop(example, iou, min_face):
         if hits + false:
             precision.append(hits / (hits + false))
             recall.append(hits / faces)
-    return sum((r - (recall[i - 1] if i else 0)) * max(precision[i:])
-               for i, r in enumerate(recall)), faces
+    return sum(
+        (r - (recall[i - 1] if i else 0)) * max(precision[i:]) for i, r in enumerate(recall)
+    ), faces
 
 
 @pytest.mark.parametrize("write", [as_jsonl, as_text, as_folder])
 def test_average_precision_of_each_kind_of_file(example, truth_file, tmp_path, run, write):
     path = write(example.found, tmp_path)
-    printed, status, error = run("--truth", truth_file, "--detections", path,
-                                 "evaluate.sizes=20,30")
+    printed, status, error = run(
+        "--truth", truth_file, "--detections", path, "evaluate.sizes=20,30"
+    )
     assert status == 0, error
     result = json.loads((tmp_path / "out" / "list.json").read_text())["figures"]
     for row, size in zip(result, (20, 30)):
@@ -118,9 +137,10 @@ def test_average_precision_of_each_kind_of_file(example, truth_file, tmp_path, r
 
 def test_mean_over_ious(example, truth_file, tmp_path, run):
     found = as_text(example.found, tmp_path)
-    printed, status, _ = run("--truth", truth_file, "--detections", found, "--iou", "0.5:0.95",
-                             "evaluate.sizes=20")
-    row, = json.loads((tmp_path / "out" / "list.json").read_text())["figures"]
+    printed, status, _ = run(
+        "--truth", truth_file, "--detections", found, "--iou", "0.5:0.95", "evaluate.sizes=20"
+    )
+    (row,) = json.loads((tmp_path / "out" / "list.json").read_text())["figures"]
     assert row["ious"] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
     expected = [ap_by_loop(example, iou, 20)[0] for iou in row["ious"]]
     np.testing.assert_allclose(row["average_precision"], expected, atol=1e-9)
@@ -130,10 +150,19 @@ def test_mean_over_ious(example, truth_file, tmp_path, run):
 
 def test_levels_of_precision():
     """The greatest recall with as much precision, though precision falls below it before."""
-    curve = metrics.Curve(np.array([0.9, 0.8, 0.7, 0.6]), np.array([1, 0.75, 0.85, 0.4]),
-                          np.array([0.1, 0.3, 0.5, 0.6]), 10)
-    assert evaluate_list.levels(curve) == [(0.99, 0.1, 0.9), (0.95, 0.1, 0.9), (0.9, 0.1, 0.9),
-                                           (0.8, 0.5, 0.7), (0.5, 0.5, 0.7)]
+    curve = metrics.Curve(
+        np.array([0.9, 0.8, 0.7, 0.6]),
+        np.array([1, 0.75, 0.85, 0.4]),
+        np.array([0.1, 0.3, 0.5, 0.6]),
+        10,
+    )
+    assert evaluate_list.levels(curve) == [
+        (0.99, 0.1, 0.9),
+        (0.95, 0.1, 0.9),
+        (0.9, 0.1, 0.9),
+        (0.8, 0.5, 0.7),
+        (0.5, 0.5, 0.7),
+    ]
     none = metrics.Curve(np.zeros(0), np.zeros(0), np.zeros(0), 10)
     assert evaluate_list.levels(none)[0] == (0.99, None, None)
 
@@ -141,10 +170,12 @@ def test_levels_of_precision():
 def test_of_a_set(drawn_set, tmp_path, run):
     """The ground truth of a folder, found by its own boxes, scores 1; without a box, 0."""
     from prepare_data import wider
+
     annotations = wider.open_set(drawn_set, "val").annotations
     found = {one.path: (one.boxes, np.linspace(0.5, 0.9, len(one.boxes))) for one in annotations}
-    printed, status, error = run("--truth", drawn_set, "--split", "val", "--detections",
-                                 as_jsonl(found, tmp_path))
+    printed, status, error = run(
+        "--truth", drawn_set, "--split", "val", "--detections", as_jsonl(found, tmp_path)
+    )
     assert status == 0, error
     for row in json.loads((tmp_path / "out" / "list.json").read_text())["figures"]:
         assert row["mean"] == 1 and row["levels"][0] == [0.99, 1.0, pytest.approx(0.5, abs=0.3)]
@@ -155,13 +186,15 @@ def test_of_a_set(drawn_set, tmp_path, run):
 
 # ---- what is written is read ---------------------------------------------------------------
 
+
 def test_text_keeps_scores_to_the_last_digit(tmp_path):
     rng = np.random.default_rng(0)
     boxes = rng.uniform(-20, 500, (50, 4)).astype(np.float32)
     boxes[:, 2:] = boxes[:, :2] + rng.uniform(0, 99, (50, 2))
-    scores = np.append(rng.uniform(0, 1, 49), 1 - 2.0 ** -24).astype(np.float32)
-    (tmp_path / "x.txt").write_text(detections.text("a b.jpg", boxes, scores)
-                                    + detections.text("c", boxes[:0], scores[:0]))
+    scores = np.append(rng.uniform(0, 1, 49), 1 - 2.0**-24).astype(np.float32)
+    (tmp_path / "x.txt").write_text(
+        detections.text("a b.jpg", boxes, scores) + detections.text("c", boxes[:0], scores[:0])
+    )
     read = detections.read(tmp_path / "x.txt")
     assert list(read) == ["a b.jpg", "c"] and read["c"][0].shape == (0, 4)
     assert np.array_equal(read["a b.jpg"][1].astype(np.float32), scores)
@@ -176,7 +209,10 @@ def test_names_that_fit(capsys):
     found = {"/a/b/e/1.jpg": values(1), "e/2": values(2), "./x/1.jpg": values(3)}
     fitted = detections.fitted(found, names, "list")
     assert {name: found_as for name, found_as in zip(fitted, found)} == {
-        "e/1.jpg": "/a/b/e/1.jpg", "e/2.png": "e/2", "1.jpg": "./x/1.jpg"}
+        "e/1.jpg": "/a/b/e/1.jpg",
+        "e/2.png": "e/2",
+        "1.jpg": "./x/1.jpg",
+    }
     assert capsys.readouterr().out == ""
     with pytest.raises(Problem, match="list has e/1.jpg twice"):
         detections.fitted({"e/1": values(1), "x/e/1.jpg": values(2)}, names, "list")
@@ -204,8 +240,12 @@ def nets(tmp_path_factory):
 def test_detector_goes_down_to_the_floor(nets):
     """Only the last net's threshold; what is over the usual one is the same."""
     folder, picture = nets
-    said = ["detect.min_face=40", "detect.thresholds=0.4,0.4,0.6", "evaluate.floor=0.1",
-            "detect.nms=0.6,0.6,0.5"]
+    said = [
+        "detect.min_face=40",
+        "detect.thresholds=0.4,0.4,0.6",
+        "evaluate.floor=0.1",
+        "detect.nms=0.6,0.6,0.5",
+    ]
     settings = override(config, said)
     opened = detections.open_detector(folder, said, settings)
     assert opened.settings.thresholds == (0.4, 0.4, 0.1) and opened.settings.min_face == 40
@@ -217,7 +257,7 @@ def test_detector_goes_down_to_the_floor(nets):
     usual.settings.nms = [0.6, 0.6, 0.5]
     few, many = usual.detect(picture), opened.detect(picture)
     assert 0 < len(few) < len(many) and many.scores.min() < 0.6
-    assert np.array_equal(many.boxes[:len(few)], few.boxes)
+    assert np.array_equal(many.boxes[: len(few)], few.boxes)
     higher = detections.open_detector(folder, said, override(settings, ["evaluate.floor=0.9"]))
     assert higher.settings.thresholds == (0.4, 0.4, 0.6)
     (folder / "detector.json").write_text(json.dumps({"pnet": "Pnet20_v0.params", "min_face": 33}))
@@ -227,8 +267,12 @@ def test_detector_goes_down_to_the_floor(nets):
         assert alone.settings.thresholds == tuple(config.detect.thresholds)
         facts = detections.facts(folder, alone)
         assert list(facts["nets"]) == ["pnet"] and json.loads(json.dumps(facts)) == facts
-        assert facts != detections.facts(folder, detections.open_detector(
-            folder, ["detect.min_face=34"], override(config, ["detect.min_face=34"])))
+        assert facts != detections.facts(
+            folder,
+            detections.open_detector(
+                folder, ["detect.min_face=34"], override(config, ["detect.min_face=34"])
+            ),
+        )
     finally:
         (folder / "detector.json").unlink()
 
@@ -239,7 +283,7 @@ def test_run_over_pictures(nets, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "a.png"), picture)
     (tmp_path / "b.png").write_bytes(b"none")
     files = {"x/a": tmp_path / "a.png", "x/b": tmp_path / "b.png"}
-    (name, boxes, scores, size), = detections.run(detector, files)
+    ((name, boxes, scores, size),) = detections.run(detector, files)
     expected = detector.detect(picture)
     assert name == "x/a" and size == (320, 240)
     assert np.array_equal(boxes, expected.boxes) and np.array_equal(scores, expected.scores)
@@ -250,19 +294,33 @@ def test_run_over_pictures(nets, tmp_path, capsys):
 
 # ---- bad input -----------------------------------------------------------------------------
 
+
 def record(**changes):
-    return json.dumps({"file": "0--Event/0.jpg", "boxes": [[1, 2, 3, 4]], "scores": [0.5],
-                       **changes})
+    return json.dumps(
+        {"file": "0--Event/0.jpg", "boxes": [[1, 2, 3, 4]], "scores": [0.5], **changes}
+    )
 
 
-@pytest.mark.parametrize("line, says", [
-    ("{", "line 1: expected a record of core.detect"), ("3", "line 1: expected"),
-    (record(scores=[]), "line 1: expected"), (record(scores=[float("nan")]), "line 1: expected"),
-    (record(scores=[None]), "line 1: expected"), (record(boxes=[[1, 2, 3]]), "line 1: expected"),
-    (record(boxes=[[1, 2, 0, 4]]), "line 1: expected"), (record(file=3), "line 1: expected"),
-    (record(boxes="x"), "line 1: expected"), (record(frame=3), "line 1 is of a video"),
-    (record() + "\n" + record(), "line 2: 0--Event/0.jpg comes twice"),
-    (record(file="e/gone.jpg"), "1 pictures that the ground truth lacks; the first: e/gone.jpg")])
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        ("{", "line 1: expected a record of core.detect"),
+        ("3", "line 1: expected"),
+        (record(scores=[]), "line 1: expected"),
+        (record(scores=[float("nan")]), "line 1: expected"),
+        (record(scores=[None]), "line 1: expected"),
+        (record(boxes=[[1, 2, 3]]), "line 1: expected"),
+        (record(boxes=[[1, 2, 0, 4]]), "line 1: expected"),
+        (record(file=3), "line 1: expected"),
+        (record(boxes="x"), "line 1: expected"),
+        (record(frame=3), "line 1 is of a video"),
+        (record() + "\n" + record(), "line 2: 0--Event/0.jpg comes twice"),
+        (
+            record(file="e/gone.jpg"),
+            "1 pictures that the ground truth lacks; the first: e/gone.jpg",
+        ),
+    ],
+)
 def test_broken_jsonl(truth_file, tmp_path, run, line, says):
     (tmp_path / "x.jsonl").write_text(line + "\n")
     _, status, error = run("--truth", truth_file, "--detections", tmp_path / "x.jsonl")
@@ -280,8 +338,9 @@ def test_ious_that_are_none(truth_file, tmp_path, run, iou):
 
 def test_other_bad_input(truth_file, tmp_path, run):
     (tmp_path / "x.txt").write_text("")
-    _, status, error = run("--truth", truth_file, "--detections", tmp_path / "x.txt",
-                           "evaluate.sizes=900")
+    _, status, error = run(
+        "--truth", truth_file, "--detections", tmp_path / "x.txt", "evaluate.sizes=900"
+    )
     assert status == 2 and "no face of 900 px or more" in error
     _, status, error = run("--truth", tmp_path / "gone.txt", "--detections", tmp_path / "x.txt")
     assert status == 2 and "gone.txt can't be read" in error

@@ -1,4 +1,5 @@
 """Figures of merit against loops over samples."""
+
 import math
 
 import numpy as np
@@ -23,10 +24,14 @@ def by_loop(prob, label):
     def mean(values):
         return sum(values) / len(values) if values else float("nan")
 
-    order = sorted(range(len(losses)), key=lambda i: -losses[i])[:7 * len(losses) // 10]
-    return {"cls_loss": mean(losses), "accuracy": mean(right),
-            "accuracy_hard": mean([right[i] for i in order]), "precision": mean(called),
-            "recall": mean(found)}
+    order = sorted(range(len(losses)), key=lambda i: -losses[i])[: 7 * len(losses) // 10]
+    return {
+        "cls_loss": mean(losses),
+        "accuracy": mean(right),
+        "accuracy_hard": mean([right[i] for i in order]),
+        "precision": mean(called),
+        "recall": mean(found),
+    }
 
 
 def same(figures, expected):
@@ -51,7 +56,7 @@ def test_hardest_seven_tenths_exactly(count):
     sample is right, the easiest of the hardest 70 %: it shows whether it is among them."""
     prob = np.full(count, 0.2)
     hard = 7 * count // 10
-    prob[hard - 1:] = np.linspace(0.6, 0.9, count - hard + 1)
+    prob[hard - 1 :] = np.linspace(0.6, 0.9, count - hard + 1)
     figures = metrics.classification(prob, np.ones(count))
     assert figures["accuracy_hard"] == pytest.approx(1 / hard)
 
@@ -79,17 +84,23 @@ def test_nothing_gives_nan():
 
 def test_a_wrong_certainty_is_finite():
     assert metrics.classification(np.array([0.0, 1.0]), np.array([1, 0]))["cls_loss"] == (
-        pytest.approx(-math.log(1e-14)))
+        pytest.approx(-math.log(1e-14))
+    )
 
 
 def test_box_error_by_loop():
     rng = np.random.default_rng(3)
     offsets, target = rng.normal(0, 1, (40, 4)), rng.normal(0, 1, (40, 4))
     label = rng.choice([1, 0, -1, -2], 40)
-    errors = [abs(offsets[i, j] - target[i, j]) for i in range(40) if label[i] in (1, -1)
-              for j in range(4)]
+    errors = [
+        abs(offsets[i, j] - target[i, j])
+        for i in range(40)
+        if label[i] in (1, -1)
+        for j in range(4)
+    ]
     assert metrics.box_error(offsets, target, label)["box_error"] == pytest.approx(
-        sum(errors) / len(errors))
+        sum(errors) / len(errors)
+    )
     assert math.isnan(metrics.box_error(offsets, target, np.zeros(40))["box_error"])
 
 
@@ -103,8 +114,11 @@ def test_found_by_loop():
     def overlap(a, b):
         width = max(min(a[2], b[2]) - max(a[0], b[0]), 0)
         height = max(min(a[3], b[3]) - max(a[1], b[1]), 0)
-        return width * height / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-                                 - width * height)
+        return (
+            width
+            * height
+            / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height)
+        )
 
     some = boxes(9), boxes(25)
     expected = [any(overlap(face, box) >= 0.4 for box in some[0]) for face in some[1]]
@@ -129,8 +143,9 @@ def test_matches_by_loop():
             outcome, counted = metrics.matches(boxes, scores, faces, ignored, IOUS, min_face)
             assert outcome.dtype == np.int8 and outcome.shape == (4, len(boxes))
             assert counted.tolist() == [larger(face) >= min_face for face in faces]
-            expected = [matches_by_loop(boxes, scores, faces, ignored, iou, min_face)
-                        for iou in IOUS]
+            expected = [
+                matches_by_loop(boxes, scores, faces, ignored, iou, min_face) for iou in IOUS
+            ]
             assert outcome.tolist() == expected, seed
             seen += [value for row in expected for value in row]
     assert min(map(seen.count, (metrics.HIT, metrics.NEITHER, metrics.FALSE))) > 500
@@ -141,19 +156,21 @@ def test_each_rule_by_hand():
     faces = [[0, 0, 30, 30], [50, 0, 60, 10]]
     ignored = [[100, 0, 140, 40]]
     boxes, outcomes = zip(
-        ([0, 0, 30, 29], metrics.FALSE),       # the face, but a better one has it
+        ([0, 0, 30, 29], metrics.FALSE),  # the face, but a better one has it
         ([1, 0, 30, 30], metrics.HIT),
-        ([48, 0, 62, 20], metrics.FALSE),      # IoU with the small face is 100 / 280
-        ([49, 0, 60, 21], metrics.FALSE),      # 100 / 231
-        ([50, 0, 60, 16], metrics.NEITHER),    # smaller than min_face itself
-        ([90, 0, 120, 40], metrics.NEITHER),   # two thirds on the ignored box
-        ([80, 0, 119, 40], metrics.FALSE))     # 19 / 39 of it
+        ([48, 0, 62, 20], metrics.FALSE),  # IoU with the small face is 100 / 280
+        ([49, 0, 60, 21], metrics.FALSE),  # 100 / 231
+        ([50, 0, 60, 16], metrics.NEITHER),  # smaller than min_face itself
+        ([90, 0, 120, 40], metrics.NEITHER),  # two thirds on the ignored box
+        ([80, 0, 119, 40], metrics.FALSE),
+    )  # 19 / 39 of it
     outcome, _ = metrics.matches(boxes, np.arange(7) / 7, faces, ignored, [0.5], 20)
     assert outcome[0].tolist() == list(outcomes)
     # A face under min_face is taken once: the worse one of two is false.
     small = [[50, 0, 65, 15]]
-    twice, counted = metrics.matches([[50, 0, 70, 15], [50, 0, 71, 15]], [0.2, 0.8], small,
-                                     np.zeros((0, 4)), [0.5], 20)
+    twice, counted = metrics.matches(
+        [[50, 0, 70, 15], [50, 0, 71, 15]], [0.2, 0.8], small, np.zeros((0, 4)), [0.5], 20
+    )
     assert twice[0].tolist() == [metrics.FALSE, metrics.NEITHER] and not counted.any()
 
 
@@ -173,21 +190,38 @@ def test_precision_and_recall_are_those_of_pycocotools(min_face, capsys):
     """Precision at its 101 recalls, and the greatest recall, at each of its ten IoUs."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
+
     detections, truth = pictures_of(80)
     labels, found = [], []
     for picture, (faces, ignored) in truth.items():
         for crowd, boxes in enumerate((faces, ignored)):
-            labels += [{"id": len(labels) + i + 1, "image_id": picture, "category_id": 1,
-                        "iscrowd": crowd, "area": larger(b),
-                        "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]]}
-                       for i, b in enumerate(boxes)]
+            labels += [
+                {
+                    "id": len(labels) + i + 1,
+                    "image_id": picture,
+                    "category_id": 1,
+                    "iscrowd": crowd,
+                    "area": larger(b),
+                    "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]],
+                }
+                for i, b in enumerate(boxes)
+            ]
     for picture, (boxes, scores) in detections.items():
-        found += [{"image_id": picture, "category_id": 1, "score": score,
-                   "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]]}
-                  for b, score in zip(boxes, scores)]
+        found += [
+            {
+                "image_id": picture,
+                "category_id": 1,
+                "score": score,
+                "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]],
+            }
+            for b, score in zip(boxes, scores)
+        ]
     ground = COCO()
-    ground.dataset = {"images": [{"id": picture} for picture in truth], "annotations": labels,
-                      "categories": [{"id": 1}]}
+    ground.dataset = {
+        "images": [{"id": picture} for picture in truth],
+        "annotations": labels,
+        "categories": [{"id": 1}],
+    }
     ground.createIndex()
     results = ground.loadRes(found)
     for row in results.dataset["annotations"]:  # it compares areas: here, larger sides
@@ -216,12 +250,18 @@ def test_curve_and_area_by_loop():
     every = sorted({s for _, scores in detections.values() for s in scores}, reverse=True)
     faces = sum(larger(face) >= 20 for labelled, _ in truth.values() for face in labelled)
     assert curve.faces == faces and curve.scores.tolist() == every
-    outcomes = {p: metrics.matches(boxes, scores, *truth[p], [0.4], 20)[0][0]
-                for p, (boxes, scores) in detections.items()}
+    outcomes = {
+        p: metrics.matches(boxes, scores, *truth[p], [0.4], 20)[0][0]
+        for p, (boxes, scores) in detections.items()
+    }
     precision, recall = [], []
     for score in every:
-        kept = [o for p, (_, scores) in detections.items() for o, s in zip(outcomes[p], scores)
-                if s >= score]
+        kept = [
+            o
+            for p, (_, scores) in detections.items()
+            for o, s in zip(outcomes[p], scores)
+            if s >= score
+        ]
         hits = kept.count(metrics.HIT)
         precision.append(hits / (hits + kept.count(metrics.FALSE)))
         recall.append(hits / faces)
@@ -229,7 +269,8 @@ def test_curve_and_area_by_loop():
     np.testing.assert_allclose(curve.recall, recall)
     steps = [recall[0], *(b - a for a, b in zip(recall, recall[1:]))]
     assert metrics.average_precision(curve) == pytest.approx(
-        sum(step * max(precision[i:]) for i, step in enumerate(steps)))
+        sum(step * max(precision[i:]) for i, step in enumerate(steps))
+    )
 
 
 def test_equal_scores_have_no_order():
@@ -238,8 +279,9 @@ def test_equal_scores_have_no_order():
     nothing = np.zeros((0, 4))
     for order in ("ab", "ba"):
         truth = {name: (face, nothing) for name in order}
-        curve = metrics.precision_recall({"a": (face, np.array([0.5])),
-                                          "b": (away, np.array([0.5]))}, truth)[0]
+        curve = metrics.precision_recall(
+            {"a": (face, np.array([0.5])), "b": (away, np.array([0.5]))}, truth
+        )[0]
         assert curve.precision.tolist() == [0.5] and curve.recall.tolist() == [0.5]
         assert metrics.average_precision(curve) == 0.25
 
@@ -257,14 +299,21 @@ def test_precision_of_nothing():
 
 # ---- landmark points -----------------------------------------------------------------------
 
+
 def sizes_by_loop(points, eyes, corners):
     rows = []
     for face in points.tolist():
-        left, right = ([sum(face[i][axis] for i in around) / len(around) for axis in (0, 1)]
-                       for around in eyes)
+        left, right = (
+            [sum(face[i][axis] for i in around) / len(around) for axis in (0, 1)] for around in eyes
+        )
         x, y = zip(*face)
-        rows.append((math.dist(face[corners[0]], face[corners[1]]), math.dist(left, right),
-                     math.sqrt((max(x) - min(x)) * (max(y) - min(y)))))
+        rows.append(
+            (
+                math.dist(face[corners[0]], face[corners[1]]),
+                math.dist(left, right),
+                math.sqrt((max(x) - min(x)) * (max(y) - min(y))),
+            )
+        )
     return np.array(rows).T
 
 
@@ -280,7 +329,7 @@ def test_sizes_of_faces_by_loop():
 
 def test_a_face_without_size_counts_nowhere():
     """Both eyes in one place, and points on a line: no error can be told by these rules."""
-    face = np.array([[1, 1], [1, 1], [1, 5], [1, 7.]])
+    face = np.array([[1, 1], [1, 1], [1, 5], [1, 7.0]])
     points = np.stack([face, face + [[0, 0], [4, 0], [0, 0], [0, 0]]])
     sizes = metrics.face_sizes(points, ((0,), (1,)), (0, 1))
     assert all(math.isnan(size[0]) and size[1] > 0 for size in sizes.values())
@@ -291,8 +340,8 @@ def test_a_face_without_size_counts_nowhere():
 
 
 def test_point_errors_by_hand():
-    truth = np.array([[[0, 0], [10, 0]], [[0, 0], [0, 20.]]])
-    errors = metrics.point_errors(truth + [3, 4], truth, np.array([10., 20.]))
+    truth = np.array([[[0, 0], [10, 0]], [[0, 0], [0, 20.0]]])
+    errors = metrics.point_errors(truth + [3, 4], truth, np.array([10.0, 20.0]))
     np.testing.assert_allclose(errors, [[0.5, 0.5], [0.25, 0.25]])
 
 
@@ -303,16 +352,19 @@ def test_curve_of_errors_by_counting(count):
     errors[0] = 0.08  # at the limit is no failure
     figures = metrics.error_figures(errors)
     assert figures["faces"] == count and figures["mean"] == pytest.approx(sum(errors) / count)
-    assert figures["median"] == pytest.approx(sorted(errors)[count // 2] if count % 2 else
-                                              sum(sorted(errors)[count // 2 - 1:][:2]) / 2)
+    assert figures["median"] == pytest.approx(
+        sorted(errors)[count // 2] if count % 2 else sum(sorted(errors)[count // 2 - 1 :][:2]) / 2
+    )
     for limit in (0.08, 0.10):
         steps = (np.arange(20000) + 0.5) * limit / 20000
         share = metrics.cumulative(errors, steps)
-        np.testing.assert_array_equal(share[::999], [sum(e <= at for e in errors) / count
-                                                     for at in steps[::999]])
+        np.testing.assert_array_equal(
+            share[::999], [sum(e <= at for e in errors) / count for at in steps[::999]]
+        )
         assert figures["auc"][f"{limit:.2f}"] == pytest.approx(share.mean(), abs=1e-4)
         assert figures["failures"][f"{limit:.2f}"] == pytest.approx(
-            sum(e > limit for e in errors) / count)
+            sum(e > limit for e in errors) / count
+        )
 
 
 def test_movement_by_hand():

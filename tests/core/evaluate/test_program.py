@@ -1,4 +1,5 @@
 """The dispatcher of the evaluations."""
+
 import pytest
 
 from core.evaluate import __main__ as evaluate

@@ -1,5 +1,6 @@
 """What every net lets through: against loops, by detectors that are faked; with real nets, that a
 lower threshold of the last one changes nothing; thresholds found for a goal; the pictures."""
+
 import hashlib
 from types import SimpleNamespace
 
@@ -33,7 +34,7 @@ class Fake(FaceDetector):
 
     def __init__(self, told, thresholds=(0.5, 0.5, 0.5), landmark=False):
         self.told = {self.key(picture): stages for picture, stages in told}
-        names = NAMES[:len(told[0][1])] + ("landmark",) * landmark
+        names = NAMES[: len(told[0][1])] + ("landmark",) * landmark
         self.nets = {name: SimpleNamespace(facts={"net": f"Fake{name}"}) for name in names}
         self.settings = Settings(thresholds=thresholds)
         self.marked = []
@@ -62,9 +63,14 @@ def face_set(tmp_path_factory):
         pictures.write(folder / f"{i}.png", rng.integers(0, 255, (8, 8, 3), np.uint8))
         corner = rng.uniform(0, 2000, (rng.integers(0, 6), 2))
         boxes = np.concatenate([corner, corner + 10 * 25 ** rng.uniform(0, 1, corner.shape)], 1)
-        annotations.append(wider.Annotation(
-            f"{i}.png", boxes.astype(np.float32), np.array([[5, 5, 45, 50]], np.float32),
-            unsure=np.array([[60, 5, 110, 65]], np.float32)))
+        annotations.append(
+            wider.Annotation(
+                f"{i}.png",
+                boxes.astype(np.float32),
+                np.array([[5, 5, 45, 50]], np.float32),
+                unsure=np.array([[60, 5, 110, 65]], np.float32),
+            )
+        )
     return wider.FaceSet(folder, folder / "truth.txt", annotations)
 
 
@@ -72,8 +78,15 @@ def told(face_set, stages=3, seed=0):
     """Boxes near the faces, the ignored, the unsure and anywhere, with scores by chance."""
     rng, every = np.random.default_rng(seed), []
     for one in face_set.annotations:
-        targets = np.concatenate([one.boxes, one.boxes, one.ignored, one.unsure,
-                                  rng.uniform(0, 60, (3, 2)) @ [[1, 0, 2, 1], [0, 1, 1, 2.]]])
+        targets = np.concatenate(
+            [
+                one.boxes,
+                one.boxes,
+                one.ignored,
+                one.unsure,
+                rng.uniform(0, 60, (3, 2)) @ [[1, 0, 2, 1], [0, 1, 1, 2.0]],
+            ]
+        )
         found = []
         for _ in range(stages):
             sides = np.tile(targets[:, 2:] - targets[:, :2], 2)
@@ -104,19 +117,34 @@ def by_loop(told, face_set, thresholds, ious, min_face):
     """Per face that counts: its side and, per net and IoU, whether a box has it; boxes by net."""
     rows, boxes = [], [0] * len(thresholds)
     for (_, stages), one in zip(told, face_set.annotations):
-        kept = [[box for box, score in zip(*stage) if score > threshold]
-                for stage, threshold in zip(stages, thresholds)]
+        kept = [
+            [box for box, score in zip(*stage) if score > threshold]
+            for stage, threshold in zip(stages, thresholds)
+        ]
         boxes = [count + len(stage) for count, stage in zip(boxes, kept)]
         for face in one.boxes:
             if larger(face) >= min_face:
-                rows.append((larger(face), [[any(overlap(face, box) >= iou for box in stage)
-                                             for iou in ious] for stage in kept]))
+                rows.append(
+                    (
+                        larger(face),
+                        [
+                            [any(overlap(face, box) >= iou for box in stage) for iou in ious]
+                            for stage in kept
+                        ],
+                    )
+                )
     return rows, boxes
 
 
-@pytest.mark.parametrize("stages, thresholds, min_face", [
-    (3, (0.3, 0.4, 0.5), 20), (3, (0.0, 0.0, 0.01), 20), (2, (0.2, 0.6, 0.9), 40),
-    (1, (0.4, 0.5, 0.5), 35)])
+@pytest.mark.parametrize(
+    "stages, thresholds, min_face",
+    [
+        (3, (0.3, 0.4, 0.5), 20),
+        (3, (0.0, 0.0, 0.01), 20),
+        (2, (0.2, 0.6, 0.9), 40),
+        (1, (0.4, 0.5, 0.5), 35),
+    ],
+)
 def test_figures_by_loop(face_set, stages, thresholds, min_face):
     settings = override(config, [f"evaluate.min_face={min_face}"])
     found = told(face_set, stages)
@@ -137,16 +165,21 @@ def test_figures_by_loop(face_set, stages, thresholds, min_face):
             for j, iou in enumerate(("0.4", "0.5", "0.65")):
                 share = sum(hits[i][j] for hits in inside) / len(inside)
                 assert stage["recall"][iou][column] == pytest.approx(share)
-            lost = sum(not any(hits[k][1] for k in range(i, stages)) and
-                       (i == 0 or hits[i - 1][1]) for hits in inside)
+            lost = sum(
+                not any(hits[k][1] for k in range(i, stages)) and (i == 0 or hits[i - 1][1])
+                for hits in inside
+            )
             assert stage["lost"][column] == lost
             left += lost
         assert left == sum(not hits[-1][1] for hits in inside)
     for stage, count in zip(figures["stages"], boxes):
         assert stage["boxes_per_picture"] == pytest.approx(count / 24)
     assert figures["recall"] == figures["stages"][-1]["recall"]["0.5"][0]
-    assert figures["ms_per_picture"] == pytest.approx(
-        sum(stage["ms_per_picture"] for stage in figures["stages"])) and figures["neither"] == 48
+    assert (
+        figures["ms_per_picture"]
+        == pytest.approx(sum(stage["ms_per_picture"] for stage in figures["stages"]))
+        and figures["neither"] == 48
+    )
 
 
 def test_where_faces_are_lost():
@@ -168,8 +201,10 @@ def one_picture(tmp_path, stages, faces, ignored=(), unsure=(), **options):
 
     annotation = wider.Annotation("a.png", array(faces), array(ignored), unsure=array(unsure))
     stages = [(array(boxes), np.array(scores, np.float32)) for boxes, scores in stages]
-    return (wider.FaceSet(tmp_path, tmp_path / "truth.txt", [annotation]),
-            Fake([(picture, stages)], **options))
+    return (
+        wider.FaceSet(tmp_path, tmp_path / "truth.txt", [annotation]),
+        Fake([(picture, stages)], **options),
+    )
 
 
 def test_average_precision_counts_what_it_should(tmp_path):
@@ -187,9 +222,12 @@ def test_average_precision_counts_what_it_should(tmp_path):
     found = measured(detector, face_set, config)
     figures, curves = stage_figures.figures(found, detector, config)
     assert [(row["min_face"], row["faces"]) for row in figures["average_precision"]] == [
-        (20, 3), (40, 2)]
+        (20, 3),
+        (40, 2),
+    ]
     assert [row["value"] for row in figures["average_precision"]] == pytest.approx(
-        [(1 + 1 + 3 / 4) / 3, (1 + 2 / 3) / 2])
+        [(1 + 1 + 3 / 4) / 3, (1 + 2 / 3) / 2]
+    )
     assert figures["recall"] == pytest.approx(2 / 3)  # the third is under the threshold
     assert figures["stages"][1]["boxes_per_picture"] == 5 and detector.marked == [5]
     assert figures["landmark"]["net"] == "Fakelandmark" and figures["rule"]["floor"] == 0.02
@@ -211,6 +249,7 @@ def test_no_boxes_at_all(tmp_path):
 
 
 # ---- real nets -----------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def nets(drawn_set, tmp_path_factory):
@@ -239,6 +278,7 @@ def test_lower_floor_gives_the_same_boxes(nets, drawn_set, stages):
 
 
 # ---- thresholds ----------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("nets", [2, 3])
 @pytest.mark.parametrize("seed", range(20))
@@ -304,8 +344,11 @@ def test_a_pnets_threshold_is_tuned(face_set):
     rows, _ = by_loop(found, face_set, [first], [0.5], 20)
     above, _ = by_loop(found, face_set, [first + 0.001], [0.5], 20)
     assert others == [0.5, 0.5] and first > 0.3
-    assert (sum(hits[0][0] for _, hits in above) < 0.4 * len(rows)
-            <= sum(hits[0][0] for _, hits in rows))
+    assert (
+        sum(hits[0][0] for _, hits in above)
+        < 0.4 * len(rows)
+        <= sum(hits[0][0] for _, hits in rows)
+    )
 
 
 def test_tuning_that_can_not_be(face_set):
@@ -323,18 +366,21 @@ def test_tuning_that_can_not_be(face_set):
 
 def test_tuned_within_a_time_by_precision(face_set, capsys):
     """Without a limit to speak of the lowest thresholds are tried as well; the last one stays."""
-    thresholds = stage_tuning.tune(Fake(told(face_set), (0.5, 0.5, 0.66)), face_set, config,
-                                   ("ms", 1e6), 2)
+    thresholds = stage_tuning.tune(
+        Fake(told(face_set), (0.5, 0.5, 0.66)), face_set, config, ("ms", 1e6), 2
+    )
     printed = capsys.readouterr().out
     assert "on 2 pictures" in printed
     rows = [line.split() for line in printed.splitlines()[2:-1]]
-    assert [row[0] for row in rows] == [f"0.3,{last:g},0.66" for last in (
-        0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)]
+    assert [row[0] for row in rows] == [
+        f"0.3,{last:g},0.66" for last in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+    ]
     assert thresholds[2] == 0.66
     assert f"{thresholds[0]:g},{thresholds[1]:g},0.66" == max(rows, key=lambda r: float(r[-1]))[0]
 
 
 # ---- pictures ------------------------------------------------------------------------------
+
 
 def has(picture, color):
     return bool((np.abs(picture.astype(int) - color).max(axis=2) < 3).any())
@@ -344,12 +390,20 @@ def has(picture, color):
 def drawn(tmp_path):
     """Pictures of: a face found, one of 40 and one of 60 px lost in the Rnet, one of 25 px lost in
     the Onet to a box beside it; a box where no label is; a small face; an unsure one."""
-    faces = [[0, 0, 50, 50], [100, 0, 140, 40], [180, 0, 240, 60], [300, 20, 325, 45],
-             [380, 180, 390, 190]]
+    faces = [
+        [0, 0, 50, 50],
+        [100, 0, 140, 40],
+        [180, 0, 240, 60],
+        [300, 20, 325, 45],
+        [380, 180, 390, 190],
+    ]
     aside, nowhere, unsure = [308, 20, 333, 45], [100, 120, 150, 170], [200, 120, 250, 170]
     found = [4, 4, 50, 50]
-    stages = [(faces[:4], [0.9] * 4), ([faces[0], faces[3]], [0.9] * 2),
-              ([found, aside, nowhere, unsure], [0.9, 0.8, 0.7, 0.6])]
+    stages = [
+        (faces[:4], [0.9] * 4),
+        ([faces[0], faces[3]], [0.9] * 2),
+        ([found, aside, nowhere, unsure], [0.9, 0.8, 0.7, 0.6]),
+    ]
     face_set, detector = one_picture(tmp_path, stages, faces, unsure=[unsure])
     evaluate_stages(detector, face_set, tmp_path / "out", override(config, ["evaluate.iou=0.6"]))
     return {path.stem: cv2.imread(str(path)) for path in (tmp_path / "out").glob("*.png")}
@@ -359,8 +413,9 @@ def test_pictures_show_what_they_say(drawn):
     """Every crop has a thick line of its color where the box's upper edge is; no crop, none."""
     assert set(drawn) == {"recall", "detections", "misses", "false_alarms"}
     cell, title = stage_pictures.CROP_CELL, draw.LINE + 8
-    assert all(has(drawn["detections"], color) for color in
-               (draw.GREEN, draw.YELLOW, draw.RED, draw.GRAY))
+    assert all(
+        has(drawn["detections"], color) for color in (draw.GREEN, draw.YELLOW, draw.RED, draw.GRAY)
+    )
 
     def crops(picture, rows):
         """(row, column) of crops with a thick box in the middle, in this color."""
@@ -368,31 +423,34 @@ def test_pictures_show_what_they_say(drawn):
         found = []
         for row, top in enumerate(rows):
             for column in range(stage_pictures.CROP_COLUMNS):
-                line = picture[top + edge - 4:top + edge + 5, column * cell + cell // 2]
-                found += [(row, column, color) for color in (draw.RED, draw.GREEN)
-                          if (np.abs(line.astype(int) - color) < 3).all(axis=1).sum() >= 3]
+                line = picture[top + edge - 4 : top + edge + 5, column * cell + cell // 2]
+                found += [
+                    (row, column, color)
+                    for color in (draw.RED, draw.GREEN)
+                    if (np.abs(line.astype(int) - color) < 3).all(axis=1).sum() >= 3
+                ]
         return found
 
     top = drawn["misses"].shape[0] - (3 * title + 2 * cell)  # the Pnet lost none, so has no row
     rows = [top + 2 * title, top + 3 * title + cell]
     assert crops(drawn["misses"], rows) == [(0, 0, draw.RED), (0, 1, draw.RED), (1, 0, draw.RED)]
-    largest = drawn["misses"][rows[0]:rows[0] + cell, :cell]
+    largest = drawn["misses"][rows[0] : rows[0] + cell, :cell]
     assert not has(largest, draw.GREEN)
-    assert has(drawn["misses"][rows[1]:rows[1] + cell, :cell], draw.GREEN)  # beside
+    assert has(drawn["misses"][rows[1] : rows[1] + cell, :cell], draw.GREEN)  # beside
 
     alarms = drawn["false_alarms"]
     top = alarms.shape[0] - 2 * (title + cell)
     rows = [top + title, top + 2 * title + cell]
     assert crops(alarms, rows) == [(0, 0, draw.GREEN), (1, 0, draw.GREEN)]
-    assert has(alarms[rows[1]:rows[1] + cell, :cell], draw.RED)
-    assert not has(alarms[rows[0]:rows[0] + cell, :cell], draw.RED)
+    assert has(alarms[rows[1] : rows[1] + cell, :cell], draw.RED)
+    assert not has(alarms[rows[0] : rows[0] + cell, :cell], draw.RED)
 
 
 def test_worst_come_first(tmp_path):
     """More than are shown: the largest of the misses, the surest of the false alarms."""
     count, size = 20, stage_pictures.CROP_CELL
-    faces = [[x, 0, x + 21 + x / 20, 20] for x in np.arange(count) * 20.]
-    alarms = [[x, 100, x + 15, 120] for x in np.arange(2 * count) * 10.]
+    faces = [[x, 0, x + 21 + x / 20, 20] for x in np.arange(count) * 20.0]
+    alarms = [[x, 100, x + 15, 120] for x in np.arange(2 * count) * 10.0]
     scores = np.linspace(0.51, 0.9, len(alarms))
     face_set, detector = one_picture(tmp_path, [(alarms, scores)] * 3, faces)
     measure, shown, crops = measured(detector, face_set, config), [], []
@@ -403,29 +461,35 @@ def test_worst_come_first(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage_pictures.draw, "grid", grid)
-        patch.setattr(stage_pictures, "_crop",
-                      lambda one, box, *rest: crops.append((box, rest[-1])))
+        patch.setattr(
+            stage_pictures, "_crop", lambda one, box, *rest: crops.append((box, rest[-1]))
+        )
         stage_pictures.misses(measure, tmp_path / "m.png", 0.5)
         stage_pictures.false_alarms(measure, tmp_path / "f.png", 0.5)
     assert shown == [16, 24]
     sides = [larger(box) for box, _ in crops[:16]]
     assert sides == pytest.approx(sorted(map(larger, faces), reverse=True)[:16])
     assert [words for _, words in crops[16:]] == [
-        f"{score:.3f}" for score in sorted(scores, reverse=True)[:24]]
+        f"{score:.3f}" for score in sorted(scores, reverse=True)[:24]
+    ]
 
 
 # ---- the program ---------------------------------------------------------------------------
 
+
 class Marker:
     """A Pnet of cell 20, stride 4 that is sure wherever the window's middle is white."""
+
     facts = {"net": "Marker", "cell": 20, "stride": 4}
 
     def __call__(self, data):
         rows = (data.shape[2] - 20) // 4 + 1
         columns = (data.shape[3] - 20) // 4 + 1
         middle = data[:, :1, 10::4, 10::4][:, :, :rows, :columns]
-        return {"cls": (middle > 0.9).astype(np.float32),
-                "bbox": np.zeros((1, 4, rows, columns), np.float32)}
+        return {
+            "cls": (middle > 0.9).astype(np.float32),
+            "bbox": np.zeros((1, 4, rows, columns), np.float32),
+        }
 
 
 @pytest.fixture
@@ -438,8 +502,13 @@ def marked_set(tmp_path):
         x, y = 80, 60
         if dot:
             half = side // 4
-            cv2.rectangle(picture, (x + side // 2 - half, y + side // 2 - half),
-                          (x + side // 2 + half, y + side // 2 + half), (255, 255, 255), -1)
+            cv2.rectangle(
+                picture,
+                (x + side // 2 - half, y + side // 2 - half),
+                (x + side // 2 + half, y + side // 2 + half),
+                (255, 255, 255),
+                -1,
+            )
         cv2.imwrite(str(tmp_path / "images" / f"{i}.png"), picture)
         truth.append(f"{i}.png\n1\n{x} {y} {side} {side} 0 0 0 0 0 0\n")
     truth.append("gone.png\n1\n1 1 50 50 0 0 0 0 0 0\n")
@@ -460,9 +529,11 @@ def test_recall_of_a_pnet_on_pictures(marked_set, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert figures["faces"] == 3 and figures["pictures"] == 4
     assert figures["recall"] == pytest.approx(2 / 3)
-    assert figures["sizes"] == [{"from": 20, "to": None, "faces": 3},
-                                {"from": 20, "to": 40, "faces": 2},
-                                {"from": 80, "to": 160, "faces": 1}]
+    assert figures["sizes"] == [
+        {"from": 20, "to": None, "faces": 3},
+        {"from": 20, "to": 40, "faces": 2},
+        {"from": 80, "to": 160, "faces": 1},
+    ]
     assert figures["stages"][0]["recall"]["0.5"] == pytest.approx([2 / 3, 0.5, 1])
     assert figures["stages"][0]["lost"] == [1, 1, 0]
     assert len(figures["skipped"]) == 1 and "gone.png" in figures["skipped"][0]
@@ -472,9 +543,9 @@ def test_recall_of_a_pnet_on_pictures(marked_set, tmp_path, capsys):
     drawn = drawn[-cell:]
     assert drawn.shape[1] == stage_pictures.COLUMNS * cell
     assert has(drawn[:, :cell], draw.GREEN) and not has(drawn[:, :cell], draw.RED)
-    second = drawn[:, cell:2 * cell]
+    second = drawn[:, cell : 2 * cell]
     assert has(second, draw.RED) and not has(second, draw.GREEN)
-    assert not has(drawn[:, 3 * cell:], draw.YELLOW)
+    assert not has(drawn[:, 3 * cell :], draw.YELLOW)
 
 
 def test_stricter_iou_and_larger_faces(marked_set):
@@ -501,11 +572,26 @@ def test_program(nets, drawn_set, tmp_path, capsys):
     folder = nets["pnet"].parent
     (folder / "detector.json").write_text(
         '{"pnet": "%s", "rnet": "%s", "min_face": 60, "thresholds": [0.8, 0.5, 0.5]}'
-        % (nets["pnet"].name, nets["rnet"].name))
+        % (nets["pnet"].name, nets["rnet"].name)
+    )
     try:
-        evaluate.main(["stages", "--nets", str(folder), "--data", str(drawn_set), "--out",
-                       str(tmp_path / "out"), "--tune", "ms=100000", "--subset", "2",
-                       "detect.factor=0.5", "detect.nms=0.6,0.5,0.4"])
+        evaluate.main(
+            [
+                "stages",
+                "--nets",
+                str(folder),
+                "--data",
+                str(drawn_set),
+                "--out",
+                str(tmp_path / "out"),
+                "--tune",
+                "ms=100000",
+                "--subset",
+                "2",
+                "detect.factor=0.5",
+                "detect.nms=0.6,0.5,0.4",
+            ]
+        )
     finally:
         (folder / "detector.json").unlink()
     figures = read_json(tmp_path / "out" / "stages.json")
@@ -516,20 +602,24 @@ def test_program(nets, drawn_set, tmp_path, capsys):
     assert figures["pictures"] == 6 and "detect.thresholds=0.3,0.5,0.5" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments, says", [
-    (["--pnet", "PNET", "--tune", "speed=3"], "--tune speed=3: write recall=0.90"),
-    (["--pnet", "PNET", "--subset", "0"], "--subset 0: it must be at least 1"),
-    (["--pnet", "PNET", "--drawn", "0"], "--drawn 0: it must be at least 1"),
-    (["--rnet", "PNET"], "there are no nets: give --nets DIR or --pnet FILE"),
-    (["--pnet", "PNET", "--rnet", "PNET"], "can't be the rnet"),
-    (["--pnet", "PNET", "--split", "train", "--second", "nowhere"], "nowhere is not there"),
-    (["--pnet", "PNET", "evaluate.ious=0.5,2"], "evaluate.ious is"),
-    (["--pnet", "PNET", "evaluate.sizes=0"], "evaluate.sizes is"),
-])
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--pnet", "PNET", "--tune", "speed=3"], "--tune speed=3: write recall=0.90"),
+        (["--pnet", "PNET", "--subset", "0"], "--subset 0: it must be at least 1"),
+        (["--pnet", "PNET", "--drawn", "0"], "--drawn 0: it must be at least 1"),
+        (["--rnet", "PNET"], "there are no nets: give --nets DIR or --pnet FILE"),
+        (["--pnet", "PNET", "--rnet", "PNET"], "can't be the rnet"),
+        (["--pnet", "PNET", "--split", "train", "--second", "nowhere"], "nowhere is not there"),
+        (["--pnet", "PNET", "evaluate.ious=0.5,2"], "evaluate.ious is"),
+        (["--pnet", "PNET", "evaluate.sizes=0"], "evaluate.sizes is"),
+    ],
+)
 def test_bad_input(nets, drawn_set, tmp_path, arguments, says):
     arguments = [str(nets["pnet"]) if a == "PNET" else a for a in arguments]
     with pytest.raises(Problem) as problem:
-        evaluate.main(["stages", "--data", str(drawn_set), "--out", str(tmp_path / "out"),
-                       *arguments])
+        evaluate.main(
+            ["stages", "--data", str(drawn_set), "--out", str(tmp_path / "out"), *arguments]
+        )
     assert says in str(problem.value) and "\n" not in str(problem.value)
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,5 @@
 """WIDER FACE's average precision against the official procedure in loops; results in files."""
+
 import json
 from functools import partial
 from types import SimpleNamespace
@@ -26,16 +27,33 @@ def cell(values):
 
 def save_truth(folder, events):
     """The four .mat files of {event: {file: (xywh (M, 4), {difficulty: counted (M,) bool})}}."""
-    common = {"event_list": cell(list(events)),
-              "file_list": cell([cell(list(files)) for files in events.values()]),
-              "face_bbx_list": cell([cell([xywh for xywh, _ in files.values()])
-                                     for files in events.values()])}
+    common = {
+        "event_list": cell(list(events)),
+        "file_list": cell([cell(list(files)) for files in events.values()]),
+        "face_bbx_list": cell(
+            [cell([xywh for xywh, _ in files.values()]) for files in events.values()]
+        ),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     savemat(folder / "wider_face_val.mat", common)
     for name in LEVELS:
-        savemat(folder / f"wider_{name}_val.mat", {**common, "gt_list": cell(
-            [cell([np.flatnonzero(counted[name])[:, None] + 1 for _, counted in files.values()])
-             for files in events.values()])})
+        savemat(
+            folder / f"wider_{name}_val.mat",
+            {
+                **common,
+                "gt_list": cell(
+                    [
+                        cell(
+                            [
+                                np.flatnonzero(counted[name])[:, None] + 1
+                                for _, counted in files.values()
+                            ]
+                        )
+                        for files in events.values()
+                    ]
+                ),
+            },
+        )
 
 
 def some_events(seed, pictures=6, crowded=True):
@@ -44,13 +62,16 @@ def some_events(seed, pictures=6, crowded=True):
     for i in range(pictures):
         count = rng.integers(0 if i else 3, 9)
         room = 60 if crowded else 900
-        xywh = np.concatenate([rng.integers(0, room, (count, 2)),
-                               rng.integers(10, 40, (count, 2))], axis=1).astype(np.int32)
+        xywh = np.concatenate(
+            [rng.integers(0, room, (count, 2)), rng.integers(10, 40, (count, 2))], axis=1
+        ).astype(np.int32)
         hard = rng.uniform(size=count) < 0.8
         medium = hard & (rng.uniform(size=count) < 0.7)
         event = list(events)[i % 2]
-        events[event][f"{event[0]}_{i}"] = xywh, {
-            "hard": hard, "medium": medium, "easy": medium & (rng.uniform(size=count) < 0.6)}
+        events[event][f"{event[0]}_{i}"] = (
+            xywh,
+            {"hard": hard, "medium": medium, "easy": medium & (rng.uniform(size=count) < 0.6)},
+        )
     first = events["0--Parade"]["0_0"][1]
     for name in LEVELS:
         first[name][0] = True
@@ -93,8 +114,11 @@ def official(events, found):
                         down = min(y + h, fy + fh) - max(y, fy) + 1
                         iou = 0
                         if across > 0 and down > 0:
-                            iou = across * down / ((w + 1) * (h + 1) + (fw + 1) * (fh + 1)
-                                                   - across * down)
+                            iou = (
+                                across
+                                * down
+                                / ((w + 1) * (h + 1) + (fw + 1) * (fh + 1) - across * down)
+                            )
                         if iou > best:
                             best, at = iou, j
                     proposal.append(1)
@@ -113,14 +137,17 @@ def official(events, found):
         recall = [0.0, *(table[:, 1] / faces), 1.0]
         for i in range(len(precision) - 2, -1, -1):
             precision[i] = max(precision[i], precision[i + 1])
-        result[level] = sum((recall[i] - recall[i - 1]) * precision[i]
-                            for i in range(1, len(recall)))
+        result[level] = sum(
+            (recall[i] - recall[i - 1]) * precision[i] for i in range(1, len(recall))
+        )
     return result
 
 
 def in_memory(found):
-    return {name: (np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1), rows[:, 4])
-            for name, rows in found.items()}
+    return {
+        name: (np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1), rows[:, 4])
+        for name, rows in found.items()
+    }
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -145,8 +172,12 @@ def save_results(folder, found):
     for name, rows in found.items():
         file = folder / f"{name}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("\n".join([f"{name}.jpg", str(len(rows)),
-                                   *(" ".join(map(str, row)) for row in rows.tolist())]) + "\n")
+        file.write_text(
+            "\n".join(
+                [f"{name}.jpg", str(len(rows)), *(" ".join(map(str, row)) for row in rows.tolist())]
+            )
+            + "\n"
+        )
 
 
 def test_program_on_a_folder_of_results(tmp_path, run):
@@ -197,8 +228,10 @@ def test_a_rule_that_is_wrong_fails_the_self_check(tmp_path, run, monkeypatch):
 
 # ---- a detector's results ------------------------------------------------------------------
 
+
 class Fake:
     """A detector that finds a box as wide as the picture is bright in its corner."""
+
     settings = {"min_face": 20}
 
     def __init__(self):
@@ -221,7 +254,8 @@ def test_results_are_made_once(tmp_path, capsys):
     detector = Fake()
     results = evaluate_wider.find(detector, {"nets": 1}, images, names, out)
     assert (results / "0--Parade" / "1.txt").read_text() == (
-        f"0--Parade/1.jpg\n1\n1.00 2.25 60.00 1.00 {60 / 255:.9g}\n")
+        f"0--Parade/1.jpg\n1\n1.00 2.25 60.00 1.00 {60 / 255:.9g}\n"
+    )
     assert sorted(detections.read_folder(results)) == names
     (results / "0--Parade" / "2.txt").unlink()
     evaluate_wider.find(detector, {"nets": 1}, images, names, out)
@@ -256,24 +290,33 @@ def test_program_runs_a_detector(tmp_path, run, monkeypatch):
 
 # ---- bad input -----------------------------------------------------------------------------
 
+
 @pytest.fixture
 def good(tmp_path):
     """Folders of ground truth and of results that go together."""
     events = some_events(2)
     save_truth(tmp_path / "truth", events)
     save_results(tmp_path / "results", some_results(102, events))
-    return SimpleNamespace(truth=tmp_path / "truth", results=tmp_path / "results",
-                           file=tmp_path / "results" / "0--Parade" / "0_0.txt")
+    return SimpleNamespace(
+        truth=tmp_path / "truth",
+        results=tmp_path / "results",
+        file=tmp_path / "results" / "0--Parade" / "0_0.txt",
+    )
 
 
-@pytest.mark.parametrize("lines, says", [
-    ("a.jpg\n2\n1 2 3 4 0.5\n", "line 4: expected a detection as x y w h score"),
-    ("a.jpg\n1\n1 2 3 4 nan\n", "line 3: expected a detection"),
-    ("a.jpg\n1\n1 2 -3 4 0.5\n", "line 3: expected a detection"),
-    ("a.jpg\n1\n1 2 3 4\n", "line 3: expected a detection"),
-    ("a.jpg\n1\n1 2 3 4 0.5\n1 2 3 4 0.5\n", "line 4: expected the name of another picture"),
-    ("a.jpg\nmany\n", "line 2: expected the number of rows of a.jpg, found 'many'"),
-    ("a.jpg\n0\nb.jpg\n0\n", "has 2 pictures"), ("", "has 0 pictures")])
+@pytest.mark.parametrize(
+    "lines, says",
+    [
+        ("a.jpg\n2\n1 2 3 4 0.5\n", "line 4: expected a detection as x y w h score"),
+        ("a.jpg\n1\n1 2 3 4 nan\n", "line 3: expected a detection"),
+        ("a.jpg\n1\n1 2 -3 4 0.5\n", "line 3: expected a detection"),
+        ("a.jpg\n1\n1 2 3 4\n", "line 3: expected a detection"),
+        ("a.jpg\n1\n1 2 3 4 0.5\n1 2 3 4 0.5\n", "line 4: expected the name of another picture"),
+        ("a.jpg\nmany\n", "line 2: expected the number of rows of a.jpg, found 'many'"),
+        ("a.jpg\n0\nb.jpg\n0\n", "has 2 pictures"),
+        ("", "has 0 pictures"),
+    ],
+)
 def test_broken_results(good, run, lines, says):
     good.file.write_text(lines)
     _, status, error = run("--data", good.truth, "--results", good.results)
@@ -285,20 +328,31 @@ def test_results_of_other_pictures(good, run):
     good.file.rename(good.file.with_name("0_99.txt"))
     _, status, error = run("--data", good.truth, "--results", good.results)
     assert status == 2 and "1 pictures that the ground truth lacks; the first: 0--Parade/0_99" in (
-        error)
+        error
+    )
     _, status, error = run("--data", good.truth, "--results", good.truth)
     assert status == 2 and "holds no results" in error
 
 
-@pytest.mark.parametrize("damage, says", [
-    (lambda path: path.unlink(), "wider_hard_val.mat is neither in"),
-    (lambda path: path.write_bytes(path.read_bytes()[:300]), "no .mat file, or a damaged one"),
-    (lambda path: savemat(path, {"other": 1}), "no ground truth of WIDER FACE's evaluation"),
-    (lambda path: savemat(path, {"gt_list": cell([cell([[[1]]])])}), "or not of these pictures"),
-    (lambda path: savemat(path, {"gt_list": cell([cell([[[99]]] * 3)] * 2)}), "IndexError"),
-    (lambda path: savemat(path, {"gt_list": cell([cell([[[0]]] * 3)] * 2)}), "IndexError"),
-    (lambda path: savemat(path, {"gt_list": cell([cell([np.zeros((0, 1))] * 3)] * 2)}), "no face"),
-], ids=range(7))
+@pytest.mark.parametrize(
+    "damage, says",
+    [
+        (lambda path: path.unlink(), "wider_hard_val.mat is neither in"),
+        (lambda path: path.write_bytes(path.read_bytes()[:300]), "no .mat file, or a damaged one"),
+        (lambda path: savemat(path, {"other": 1}), "no ground truth of WIDER FACE's evaluation"),
+        (
+            lambda path: savemat(path, {"gt_list": cell([cell([[[1]]])])}),
+            "or not of these pictures",
+        ),
+        (lambda path: savemat(path, {"gt_list": cell([cell([[[99]]] * 3)] * 2)}), "IndexError"),
+        (lambda path: savemat(path, {"gt_list": cell([cell([[[0]]] * 3)] * 2)}), "IndexError"),
+        (
+            lambda path: savemat(path, {"gt_list": cell([cell([np.zeros((0, 1))] * 3)] * 2)}),
+            "no face",
+        ),
+    ],
+    ids=range(7),
+)
 def test_broken_ground_truth(good, run, damage, says):
     damage(good.truth / "wider_hard_val.mat")
     printed, status, error = run("--data", good.truth, "--results", good.results)

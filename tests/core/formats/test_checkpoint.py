@@ -1,4 +1,5 @@
 """Checkpoints: any MXNet user can load them, and what does not fit is told apart."""
+
 import json
 
 import numpy as np
@@ -35,9 +36,16 @@ def equal(a, b):
 
 # ---- round trip ----------------------------------------------------------------------------
 
-@pytest.mark.parametrize("net, options", [
-    ("Pnet20_v1", {}), ("Lnet106_v2", {"base": 16}), ("Onet_v2", {"landmark": True}),
-    ("Lnet106_64r", {"points": 21})])
+
+@pytest.mark.parametrize(
+    "net, options",
+    [
+        ("Pnet20_v1", {}),
+        ("Lnet106_v2", {"base": 16}),
+        ("Onet_v2", {"landmark": True}),
+        ("Lnet106_64r", {"points": 21}),
+    ],
+)
 def test_round_trip(tmp_path, net, options):
     saved = made(net, **options)
     path = checkpoints.save(tmp_path, saved, 7, {"figures": {"accuracy": 0.5}})
@@ -55,16 +63,25 @@ def test_manifest(tmp_path):
     path = written(tmp_path, "Pnet20_v1")
     manifest = json.loads(path.with_suffix(".json").read_text())
     assert manifest["net"] == "Pnet20_v1" and manifest["epoch"] == 16
-    assert manifest["input"] == {"size": 20, "order": "BGR", "layout": "NCHW", "mean": 127.5,
-                                 "scale": 1 / 128}
+    assert manifest["input"] == {
+        "size": 20,
+        "order": "BGR",
+        "layout": "NCHW",
+        "mean": 127.5,
+        "scale": 1 / 128,
+    }
     assert (manifest["cell"], manifest["stride"]) == (20, 4)
     assert manifest["params"] == path.name and len(manifest["sha256"]) == 64
     assert not list(tmp_path.glob(".*"))  # no half-written file stays behind
 
 
-@pytest.mark.parametrize("net, options, outputs", [
-    ("Pnet20_v1", {}, [(2, 2, 1, 1), (2, 4, 1, 1)]),
-    ("Onet_v1", {"landmark": True}, [(2, 2), (2, 4), (2, 10)])])
+@pytest.mark.parametrize(
+    "net, options, outputs",
+    [
+        ("Pnet20_v1", {}, [(2, 2, 1, 1), (2, 4, 1, 1)]),
+        ("Onet_v1", {"landmark": True}, [(2, 2), (2, 4), (2, 10)]),
+    ],
+)
 def test_plain_mxnet_loads_and_binds(tmp_path, net, options, outputs):
     """As MXNet's manual has it, without a line of this toolkit."""
     path = written(tmp_path, net, epoch=3, **options)
@@ -81,8 +98,11 @@ def test_plain_mxnet_loads_and_binds(tmp_path, net, options, outputs):
 
     loaded = checkpoints.load(path)
     executor = loaded.symbol().bind(
-        mx.cpu(), ndarrays({"data": data, **loaded.arguments}),
-        aux_states=ndarrays(loaded.auxiliary), grad_req="null")
+        mx.cpu(),
+        ndarrays({"data": data, **loaded.arguments}),
+        aux_states=ndarrays(loaded.auxiliary),
+        grad_req="null",
+    )
     ours = [out.asnumpy() for out in executor.forward(is_train=False)]
     assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(ours, theirs))
 
@@ -99,6 +119,7 @@ def test_newest_is_the_last_epoch(tmp_path):
 
 # ---- what does not fit ---------------------------------------------------------------------
 
+
 def test_another_net_is_named(tmp_path):
     """The published pnet20_v1-0016.params is Pnet20_v0: the name alone is not to be trusted."""
     path = without_manifest(written(tmp_path, "Pnet20_v0"))
@@ -107,8 +128,10 @@ def test_another_net_is_named(tmp_path):
     text = str(caught.value)
     assert str(path) in text and "does not fit Pnet20_v1" in text
     # six parameters that v0 has not, thirteen of another shape: the first three by name
-    assert ("it lacks conv4_sep_weight; it lacks conv4_sep_bias; it lacks prelu4_gamma and 16 more"
-            in text)
+    assert (
+        "it lacks conv4_sep_weight; it lacks conv4_sep_bias; it lacks prelu4_gamma and 16 more"
+        in text
+    )
     assert text.endswith("it fits Pnet20_v0")
     assert checkpoints.load(path).net == "Pnet20_v0"  # nothing said: what it fits is found
 
@@ -121,7 +144,8 @@ def test_a_wrong_shape_is_named(tmp_path):
         checkpoints.check_fits("Rnet_v1", {}, broken.arguments, broken.auxiliary, "x.params")
     assert str(caught.value) == (
         "x.params does not fit Rnet_v1: its conv5_1_weight is (3, 128), not (2, 128); it has "
-        "extra_moving_mean, which the net has not; it fits no net of the zoo")
+        "extra_moving_mean, which the net has not; it fits no net of the zoo"
+    )
 
 
 def test_several_nets_fit(tmp_path):
@@ -139,11 +163,20 @@ def test_no_net_fits(tmp_path):
         checkpoints.load(path)
 
 
-@pytest.mark.parametrize("net, options", [
-    ("Lnet106_v2", {"base": 16}), ("Lnet106_96_v2", {"base": 16}), ("Lnet106_v1", {"base": 24}),
-    ("Onet_v2", {"landmark": True}), ("Onet_v2", {"landmark": True, "points": 7}),
-    ("Pnet12", {"landmark": True}), ("Pnet20_v3", {}), ("Rnet_p", {}),
-    ("Lnet106_80r", {"points": 21})])
+@pytest.mark.parametrize(
+    "net, options",
+    [
+        ("Lnet106_v2", {"base": 16}),
+        ("Lnet106_96_v2", {"base": 16}),
+        ("Lnet106_v1", {"base": 24}),
+        ("Onet_v2", {"landmark": True}),
+        ("Onet_v2", {"landmark": True, "points": 7}),
+        ("Pnet12", {"landmark": True}),
+        ("Pnet20_v3", {}),
+        ("Rnet_p", {}),
+        ("Lnet106_80r", {"points": 21}),
+    ],
+)
 def test_nets_that_fit(net, options):
     """The net itself is among those found, and those found have the very same parameters."""
     parameters = made(net, **options)
@@ -160,9 +193,14 @@ def test_nets_that_fit(net, options):
 def test_nets_that_fit_are_few():
     """A trunk that has two names, told apart by the number of points alone, goes by the name
     whose own number it is; with another number either name is right."""
-    for net, options, count in (("Lnet106_v2", {"base": 16}, 1), ("Lnet_v2", {}, 1),
-                                ("Lnet_v2", {"points": 68}, 2), ("Lnet106_96_v3", {}, 1),
-                                ("Onet_v3", {"landmark": True}, 3), ("Onet_v3", {}, 1)):
+    for net, options, count in (
+        ("Lnet106_v2", {"base": 16}, 1),
+        ("Lnet_v2", {}, 1),
+        ("Lnet_v2", {"points": 68}, 2),
+        ("Lnet106_96_v3", {}, 1),
+        ("Onet_v3", {"landmark": True}, 3),
+        ("Onet_v3", {}, 1),
+    ):
         parameters = made(net, **options)
         found = checkpoints.nets_that_fit(parameters.arguments, parameters.auxiliary)
         assert len(found) == count, found
@@ -182,7 +220,7 @@ def test_changed_content(tmp_path):
 def test_truncated_files(tmp_path, part):
     path = without_manifest(written(tmp_path, "Pnet16_v0"))
     data = path.read_bytes()
-    path.write_bytes(data[:int(part * len(data))])
+    path.write_bytes(data[: int(part * len(data))])
     with pytest.raises(Problem, match="no MXNet .params file, or a damaged one"):
         checkpoints.load(path)
 
@@ -213,6 +251,7 @@ def test_a_broken_manifest(tmp_path):
 
 # ---- fresh parameters ----------------------------------------------------------------------
 
+
 def test_initial_parameters():
     fresh = checkpoints.initial("Onet_v1", {"landmark": True}, 3, prelu_slope=0.3)
     values = fresh.arguments
@@ -220,8 +259,11 @@ def test_initial_parameters():
     assert np.all(values["bn1_gamma"] == 1) and np.all(values["bn6_1_gamma"] == 1)
     assert np.all(values["bn6_2_gamma"] == np.float32(0.1))  # offsets spread less than scores
     assert np.all(values["conv1_bias"] == 0) and np.all(values["bn1_beta"] == 0)
-    for name, fan_in in (("conv2_sep_weight", 32), ("conv5_sep_weight", 128),
-                         ("conv6_dw_weight", 9)):
+    for name, fan_in in (
+        ("conv2_sep_weight", 32),
+        ("conv5_sep_weight", 128),
+        ("conv6_dw_weight", 9),
+    ):
         spread = np.sqrt(2 / fan_in)
         assert abs(values[name].mean()) < 0.1 * spread
         assert abs(values[name].std() / spread - 1) < 0.1

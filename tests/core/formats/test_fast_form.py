@@ -1,4 +1,5 @@
 """The form in which onnxruntime runs nets, and nets read back out of ONNX models."""
+
 from dataclasses import replace
 
 import numpy as np
@@ -16,13 +17,25 @@ from symbols.graph import DATA, Graph, Node, shapes
 
 # every net that slides or takes crops of 24 and 48; of the landmark nets one of each kind
 CASCADE = [(name, {}) for name in zoo.names() if zoo.NETS[name].family != "Lnet"]
-OTHERS = [("Onet_v2", {"landmark": True}), ("Rnet24", {"landmark": True}),
-          ("Onet48", {"landmark": True, "points": 7}), ("Lnet_v1", {"base": 16}),
-          ("Lnet_v2", {"base": 8}), ("Lnet_v3", {"base": 8}), ("Lnet106_96_v3", {"base": 8}),
-          ("Lnet106_64r", {}), ("Lnet106_112r_s", {})]
+OTHERS = [
+    ("Onet_v2", {"landmark": True}),
+    ("Rnet24", {"landmark": True}),
+    ("Onet48", {"landmark": True, "points": 7}),
+    ("Lnet_v1", {"base": 16}),
+    ("Lnet_v2", {"base": 8}),
+    ("Lnet_v3", {"base": 8}),
+    ("Lnet106_96_v3", {"base": 8}),
+    ("Lnet106_64r", {}),
+    ("Lnet106_112r_s", {}),
+]
 HEATMAP = ("L14_heatmap", {})  # has one of everything, but takes seconds to run
-WITH_POOLS = [("Pnet12", {}), ("Pnet20_v3", {}), ("Pnet20_v7", {}), ("Rnet24", {}),
-              ("Onet48", {"landmark": True})]
+WITH_POOLS = [
+    ("Pnet12", {}),
+    ("Pnet20_v3", {}),
+    ("Pnet20_v7", {}),
+    ("Rnet24", {}),
+    ("Onet48", {"landmark": True}),
+]
 
 
 def fast(graph, size):
@@ -58,6 +71,7 @@ def spread_of(values):
 
 # ---- PReLU in parts, one score -------------------------------------------------------------
 
+
 @pytest.mark.parametrize("name, options", CASCADE + OTHERS)
 def test_values_are_the_same(name, options):
     """In double precision, from the parameters as they were trained; slopes of both signs."""
@@ -80,8 +94,9 @@ def test_what_is_left_in_the_graph(name, options):
     before = graph.nodes, dict(graph.params)
     size = zoo.spec(name).size
     made = fast(graph, size)
-    assert graph.nodes == before[0] and all(graph.params[key] is before[1][key]
-                                            for key in graph.params)
+    assert graph.nodes == before[0] and all(
+        graph.params[key] is before[1][key] for key in graph.params
+    )
     known = shapes(made, size, size)
     flat = [node.name for node in made.nodes if node.op == "prelu"]
     assert all(len(known[name]) == 1 for name in flat)
@@ -97,8 +112,10 @@ def test_what_is_left_in_the_graph(name, options):
 
 
 @pytest.mark.parametrize("name, options", WITH_POOLS)
-@pytest.mark.parametrize("slopes, changes_places", [
-    ([0.25], True), ([0.0, 1.7], True), ([0.5, 0.5, -1e-3], False), ([-2.0], False)])
+@pytest.mark.parametrize(
+    "slopes, changes_places",
+    [([0.25], True), ([0.0, 1.7], True), ([0.5, 0.5, -1e-3], False), ([-2.0], False)],
+)
 def test_pooling_first_where_slopes_allow_it(name, options, slopes, changes_places):
     """max(prelu(x)) is prelu(max(x)) as long as no channel's slope is negative."""
     checkpoint = trained(name, **options)
@@ -120,15 +137,17 @@ def one_prelu(slopes, *behind, outputs=None):
     """A convolution of four channels, a PReLU `p`, and what stands behind it."""
     rng = np.random.default_rng(6)
     nodes = (Node("conv", "c", (DATA,), channels=4, kernel=2), Node("prelu", "p", ("c",)), *behind)
-    graph = Graph(nodes, outputs or {"out": nodes[-1].top},
-                  {"p_gamma": np.array(slopes, np.float32)})
+    graph = Graph(
+        nodes, outputs or {"out": nodes[-1].top}, {"p_gamma": np.array(slopes, np.float32)}
+    )
     known = shapes(graph, 8, 8)
     params = dict(graph.params)
     for node in nodes:
         if node.op == "conv":
             inputs = 1 if node.depthwise else known[node.inputs[0]][0]
             params[f"{node.name}_weight"] = rng.normal(
-                size=(node.channels, inputs, node.kernel, node.kernel)).astype(np.float32)
+                size=(node.channels, inputs, node.kernel, node.kernel)
+            ).astype(np.float32)
             if node.bias:
                 params[f"{node.name}_bias"] = rng.normal(size=node.channels).astype(np.float32)
     return graph.with_params(params)
@@ -137,25 +156,47 @@ def one_prelu(slopes, *behind, outputs=None):
 DEPTHWISE = dict(channels=4, kernel=3, depthwise=True)
 
 
-@pytest.mark.parametrize("behind, outputs", [
-    ([Node("conv", "d", ("p",), **DEPTHWISE)], None),
-    ([Node("conv", "d", ("p",), **DEPTHWISE, bias=False, stride=2, pad=1, dilate=2)], None),
-    ([Node("conv", "d", ("p",), channels=3, kernel=3)], None),   # joins channels
-    # several readers: all depthwise, or not all, or an addition of the same twice
-    ([Node("conv", "d", ("p",), **DEPTHWISE), Node("conv", "e", ("p",), **DEPTHWISE)],
-     {"a": "d", "b": "e"}),
-    ([Node("conv", "d", ("p",), **DEPTHWISE), Node("conv", "e", ("p",), channels=2)],
-     {"a": "d", "b": "e"}),
-    ([Node("conv", "d", ("p",), **DEPTHWISE, pad=1), Node("add", "e", ("p", "d"))], None),
-    ([Node("add", "d", ("p", "p"))], None), ([Node("add", "d", ("c", "p"))], None),
-    ([Node("concat", "d", ("p", "c")), Node("conv", "e", ("d",), channels=2)], None),
-    ([Node("pool", "d", ("p",), kernel=2, stride=2), Node("conv", "e", ("d",), channels=2)], None),
-    ([Node("pool", "d", ("p",), kernel=2, stride=2), Node("conv", "e", ("d",), **DEPTHWISE)], None),
-    # pooled, but not only
-    ([Node("pool", "d", ("p",), kernel=2, stride=2), Node("conv", "e", ("p",), channels=2)],
-     {"a": "d", "b": "e"}),
-    ([Node("pool", "d", ("p",), kernel=2, stride=2), Node("pool", "e", ("p",), kernel=3, stride=1)],
-     {"a": "d", "b": "e"})])
+@pytest.mark.parametrize(
+    "behind, outputs",
+    [
+        ([Node("conv", "d", ("p",), **DEPTHWISE)], None),
+        ([Node("conv", "d", ("p",), **DEPTHWISE, bias=False, stride=2, pad=1, dilate=2)], None),
+        ([Node("conv", "d", ("p",), channels=3, kernel=3)], None),  # joins channels
+        # several readers: all depthwise, or not all, or an addition of the same twice
+        (
+            [Node("conv", "d", ("p",), **DEPTHWISE), Node("conv", "e", ("p",), **DEPTHWISE)],
+            {"a": "d", "b": "e"},
+        ),
+        (
+            [Node("conv", "d", ("p",), **DEPTHWISE), Node("conv", "e", ("p",), channels=2)],
+            {"a": "d", "b": "e"},
+        ),
+        ([Node("conv", "d", ("p",), **DEPTHWISE, pad=1), Node("add", "e", ("p", "d"))], None),
+        ([Node("add", "d", ("p", "p"))], None),
+        ([Node("add", "d", ("c", "p"))], None),
+        ([Node("concat", "d", ("p", "c")), Node("conv", "e", ("d",), channels=2)], None),
+        (
+            [Node("pool", "d", ("p",), kernel=2, stride=2), Node("conv", "e", ("d",), channels=2)],
+            None,
+        ),
+        (
+            [Node("pool", "d", ("p",), kernel=2, stride=2), Node("conv", "e", ("d",), **DEPTHWISE)],
+            None,
+        ),
+        # pooled, but not only
+        (
+            [Node("pool", "d", ("p",), kernel=2, stride=2), Node("conv", "e", ("p",), channels=2)],
+            {"a": "d", "b": "e"},
+        ),
+        (
+            [
+                Node("pool", "d", ("p",), kernel=2, stride=2),
+                Node("pool", "e", ("p",), kernel=3, stride=1),
+            ],
+            {"a": "d", "b": "e"},
+        ),
+    ],
+)
 @pytest.mark.parametrize("slopes", [[0.25, 0, 1, 3], [-0.5, 0.25, 0, 1.5]])
 def test_whatever_reads_a_prelu(behind, outputs, slopes):
     graph = one_prelu(slopes, *behind, outputs=outputs)
@@ -167,10 +208,24 @@ def test_whatever_reads_a_prelu(behind, outputs, slopes):
 
 # ---- as it is run --------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name, options", [
-    ("Pnet20_v1", {}), ("Pnet20_v7", {}), ("Pnet20_p", {}), ("Pnet16_v0", {}), ("Pnet20_s2v1", {}),
-    ("Rnet_v2", {}), ("Rnet_p0", {}), *WITH_POOLS[3:], ("Onet_v3", {}), *OTHERS[:1], *OTHERS[4:5],
-    ("Lnet106_64r", {})])
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("Pnet20_v1", {}),
+        ("Pnet20_v7", {}),
+        ("Pnet20_p", {}),
+        ("Pnet16_v0", {}),
+        ("Pnet20_s2v1", {}),
+        ("Rnet_v2", {}),
+        ("Rnet_p0", {}),
+        *WITH_POOLS[3:],
+        ("Onet_v3", {}),
+        *OTHERS[:1],
+        *OTHERS[4:5],
+        ("Lnet106_64r", {}),
+    ],
+)
 def test_opened_nets_give_what_numpy_gives(tmp_path, name, options):
     """A checkpoint, its ONNX model, and the model of its fast form, which is left as it is."""
     checkpoint = trained(name, **options)
@@ -193,11 +248,26 @@ def test_opened_nets_give_what_numpy_gives(tmp_path, name, options):
 
 # ---- models read back ----------------------------------------------------------------------
 
-@pytest.mark.parametrize("name, options", [
-    ("Pnet20_v1", {}), ("Pnet20_v7", {}), ("Pnet20_p", {}), ("Pnet12", {"landmark": True}),
-    ("Rnet_v1", {}), ("Rnet_p0", {}), ("Rnet24", {}), ("Onet_v3", {"landmark": True}),
-    ("Onet_p0", {}), ("Onet48", {"landmark": True}), ("Lnet_v1", {"base": 16}),
-    ("Lnet_v2", {"base": 8}), ("Lnet106_64r", {}), HEATMAP])
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("Pnet20_v1", {}),
+        ("Pnet20_v7", {}),
+        ("Pnet20_p", {}),
+        ("Pnet12", {"landmark": True}),
+        ("Rnet_v1", {}),
+        ("Rnet_p0", {}),
+        ("Rnet24", {}),
+        ("Onet_v3", {"landmark": True}),
+        ("Onet_p0", {}),
+        ("Onet48", {"landmark": True}),
+        ("Lnet_v1", {"base": 16}),
+        ("Lnet_v2", {"base": 8}),
+        ("Lnet106_64r", {}),
+        HEATMAP,
+    ],
+)
 def test_reading_is_the_inverse_of_making(name, options):
     """Node for node, in their order, and each parameter to the last bit."""
     checkpoint = trained(name, **options)
@@ -207,8 +277,10 @@ def test_reading_is_the_inverse_of_making(name, options):
         assert facts == checkpoint.facts()
         assert again.outputs == graph.outputs and list(again.outputs) == list(graph.outputs)
         # an ONNX attribute holds 32 bits of the eps
-        assert again.nodes == tuple(replace(node, eps=float(np.float32(node.eps)))
-                                    if node.op == "bn" else node for node in graph.nodes)
+        assert again.nodes == tuple(
+            replace(node, eps=float(np.float32(node.eps))) if node.op == "bn" else node
+            for node in graph.nodes
+        )
         assert again.params.keys() == graph.params.keys()
         for key, value in graph.params.items():
             assert again.params[key].dtype == np.float32
@@ -232,8 +304,10 @@ def test_what_is_not_ours_is_not_read():
                 else:
                     value.name = value.name.replace("conv2_dw_weight", "w2")
 
-    for change, says in ((other_layer, "x.onnx has a layer LeakyRelu, which core.export"),
-                         (other_name, "x.onnx: the parameters of conv2_dw are w2, conv2_dw_bias")):
+    for change, says in (
+        (other_layer, "x.onnx has a layer LeakyRelu, which core.export"),
+        (other_name, "x.onnx: the parameters of conv2_dw are w2, conv2_dw_bias"),
+    ):
         made = model(ready, checkpoint)
         change(made)
         with pytest.raises(Problem, match=says):
@@ -244,8 +318,9 @@ def test_batch_norms_whose_gamma_is_fixed():
     """In the model they have the gamma of 1 that they stand for."""
     checkpoint = trained("Pnet20_v1")
     graph = checkpoint.graph()
-    graph = replace(graph, nodes=tuple(replace(node, fix_gamma=node.op == "bn")
-                                       for node in graph.nodes))
+    graph = replace(
+        graph, nodes=tuple(replace(node, fix_gamma=node.op == "bn") for node in graph.nodes)
+    )
     data = picture(checkpoint.spec)
     made = model(graph, checkpoint)
     again, _ = onnx_file.read(made, "x.onnx")

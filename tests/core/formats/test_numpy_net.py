@@ -1,4 +1,5 @@
 """The NumPy executor gives what MXNet gives; each operator alone, what its formula gives."""
+
 import numpy as np
 import pytest
 from trained import trained
@@ -11,10 +12,23 @@ from symbols.graph import DATA, Graph, Node
 
 # one of each body, every kind of layer: pools that hang over, dense and 1 x 1 heads, plain ReLU,
 # branches, dilation, additions, joined maps
-NETS = [("Pnet20_v1", {}), ("Pnet20_v7", {}), ("Pnet20_s2v1", {}), ("Pnet20_p", {}),
-        ("Rnet_v2", {}), ("Rnet_p0", {}), ("Onet_v2", {"landmark": True}), ("Onet_p0", {}),
-        ("Lnet_v1", {"base": 16}), ("Lnet106_64_v3", {}), ("Lnet106_64r", {}), ("L14_heatmap", {}),
-        ("Pnet12", {"landmark": True}), ("Rnet24", {}), ("Onet48", {"landmark": True})]
+NETS = [
+    ("Pnet20_v1", {}),
+    ("Pnet20_v7", {}),
+    ("Pnet20_s2v1", {}),
+    ("Pnet20_p", {}),
+    ("Rnet_v2", {}),
+    ("Rnet_p0", {}),
+    ("Onet_v2", {"landmark": True}),
+    ("Onet_p0", {}),
+    ("Lnet_v1", {"base": 16}),
+    ("Lnet106_64_v3", {}),
+    ("Lnet106_64r", {}),
+    ("L14_heatmap", {}),
+    ("Pnet12", {"landmark": True}),
+    ("Rnet24", {}),
+    ("Onet48", {"landmark": True}),
+]
 
 
 @pytest.mark.parametrize("name, options", NETS)
@@ -35,10 +49,14 @@ def test_whole_nets_against_mxnet(name, options):
 
 # ---- operators -----------------------------------------------------------------------------
 
+
 def run(node, data, **params):
     """One layer; parameters by kind."""
-    graph = Graph((node,), {"out": node.top}, {f"{node.name}_{kind}": np.asarray(
-        value, np.float32) for kind, value in params.items()})
+    graph = Graph(
+        (node,),
+        {"out": node.top},
+        {f"{node.name}_{kind}": np.asarray(value, np.float32) for kind, value in params.items()},
+    )
     return numpy_net.run(graph, data)["out"]
 
 
@@ -46,21 +64,42 @@ def picture(height, width, channels=3):
     return np.random.default_rng(height * width).normal(size=(2, channels, height, width))
 
 
-@pytest.mark.parametrize("kernel, stride, pad, dilate, depthwise", [
-    (1, 1, 0, 1, False), (3, 1, 0, 1, False), (3, 2, 1, 1, False), (2, 3, 0, 1, True),
-    (3, 2, 2, 2, True), (5, 1, 4, 2, False)])
+@pytest.mark.parametrize(
+    "kernel, stride, pad, dilate, depthwise",
+    [
+        (1, 1, 0, 1, False),
+        (3, 1, 0, 1, False),
+        (3, 2, 1, 1, False),
+        (2, 3, 0, 1, True),
+        (3, 2, 2, 2, True),
+        (5, 1, 4, 2, False),
+    ],
+)
 def test_convolution(kernel, stride, pad, dilate, depthwise):
     """Every output by itself, as the sum that defines it."""
     x, channels = picture(9, 7), 3 if depthwise else 4
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(channels, 1 if depthwise else 3, kernel, kernel)).astype(np.float32)
     bias = rng.normal(size=channels).astype(np.float32)
-    node = Node("conv", "c", (DATA,), channels=channels, kernel=kernel, stride=stride, pad=pad,
-                dilate=dilate, depthwise=depthwise)
+    node = Node(
+        "conv",
+        "c",
+        (DATA,),
+        channels=channels,
+        kernel=kernel,
+        stride=stride,
+        pad=pad,
+        dilate=dilate,
+        depthwise=depthwise,
+    )
     out = run(node, x, weight=weight, bias=bias)
     reach = dilate * (kernel - 1) + 1
-    assert out.shape == (2, channels, (9 + 2 * pad - reach) // stride + 1,
-                         (7 + 2 * pad - reach) // stride + 1)
+    assert out.shape == (
+        2,
+        channels,
+        (9 + 2 * pad - reach) // stride + 1,
+        (7 + 2 * pad - reach) // stride + 1,
+    )
     for n, o, row, column in np.ndindex(*out.shape):
         total = float(bias[o])
         for i, r, c in np.ndindex(*weight.shape[1:]):
@@ -70,15 +109,17 @@ def test_convolution(kernel, stride, pad, dilate, depthwise):
         assert out[n, o, row, column] == pytest.approx(total, rel=1e-12, abs=1e-12)
 
 
-@pytest.mark.parametrize("kernel, stride, rows, columns", [(2, 2, 5, 4), (3, 2, 4, 3), (3, 3, 3, 3),
-                                                           (4, 3, 3, 2)])
+@pytest.mark.parametrize(
+    "kernel, stride, rows, columns", [(2, 2, 5, 4), (3, 2, 4, 3), (3, 3, 3, 3), (4, 3, 3, 2)]
+)
 def test_pooling_takes_windows_that_hang_over(kernel, stride, rows, columns):
     x = picture(9, 7) - 10  # all negative: a border of zeros would show
     out = run(Node("pool", "p", (DATA,), kernel=kernel, stride=stride), x)
     assert out.shape == (2, 3, rows, columns)
     for row, column in np.ndindex(rows, columns):
-        window = x[:, :, row * stride:row * stride + kernel,
-                   column * stride:column * stride + kernel]
+        window = x[
+            :, :, row * stride : row * stride + kernel, column * stride : column * stride + kernel
+        ]
         np.testing.assert_array_equal(out[:, :, row, column], window.max(axis=(2, 3)))
 
 
@@ -86,7 +127,7 @@ def test_dense_flattens_channels_first():
     x = picture(2, 3)
     weight = np.zeros((2, 18), np.float32)
     weight[0, 2 * 6 + 1 * 3 + 2] = 2  # channel 2, row 1, column 2
-    weight[1, 5] = 1                  # channel 0, row 1, column 2
+    weight[1, 5] = 1  # channel 0, row 1, column 2
     out = run(Node("dense", "d", (DATA,), channels=2), x, weight=weight, bias=[0.5, 0])
     np.testing.assert_allclose(out, np.stack([2 * x[:, 2, 1, 2] + 0.5, x[:, 0, 1, 2]], axis=1))
     without = run(Node("dense", "d", (DATA,), channels=2, bias=False), x, weight=weight)
@@ -97,10 +138,11 @@ def test_dense_flattens_channels_first():
 def test_batch_norm(fix_gamma):
     x = np.array([[[[1.0]], [[3.0]], [[-2.0]]]])
     node = Node("bn", "b", (DATA,), eps=0.25, fix_gamma=fix_gamma)
-    out = run(node, x, gamma=[2, -1, 0], beta=[1, 0, 5], moving_mean=[0, 1, 0],
-              moving_var=[3.75, 0.75, 1])
+    out = run(
+        node, x, gamma=[2, -1, 0], beta=[1, 0, 5], moving_mean=[0, 1, 0], moving_var=[3.75, 0.75, 1]
+    )
     # (x - mean) / sqrt(var + eps): 1/2, 2/1, -2/sqrt(1.25)
-    expected = ([1 + 0.5, 2, 5 - 2 / np.sqrt(1.25)] if fix_gamma else [1 + 2 * 0.5, -2, 5])
+    expected = [1 + 0.5, 2, 5 - 2 / np.sqrt(1.25)] if fix_gamma else [1 + 2 * 0.5, -2, 5]
     np.testing.assert_allclose(out.ravel(), expected, rtol=1e-15)
 
 
@@ -131,9 +173,17 @@ def test_softmax_is_over_the_channels_and_does_not_overflow():
 
 # ---- what is said of a net -----------------------------------------------------------------
 
-@pytest.mark.parametrize("layer, kind, value", [
-    ("conv2_sep", "weight", np.nan), ("conv1", "bias", np.inf), ("prelu1", "gamma", -np.inf),
-    ("bn4_2", "moving_var", -1.0), ("bn4_1", "beta", np.nan)])
+
+@pytest.mark.parametrize(
+    "layer, kind, value",
+    [
+        ("conv2_sep", "weight", np.nan),
+        ("conv1", "bias", np.inf),
+        ("prelu1", "gamma", -np.inf),
+        ("bn4_2", "moving_var", -1.0),
+        ("bn4_1", "beta", np.nan),
+    ],
+)
 def test_values_that_are_no_numbers(layer, kind, value):
     checkpoint = trained("Pnet20_v1")
     values = checkpoint.auxiliary if kind == "moving_var" else checkpoint.arguments
@@ -143,10 +193,18 @@ def test_values_that_are_no_numbers(layer, kind, value):
 
 
 def test_the_largest_activation_is_found_wherever_it_is():
-    params = {"a_weight": np.full((1, 3, 1, 1), 1000, np.float32),
-              "b_weight": np.full((1, 1, 1, 1), 1e-6, np.float32)}
-    graph = Graph((Node("conv", "a", (DATA,), channels=1, bias=False),
-                   Node("conv", "b", ("a",), channels=1, bias=False)), {"out": "b"}, params)
+    params = {
+        "a_weight": np.full((1, 3, 1, 1), 1000, np.float32),
+        "b_weight": np.full((1, 1, 1, 1), 1e-6, np.float32),
+    }
+    graph = Graph(
+        (
+            Node("conv", "a", (DATA,), channels=1, bias=False),
+            Node("conv", "b", ("a",), channels=1, bias=False),
+        ),
+        {"out": "b"},
+        params,
+    )
     data = np.full((1, 3, 2, 2), -1.0)
     data[0, 0, 1, 1] = -2
     assert numpy_net.largest_activation(graph, data) == 4000

@@ -1,5 +1,6 @@
 """.params files without MXNet: what MXNet writes is read, what is written is what MXNet writes,
 and no file makes the readers of checkpoints do anything but work or say what is wrong."""
+
 import contextlib
 import json
 import struct
@@ -20,16 +21,27 @@ from core.formats import numpy_net, params_file
 from facelet.console import Problem
 from symbols.mxnet_import import mx, ndarrays
 
-FUZZ = settings(max_examples=100, deadline=None, derandomize=True,
-                suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 def arrays():
     rng = np.random.default_rng(2)
-    shapes = {"arg:conv1_weight": (4, 3, 2, 2), "arg:conv1_bias": (4,), "arg:fc_weight": (2, 9),
-              "aux:bn1_moving_var": (4,), "arg:größe_gamma": (1,)}
-    return {name: rng.normal(0, 10.0 ** rng.integers(-20, 20), shape).astype(np.float32)
-            for name, shape in shapes.items()}
+    shapes = {
+        "arg:conv1_weight": (4, 3, 2, 2),
+        "arg:conv1_bias": (4,),
+        "arg:fc_weight": (2, 9),
+        "aux:bn1_moving_var": (4,),
+        "arg:größe_gamma": (1,),
+    }
+    return {
+        name: rng.normal(0, 10.0 ** rng.integers(-20, 20), shape).astype(np.float32)
+        for name, shape in shapes.items()
+    }
 
 
 def same(one, other):
@@ -41,6 +53,7 @@ def same(one, other):
 
 
 # ---- against MXNet -------------------------------------------------------------------------
+
 
 def test_written_as_mxnet_writes(tmp_path):
     """Byte for byte."""
@@ -61,8 +74,10 @@ def test_what_mxnet_writes_is_read(tmp_path):
 
 
 def test_every_type_of_number(tmp_path):
-    values = {f"arg:{kind}": mx.nd.array([[0, 1, 100], [2, 3, 4]], dtype=kind) for kind in
-              ("float16", "float32", "float64", "uint8", "int8", "int32", "int64")}
+    values = {
+        f"arg:{kind}": mx.nd.array([[0, 1, 100], [2, 3, 4]], dtype=kind)
+        for kind in ("float16", "float32", "float64", "uint8", "int8", "int32", "int64")
+    }
     mx.nd.save(str(tmp_path / "x.params"), values)
     for name, value in params_file.read(tmp_path / "x.params").items():
         theirs = values[name].asnumpy()
@@ -90,15 +105,22 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 # ---- the layout ----------------------------------------------------------------------------
 
+
 def array_as(layout, value, kind=0, device=1):
     """An array as the versions of MXNet wrote it."""
-    head = {"v2": struct.pack("<Iii", 0xF993FAC9, 0, value.ndim),
-            "v3": struct.pack("<Iii", 0xF993FACA, 0, value.ndim),
-            "v1": struct.pack("<II", 0xF993FAC8, value.ndim),
-            "legacy": struct.pack("<I", value.ndim)}[layout]
+    head = {
+        "v2": struct.pack("<Iii", 0xF993FAC9, 0, value.ndim),
+        "v3": struct.pack("<Iii", 0xF993FACA, 0, value.ndim),
+        "v1": struct.pack("<II", 0xF993FAC8, value.ndim),
+        "legacy": struct.pack("<I", value.ndim),
+    }[layout]
     wide = "I" if layout == "legacy" else "q"
-    return (head + struct.pack(f"<{value.ndim}{wide}", *value.shape)
-            + struct.pack("<3i", device, 0, kind) + value.tobytes())
+    return (
+        head
+        + struct.pack(f"<{value.ndim}{wide}", *value.shape)
+        + struct.pack("<3i", device, 0, kind)
+        + value.tobytes()
+    )
 
 
 def file_of(parts, names, count=None, ends=b""):
@@ -131,8 +153,10 @@ def test_older_layouts(tmp_path, layout, device):
     """As MXNet reads them; a file saved from a GPU is nothing else."""
     first = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2)
     second = np.array([0.5, -7], np.float32)
-    data = file_of([array_as(layout, first, device=device), array_as("v2", second)],
-                   [b"arg:first", b"aux:second"])
+    data = file_of(
+        [array_as(layout, first, device=device), array_as("v2", second)],
+        [b"arg:first", b"aux:second"],
+    )
     found = read(tmp_path, data)
     assert same(found, {"arg:first": first, "aux:second": second})
     if device == 1:
@@ -149,29 +173,35 @@ VALUE = np.ones((2, 2), np.float32)
 GOOD = array_as("v2", VALUE)
 
 
-@pytest.mark.parametrize("data, says", [
-    (b"", "byte 0"), (b"\x12\x01", "byte 0"), (b"\x13" + file_of([GOOD], [b"a"])[1:], "begins"),
-    (file_of([], []), "0 arrays and 0 names"),
-    (file_of([GOOD], []), "1 arrays and 0 names"),
-    (file_of([GOOD, GOOD], [b"a"]), "2 arrays and 1 names"),
-    (file_of([GOOD, GOOD], [b"a", b"a"]), "2 arrays and 1 names"),
-    (file_of([GOOD], [b"a"], ends=b"\0"), "1 bytes follow"),
-    (file_of([GOOD], [b"\xff\xfe"]), "utf-8"),
-    (file_of([array_as("v2", VALUE, kind=7)], [b"a"]), "type 7"),
-    (file_of([array_as("v2", VALUE, kind=-1)], [b"a"]), "type -1"),
-    (file_of([array_as("v2", VALUE, kind=6)], [b"a"]), "ends within"),  # int64: twice the bytes
-    (file_of([array_as("v2", VALUE, kind=2)], [b"a"]), "damaged"),      # float16: half of them
-    (file_of([GOOD[:4] + struct.pack("<i", 1) + GOOD[8:]], [b"a"]), "sparse"),
-    (file_of([array_as("v2", np.float32(3))], [b"a"]), "0 dimensions"),
-    (file_of([GOOD[:8] + struct.pack("<i", 9) + GOOD[12:]], [b"a"]), "9 dimensions"),
-    (file_of([GOOD[:12] + struct.pack("<2q", -2, -2) + GOOD[28:]], [b"a"]), "shape"),
-    (file_of([GOOD[:12] + struct.pack("<2q", 1 << 40, 1 << 40) + GOOD[28:]], [b"a"]), "ends"),
-    (file_of([GOOD[:12] + struct.pack("<2q", 1 << 62, 0) + GOOD[28:]], [b"a"]), "damaged"),
-    (file_of([GOOD], [b"a"], count=1 << 60), "promises 1,152,921,504,606,846,976 entries"),
-    (file_of([GOOD], [b"a"], count=200), "promises 200 entries"),
-    (struct.pack("<4Q", 0x112, 0, 0, 1 << 60), "promises"),
-    (struct.pack("<5Q", 0x112, 0, 0, 1, 1 << 61), "promises")],
-    ids=range(23))
+@pytest.mark.parametrize(
+    "data, says",
+    [
+        (b"", "byte 0"),
+        (b"\x12\x01", "byte 0"),
+        (b"\x13" + file_of([GOOD], [b"a"])[1:], "begins"),
+        (file_of([], []), "0 arrays and 0 names"),
+        (file_of([GOOD], []), "1 arrays and 0 names"),
+        (file_of([GOOD, GOOD], [b"a"]), "2 arrays and 1 names"),
+        (file_of([GOOD, GOOD], [b"a", b"a"]), "2 arrays and 1 names"),
+        (file_of([GOOD], [b"a"], ends=b"\0"), "1 bytes follow"),
+        (file_of([GOOD], [b"\xff\xfe"]), "utf-8"),
+        (file_of([array_as("v2", VALUE, kind=7)], [b"a"]), "type 7"),
+        (file_of([array_as("v2", VALUE, kind=-1)], [b"a"]), "type -1"),
+        (file_of([array_as("v2", VALUE, kind=6)], [b"a"]), "ends within"),  # int64: twice the bytes
+        (file_of([array_as("v2", VALUE, kind=2)], [b"a"]), "damaged"),  # float16: half of them
+        (file_of([GOOD[:4] + struct.pack("<i", 1) + GOOD[8:]], [b"a"]), "sparse"),
+        (file_of([array_as("v2", np.float32(3))], [b"a"]), "0 dimensions"),
+        (file_of([GOOD[:8] + struct.pack("<i", 9) + GOOD[12:]], [b"a"]), "9 dimensions"),
+        (file_of([GOOD[:12] + struct.pack("<2q", -2, -2) + GOOD[28:]], [b"a"]), "shape"),
+        (file_of([GOOD[:12] + struct.pack("<2q", 1 << 40, 1 << 40) + GOOD[28:]], [b"a"]), "ends"),
+        (file_of([GOOD[:12] + struct.pack("<2q", 1 << 62, 0) + GOOD[28:]], [b"a"]), "damaged"),
+        (file_of([GOOD], [b"a"], count=1 << 60), "promises 1,152,921,504,606,846,976 entries"),
+        (file_of([GOOD], [b"a"], count=200), "promises 200 entries"),
+        (struct.pack("<4Q", 0x112, 0, 0, 1 << 60), "promises"),
+        (struct.pack("<5Q", 0x112, 0, 0, 1, 1 << 61), "promises"),
+    ],
+    ids=range(23),
+)
 def test_damage_is_said_quickly(tmp_path, data, says):
     start = time.perf_counter()
     with pytest.raises(Problem, match=f"x.params is no MXNet .params file, or .*{says}"):
@@ -188,11 +218,32 @@ def test_a_folder_or_nothing_at_all(tmp_path):
 
 # ---- fuzzing -------------------------------------------------------------------------------
 
-WHOLE = file_of([array_as(layout, value) for layout, value in zip(
-    ("v2", "v1", "legacy", "v3"), arrays().values())], [b"arg:a", b"arg:b", b"arg:c", b"aux:d"])
+WHOLE = file_of(
+    [
+        array_as(layout, value)
+        for layout, value in zip(("v2", "v1", "legacy", "v3"), arrays().values())
+    ],
+    [b"arg:a", b"arg:b", b"arg:c", b"aux:d"],
+)
 # where a file can be damaged so that most of it still looks right
-WORDS = st.sampled_from([0, 1, 2, 7, 8, 9, 255, 0x112, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF,
-                         0xF993FAC8, 0xF993FAC9, 0xF993FACA]) | st.integers(0, 2 ** 32 - 1)
+WORDS = st.sampled_from(
+    [
+        0,
+        1,
+        2,
+        7,
+        8,
+        9,
+        255,
+        0x112,
+        0x7FFFFFFF,
+        0x80000000,
+        0xFFFFFFFF,
+        0xF993FAC8,
+        0xF993FAC9,
+        0xF993FACA,
+    ]
+) | st.integers(0, 2**32 - 1)
 
 
 def works_or_says(path, action=params_file.read):
@@ -225,8 +276,10 @@ def test_truncations(tmp_path, length, ends):
 
 
 @settings(FUZZ, max_examples=250)
-@given(st.lists(st.tuples(st.integers(0, len(WHOLE) // 4 - 1), WORDS), min_size=1, max_size=3),
-       st.integers(0, len(WHOLE) * 8 - 1))
+@given(
+    st.lists(st.tuples(st.integers(0, len(WHOLE) // 4 - 1), WORDS), min_size=1, max_size=3),
+    st.integers(0, len(WHOLE) * 8 - 1),
+)
 def test_flipped_bits_and_words(tmp_path, changes, bit):
     path, data = tmp_path / "x.params", bytearray(WHOLE)
     data[bit // 8] ^= 1 << bit % 8
@@ -234,18 +287,25 @@ def test_flipped_bits_and_words(tmp_path, changes, bit):
     with little_memory(1e6):
         works_or_says(path)
     for place, word in changes:
-        data[4 * place:4 * place + 4] = struct.pack("<I", word)
+        data[4 * place : 4 * place + 4] = struct.pack("<I", word)
     path.write_bytes(data)
     with little_memory(1e6):
         works_or_says(path)
 
 
 @settings(FUZZ, max_examples=40)
-@given(st.lists(st.tuples(st.sampled_from(["conv1_weight", "bn6_3_moving_var", "conv6_3_bias",
-                                           "fc1_bias", "x\n"]),
-                          st.sampled_from(["arg", "aux", "", "gra"]),
-                          st.lists(st.integers(0, 9), min_size=1, max_size=5)),
-                max_size=4))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["conv1_weight", "bn6_3_moving_var", "conv6_3_bias", "fc1_bias", "x\n"]
+            ),
+            st.sampled_from(["arg", "aux", "", "gra"]),
+            st.lists(st.integers(0, 9), min_size=1, max_size=5),
+        ),
+        max_size=4,
+    )
+)
 def test_arrays_of_any_name_and_shape(tmp_path, parts):
     """Whole files of anything: load() finds that they fit no net."""
     path = tmp_path / "x.params"
@@ -257,15 +317,27 @@ def test_arrays_of_any_name_and_shape(tmp_path, parts):
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner,
-                                                                max_size=3), max_leaves=6)
-MANIFEST = st.fixed_dictionaries({}, optional={
-    "net": st.sampled_from(["Pnet16_v0", "pnet16_v0", "Onet_v1", "Lnet106_v2"]) | ANYTHING,
-    "options": st.dictionaries(st.sampled_from(["base", "points", "landmark", "loss"]),
-                               st.integers(-2, 40) | st.booleans() | ANYTHING, max_size=3)
-    | ANYTHING,
-    "sha256": st.text(max_size=64) | ANYTHING, "scheme": st.sampled_from(["migu", "x"]) | ANYTHING,
-    "epoch": ANYTHING, "input": ANYTHING})
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+MANIFEST = st.fixed_dictionaries(
+    {},
+    optional={
+        "net": st.sampled_from(["Pnet16_v0", "pnet16_v0", "Onet_v1", "Lnet106_v2"]) | ANYTHING,
+        "options": st.dictionaries(
+            st.sampled_from(["base", "points", "landmark", "loss"]),
+            st.integers(-2, 40) | st.booleans() | ANYTHING,
+            max_size=3,
+        )
+        | ANYTHING,
+        "sha256": st.text(max_size=64) | ANYTHING,
+        "scheme": st.sampled_from(["migu", "x"]) | ANYTHING,
+        "epoch": ANYTHING,
+        "input": ANYTHING,
+    },
+)
 
 
 @pytest.fixture(scope="module")
@@ -287,13 +359,28 @@ def test_manifests_of_anything(pnet, value):
         assert len(str(problem).splitlines()) == 1
 
 
-@pytest.mark.parametrize("text, says", [
-    (b"", "not valid JSON"), (b"{", "not valid JSON"), (b"\0", "not valid JSON"),
-    (b"[" * 200000, "not valid JSON"), (b'{"net": ' * 100000, "not valid JSON"),
-    *([(b"1" * 5000, "not valid JSON"), (b'{"epoch": ' + b"1" * 5000 + b"}", "not valid JSON")]
-      if hasattr(sys, "get_int_max_str_digits") else []),  # since Python 3.9.14 or so
-    (b"\xff\xfe{\0}\0", "not valid JSON"), (b"NaN", "holds float"),
-    (b'{"net": "\\ud800"}', r"'\\ud800'")], ids=lambda value: "")
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"\0", "not valid JSON"),
+        (b"[" * 200000, "not valid JSON"),
+        (b'{"net": ' * 100000, "not valid JSON"),
+        *(
+            [
+                (b"1" * 5000, "not valid JSON"),
+                (b'{"epoch": ' + b"1" * 5000 + b"}", "not valid JSON"),
+            ]
+            if hasattr(sys, "get_int_max_str_digits")
+            else []
+        ),  # since Python 3.9.14 or so
+        (b"\xff\xfe{\0}\0", "not valid JSON"),
+        (b"NaN", "holds float"),
+        (b'{"net": "\\ud800"}', r"'\\ud800'"),
+    ],
+    ids=lambda value: "",
+)
 def test_manifests_that_are_no_json(pnet, text, says):
     pnet.with_suffix(".json").write_bytes(text)
     with pytest.raises(Problem, match=says) as caught:
@@ -301,17 +388,22 @@ def test_manifests_that_are_no_json(pnet, text, says):
     str(caught.value).encode()  # it can be printed
 
 
-@pytest.mark.parametrize("manifest, says", [
-    ([], "holds list, not an object"), ({"net": 3}, "its 'net' can't be used"),
-    ({"net": "Pnet16_v0", "options": [1]}, "its 'options' can't"),
-    ({"net": "Lnet_v2", "options": {"base": "16"}}, "its 'options.base' can't"),
-    ({"net": "Lnet_v2", "options": {"base": True}}, "its 'options.base' can't"),
-    ({"net": "Pnet16_v0", "options": {"loss": 1}}, "its 'options.loss' can't"),
-    ({"sha256": 1, "scheme": 2}, "its 'sha256', 'scheme' can't"),
-    ({"net": "Pnet16_v9"}, "no net is called 'Pnet16_v9'"),
-    ({"net": "Pnet16_v0", "options": {"a\nb\ud800": 1}}, r"its 'options.a\\nb\\ud800' can't"),
-    ({"net": "Pnet16_v0", "options": {"base": 16}}, "Pnet16_v0 has no option base"),
-    ({"net": "Lnet_v2", "options": {"base": -1}}, "base is -1")])
+@pytest.mark.parametrize(
+    "manifest, says",
+    [
+        ([], "holds list, not an object"),
+        ({"net": 3}, "its 'net' can't be used"),
+        ({"net": "Pnet16_v0", "options": [1]}, "its 'options' can't"),
+        ({"net": "Lnet_v2", "options": {"base": "16"}}, "its 'options.base' can't"),
+        ({"net": "Lnet_v2", "options": {"base": True}}, "its 'options.base' can't"),
+        ({"net": "Pnet16_v0", "options": {"loss": 1}}, "its 'options.loss' can't"),
+        ({"sha256": 1, "scheme": 2}, "its 'sha256', 'scheme' can't"),
+        ({"net": "Pnet16_v9"}, "no net is called 'Pnet16_v9'"),
+        ({"net": "Pnet16_v0", "options": {"a\nb\ud800": 1}}, r"its 'options.a\\nb\\ud800' can't"),
+        ({"net": "Pnet16_v0", "options": {"base": 16}}, "Pnet16_v0 has no option base"),
+        ({"net": "Lnet_v2", "options": {"base": -1}}, "base is -1"),
+    ],
+)
 def test_what_is_wrong_with_a_manifest_is_named(pnet, manifest, says):
     pnet.with_suffix(".json").write_text(json.dumps(manifest))
     with pytest.raises(Problem, match=says):
@@ -319,6 +411,7 @@ def test_what_is_wrong_with_a_manifest_is_named(pnet, manifest, says):
 
 
 # ---- the symbol beside a checkpoint --------------------------------------------------------
+
 
 def with_symbol(folder, changes, rename=None, old_key="attrs"):
     """A checkpoint with a symbol whose batch norms differ from the zoo's: its path, and what MXNet
@@ -341,18 +434,29 @@ def with_symbol(folder, changes, rename=None, old_key="attrs"):
             node[old_key] = node.pop("attrs")
     checkpoints.paths(folder, "Pnet20_p", 3)[0].write_text(json.dumps(text))
     symbol = mx.sym.load(str(folder / "Pnet20_p-symbol.json"))
-    executor = symbol.bind(mx.cpu(), ndarrays({"data": numpy_net.seeded_input(20),
-                                               **made.arguments}),
-                           aux_states=ndarrays(made.auxiliary), grad_req="null")
+    executor = symbol.bind(
+        mx.cpu(),
+        ndarrays({"data": numpy_net.seeded_input(20), **made.arguments}),
+        aux_states=ndarrays(made.auxiliary),
+        grad_req="null",
+    )
     return path, [out.asnumpy() for out in executor.forward(is_train=False)]
 
 
 @pytest.mark.parametrize("old_key", ["attrs", "attr", "param"])
-@pytest.mark.parametrize("changes", [
-    {"": {"fix_gamma": "True"}}, {"": {"fix_gamma": None}}, {"": {"fix_gamma": "true"}},
-    {"": {"fix_gamma": "1", "eps": "2e-05"}}, {"": {"eps": "0.01"}}, {"": {"eps": None}},
-    {"bn1": {"fix_gamma": "True"}, "bn4_2": {"eps": "1e-05"}, "": {"eps": "0.0005"}},
-    {"": {"fix_gamma": "0"}}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"": {"fix_gamma": "True"}},
+        {"": {"fix_gamma": None}},
+        {"": {"fix_gamma": "true"}},
+        {"": {"fix_gamma": "1", "eps": "2e-05"}},
+        {"": {"eps": "0.01"}},
+        {"": {"eps": None}},
+        {"bn1": {"fix_gamma": "True"}, "bn4_2": {"eps": "1e-05"}, "": {"eps": "0.0005"}},
+        {"": {"fix_gamma": "0"}},
+    ],
+)
 def test_batch_norms_are_taken_as_the_symbol_has_them(tmp_path, changes, old_key):
     """`attr` and `param` are the names of `attrs` before MXNet 0.12 and 0.9."""
     path, theirs = with_symbol(tmp_path, changes, old_key=old_key)
@@ -371,11 +475,26 @@ def test_the_zoo_s_own_symbol_changes_nothing(tmp_path):
     assert same(loaded.arguments, made.arguments) and same(loaded.auxiliary, made.auxiliary)
 
 
-SYMBOL = st.fixed_dictionaries({"nodes": st.lists(st.fixed_dictionaries(
-    {"op": st.just("BatchNorm"), "name": st.sampled_from(["bn4_1", "bn9"]) | ANYTHING}, optional={
-        key: st.dictionaries(st.sampled_from(["eps", "fix_gamma"]),
-                             st.sampled_from(["nan", "inf", "-1", "1e-5", "0", "x"]) | ANYTHING)
-        | ANYTHING for key in ("attrs", "attr", "param")}) | ANYTHING, max_size=3) | ANYTHING})
+SYMBOL = st.fixed_dictionaries(
+    {
+        "nodes": st.lists(
+            st.fixed_dictionaries(
+                {"op": st.just("BatchNorm"), "name": st.sampled_from(["bn4_1", "bn9"]) | ANYTHING},
+                optional={
+                    key: st.dictionaries(
+                        st.sampled_from(["eps", "fix_gamma"]),
+                        st.sampled_from(["nan", "inf", "-1", "1e-5", "0", "x"]) | ANYTHING,
+                    )
+                    | ANYTHING
+                    for key in ("attrs", "attr", "param")
+                },
+            )
+            | ANYTHING,
+            max_size=3,
+        )
+        | ANYTHING
+    }
+)
 
 
 @FUZZ
@@ -394,9 +513,21 @@ def test_symbols_of_anything(tmp_path, value):
             assert "Pnet16_v0-symbol.json is no MXNet symbol" in str(problem)
 
 
-@pytest.mark.parametrize("attrs", [
-    {"eps": "nan"}, {"eps": "inf"}, {"eps": "-0.001"}, {"eps": "much"}, {"eps": 10 ** 400},
-    {"fix_gamma": True}, None, ["eps"], "eps"], ids=range(9))
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        {"eps": "nan"},
+        {"eps": "inf"},
+        {"eps": "-0.001"},
+        {"eps": "much"},
+        {"eps": 10**400},
+        {"fix_gamma": True},
+        None,
+        ["eps"],
+        "eps",
+    ],
+    ids=range(9),
+)
 def test_symbols_with_batch_norms_that_make_no_sense(tmp_path, attrs):
     path = checkpoints.save(tmp_path, trained("Pnet16_v0"), 16, {})
     node = {"op": "BatchNorm", "name": "bn4_1", "attrs": attrs}
@@ -410,9 +541,17 @@ def test_symbols_of_the_zoo_are_read_whatever_the_name(tmp_path):
     made = trained("Pnet16_v0")
     for stem, epoch in (("my-net", "0016"), ("a-0001", "12345"), ("plain", None)):
         path = tmp_path / (f"{stem}-{epoch}.params" if epoch else f"{stem}.params")
-        params_file.write(path, {**{f"arg:{k}": v for k, v in made.arguments.items()},
-                                 **{f"aux:{k}": v for k, v in made.auxiliary.items()}})
-        text = symbols.build("Pnet16_v0").tojson().replace('"fix_gamma": "False"',
-                                                           '"fix_gamma": "True"')
+        params_file.write(
+            path,
+            {
+                **{f"arg:{k}": v for k, v in made.arguments.items()},
+                **{f"aux:{k}": v for k, v in made.auxiliary.items()},
+            },
+        )
+        text = (
+            symbols.build("Pnet16_v0")
+            .tojson()
+            .replace('"fix_gamma": "False"', '"fix_gamma": "True"')
+        )
         (tmp_path / f"{stem}-symbol.json").write_text(text)
         assert np.all(checkpoints.load(path).arguments["bn4_1_gamma"] == 1)

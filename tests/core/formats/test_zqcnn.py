@@ -1,5 +1,6 @@
 """ZQCNN's files: what is written says the same as MXNet, what is read is what the format says, and
 nothing else than a Problem comes of files that are damaged."""
+
 import os
 import tracemalloc
 from functools import lru_cache
@@ -18,9 +19,18 @@ from facelet.console import Problem
 from symbols import graph as graphs
 from symbols.graph import DATA, Graph, Node
 
-NETS = [("Pnet20_v3", {}), ("Pnet20_p", {}), ("Pnet12", {"landmark": True}), ("Rnet_v1", {}),
-        ("Rnet_p", {}), ("Rnet24", {}), ("Onet_v2", {"landmark": True}),
-        ("Onet48", {"landmark": True}), ("Lnet_v2", {"base": 16}), ("Lnet106_64r", {})]
+NETS = [
+    ("Pnet20_v3", {}),
+    ("Pnet20_p", {}),
+    ("Pnet12", {"landmark": True}),
+    ("Rnet_v1", {}),
+    ("Rnet_p", {}),
+    ("Rnet24", {}),
+    ("Onet_v2", {"landmark": True}),
+    ("Onet48", {"landmark": True}),
+    ("Lnet_v2", {"base": 16}),
+    ("Lnet106_64r", {}),
+]
 
 
 def lines_of(stem):
@@ -45,6 +55,7 @@ def stem(tmp_path):
 
 # ---- writing -------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("net, options", NETS)
 def test_what_is_written_gives_what_mxnet_gives(net, options, stem):
     checkpoint = trained(net, **options)
@@ -60,10 +71,15 @@ def test_what_is_written_gives_what_mxnet_gives(net, options, stem):
     assert {path.name for path in stem.parent.iterdir()} == {"net.v1.zqparams", "net.v1.nchwbin"}
 
 
-TOPS = {"Pnet20_p": ["prob1", "conv4-2"], "Pnet12": ["prob1", "conv4-3", "conv4-2"],
-        "Rnet_v1": ["prob1", "conv5-2"], "Rnet24": ["prob1", "conv5-2"],
-        "Onet_v2": ["prob1", "conv6-3", "conv6-2"], "Onet48": ["prob1", "conv6-3", "conv6-2"],
-        "Lnet106_64r": ["conv6-3"]}
+TOPS = {
+    "Pnet20_p": ["prob1", "conv4-2"],
+    "Pnet12": ["prob1", "conv4-3", "conv4-2"],
+    "Rnet_v1": ["prob1", "conv5-2"],
+    "Rnet24": ["prob1", "conv5-2"],
+    "Onet_v2": ["prob1", "conv6-3", "conv6-2"],
+    "Onet48": ["prob1", "conv6-3", "conv6-2"],
+    "Lnet106_64r": ["conv6-3"],
+}
 
 
 @pytest.mark.parametrize("net, options", [fit for fit in NETS if fit[0] in TOPS])
@@ -84,12 +100,23 @@ def test_text(net, options, stem):
         made += [word[1] for word in words if word[0] == "top"]
     assert [top for top in made if top not in read] == TOPS[net]
     kinds = {line.split()[0] for line in lines_of(stem)}
-    assert kinds <= {"Input", "Convolution", "DepthwiseConvolution", "BatchNormScale", "PReLU",
-                     "ReLU", "Softmax", "Pooling", "InnerProduct", "Eltwise"}
+    assert kinds <= {
+        "Input",
+        "Convolution",
+        "DepthwiseConvolution",
+        "BatchNormScale",
+        "PReLU",
+        "ReLU",
+        "Softmax",
+        "Pooling",
+        "InnerProduct",
+        "Eltwise",
+    }
     if net == "Pnet20_p":
         assert lines_of(stem)[4] == (
             "DepthwiseConvolution name=conv2_dw bottom=prelu1 top=conv2_dw num_output=8 kernel_H=3 "
-            "kernel_W=3 stride_H=2 stride_W=2 bias")
+            "kernel_W=3 stride_H=2 stride_W=2 bias"
+        )
 
 
 def test_numbers(stem):
@@ -98,15 +125,19 @@ def test_numbers(stem):
     zqcnn_file.write(checkpoint.graph(), 24, stem)  # as it is: with an eps
     values, at = {**checkpoint.arguments, **checkpoint.auxiliary}, 0
     numbers = numbers_of(stem)
-    parts = {"Convolution": ("weight", "bias"), "DepthwiseConvolution": ("weight", "bias"),
-             "InnerProduct": ("weight", "bias"), "PReLU": ("gamma",),
-             "BatchNormScale": ("moving_mean", "moving_var", "gamma", "beta")}
+    parts = {
+        "Convolution": ("weight", "bias"),
+        "DepthwiseConvolution": ("weight", "bias"),
+        "InnerProduct": ("weight", "bias"),
+        "PReLU": ("gamma",),
+        "BatchNormScale": ("moving_mean", "moving_var", "gamma", "beta"),
+    }
     for line in lines_of(stem):
-        kind, name = line.split()[0], line.split()[1][len("name="):]
+        kind, name = line.split()[0], line.split()[1][len("name=") :]
         for part in parts.get(kind, ()):
             expected = values.pop(f"{name}_{part}").ravel()
             expected = expected + np.float32(0.001) if part == "moving_var" else expected
-            np.testing.assert_allclose(numbers[at:at + len(expected)], expected, rtol=2e-7)
+            np.testing.assert_allclose(numbers[at : at + len(expected)], expected, rtol=2e-7)
             at += len(expected)
     assert at == len(numbers) and not values
 
@@ -114,8 +145,11 @@ def test_numbers(stem):
 def test_gammas_that_are_fixed_are_ones(stem):
     checkpoint = trained("Pnet16_v0")
     graph = checkpoint.graph()
-    fixed = Graph(tuple(graphs.replace(node, fix_gamma=node.op == "bn") for node in graph.nodes),
-                  graph.outputs, graph.params)
+    fixed = Graph(
+        tuple(graphs.replace(node, fix_gamma=node.op == "bn") for node in graph.nodes),
+        graph.outputs,
+        graph.params,
+    )
     zqcnn_file.write(fixed, 16, stem)
     back, _, _ = zqcnn_file.read(stem)
     assert np.all(back.params["bn4_1_gamma"] == 1) and np.any(graph.params["bn4_1_gamma"] != 1)
@@ -158,18 +192,31 @@ def test_a_text_that_is_there_has_its_numbers(suffix, stem, monkeypatch):
 def small(*nodes, seed=0, size=8):
     graph = Graph(nodes, {"landmark": nodes[-1].top})
     rng = np.random.default_rng(seed)
-    return graph.with_params(*({name: rng.uniform(0.5, 1, shape).astype(np.float32)
-                                for name, shape in part.items()}
-                               for part in graphs.parameter_shapes(graph, size)))
+    return graph.with_params(
+        *(
+            {name: rng.uniform(0.5, 1, shape).astype(np.float32) for name, shape in part.items()}
+            for part in graphs.parameter_shapes(graph, size)
+        )
+    )
 
 
-@pytest.mark.parametrize("nodes, says", [
-    ([Node("conv", "c", (DATA,), channels=12), Node("dense", "d", ("c",), channels=2)],
-     "d is fully connected to 12 channels.*multiples of 8"),
-    ([Node("prelu", "p", (DATA,)), Node("conv", "c", ("p",), channels=8)],
-     "p reads the picture itself"),
-    ([Node("conv", "c", (DATA,), channels=8), Node("sigmoid", "s", ("c",))],
-     "s: ZQCNN's files have no layer for sigmoid")])
+@pytest.mark.parametrize(
+    "nodes, says",
+    [
+        (
+            [Node("conv", "c", (DATA,), channels=12), Node("dense", "d", ("c",), channels=2)],
+            "d is fully connected to 12 channels.*multiples of 8",
+        ),
+        (
+            [Node("prelu", "p", (DATA,)), Node("conv", "c", ("p",), channels=8)],
+            "p reads the picture itself",
+        ),
+        (
+            [Node("conv", "c", (DATA,), channels=8), Node("sigmoid", "s", ("c",))],
+            "s: ZQCNN's files have no layer for sigmoid",
+        ),
+    ],
+)
 def test_layers_that_the_engine_lacks_or_gets_wrong(nodes, says, stem):
     with pytest.raises(Problem, match=says):
         zqcnn_file.write(small(*nodes), 8, stem)
@@ -206,27 +253,46 @@ def tiny_by_hand(values, picture):
         return np.array([next(values) for _ in range(int(np.prod(shape)))], float).reshape(shape)
 
     def window_sum(x, weights, row, column, stride):
-        return sum(x[c, stride * row + i, stride * column + j] * weights[c, i, j]
-                   for c in range(len(x)) for i in range(weights.shape[1])
-                   for j in range(weights.shape[2]))
+        return sum(
+            x[c, stride * row + i, stride * column + j] * weights[c, i, j]
+            for c in range(len(x))
+            for i in range(weights.shape[1])
+            for j in range(weights.shape[2])
+        )
 
     framed = np.zeros((3, 8, 8))
     framed[:, 1:7, 1:7] = picture
     weight, bias = take(4, 3, 3, 3), take(4)
-    c1 = np.array([[[window_sum(framed, weight[o], i, j, 2) + bias[o] for j in range(3)]
-                    for i in range(3)] for o in range(4)])
+    c1 = np.array(
+        [
+            [[window_sum(framed, weight[o], i, j, 2) + bias[o] for j in range(3)] for i in range(3)]
+            for o in range(4)
+        ]
+    )
     mean, variance, scale, slope = take(4), take(4), take(4), take(4)
     for o in range(4):
         c1[o] = scale[o] * (c1[o] - mean[o]) / np.sqrt(variance[o] + 0.25)
         c1[o] = [[v if v > 0 else slope[o] * v for v in row] for row in c1[o]]
     weight = take(4, 2, 2)
-    d1 = np.array([[[max(0, window_sum(c1[o:o + 1], weight[o:o + 1], i, j, 1)) for j in range(2)]
-                    for i in range(2)] for o in range(4)])
+    d1 = np.array(
+        [
+            [
+                [max(0, window_sum(c1[o : o + 1], weight[o : o + 1], i, j, 1)) for j in range(2)]
+                for i in range(2)
+            ]
+            for o in range(4)
+        ]
+    )
     weight, bias = take(4, 4, 2, 2), take(4)
-    c2 = np.array([[[window_sum(c1, weight[o], i, j, 1) + bias[o] for j in range(2)]
-                    for i in range(2)] for o in range(4)])
-    pool = np.array([[[c1[o, i:i + 2, j:j + 2].max() for j in (0, 2)] for i in (0, 2)]
-                     for o in range(4)])
+    c2 = np.array(
+        [
+            [[window_sum(c1, weight[o], i, j, 1) + bias[o] for j in range(2)] for i in range(2)]
+            for o in range(4)
+        ]
+    )
+    pool = np.array(
+        [[[c1[o, i : i + 2, j : j + 2].max() for j in (0, 2)] for i in (0, 2)] for o in range(4)]
+    )
     heads = take(2, 16) @ pool.ravel() + take(2)
     box = take(4, 16) @ (d1 + c2).ravel()
     assert next(values, None) is None
@@ -238,8 +304,11 @@ TINY_NUMBERS = 108 + 4 + 3 * 4 + 4 + 16 + 64 + 4 + 32 + 2 + 64
 
 @pytest.fixture
 def tiny(stem):
-    rewrite(stem, TINY.splitlines(),
-            np.random.default_rng(2).uniform(-1, 1, TINY_NUMBERS).astype(np.float32))
+    rewrite(
+        stem,
+        TINY.splitlines(),
+        np.random.default_rng(2).uniform(-1, 1, TINY_NUMBERS).astype(np.float32),
+    )
     numbers = numbers_of(stem)
     numbers[116:120] = np.abs(numbers[116:120])  # variances
     rewrite(stem, numbers=numbers)
@@ -316,8 +385,11 @@ def test_a_box_branch_commented_out(net, stem):
 def test_too_few_numbers_are_located(tiny):
     numbers = numbers_of(tiny)
     rewrite(tiny, numbers=numbers[:130])
-    with pytest.raises(Problem, match=f"holds 130 numbers, and net.v1.zqparams asks for "
-                                      f"{TINY_NUMBERS}, of which d1_weight .*line 9.* damaged"):
+    with pytest.raises(
+        Problem,
+        match=f"holds 130 numbers, and net.v1.zqparams asks for "
+        f"{TINY_NUMBERS}, of which d1_weight .*line 9.* damaged",
+    ):
         zqcnn_file.read(tiny)
     with open(f"{tiny}.nchwbin", "ab") as file:
         file.write(b"\0\0")
@@ -334,67 +406,94 @@ CONV = "Convolution name=c bottom=data top=c num_output=8 kernel_size=3"
 DENSE = "InnerProduct name=d bottom=data top=d num_output=4"
 
 
-@pytest.mark.parametrize("lines, number, says", [
-    ([], 0, "has no layer"),
-    ([INPUT], 0, "has no layer"),
-    ([CONV], 1, "must be an Input"),
-    ([INPUT, INPUT], 2, "must be an Input"),
-    (["Input name=data C=1 H=8 W=8", CONV], 1, "3 channels"),
-    (["Input name=data H=8 W=8"], 1, "c= is missing"),
-    (["Input C=3"], 1, "name= is missing"),
-    ([INPUT, "Convolutoin name=c bottom=data top=c"], 2, "type Convolutoin can't be read"),
-    ([INPUT, "ReLU6 name=c bottom=data top=c"], 2, "type ReLU6 can't be read"),
-    ([INPUT, CONV, CONV], 3, "second layer called c"),
-    ([INPUT, CONV.replace("name=c", "name=data")], 2, "second layer called data"),
-    ([INPUT, CONV, CONV.replace("name=c", "name=e")], 3, "makes c, which a line before"),
-    ([INPUT, CONV.replace("=data", "=pool")], 2, "reads pool, which no line before"),
-    ([INPUT, CONV.replace("bottom=data", "")], 2, "0 bottoms"),
-    ([INPUT, CONV + " bottom=data"], 2, "2 bottoms"),
-    ([INPUT, CONV.replace("top=c", "")], 2, "top= is missing"),
-    ([INPUT, CONV.replace("top=c", "top")], 2, "top= is missing"),
-    ([INPUT, CONV + " name=e"], 2, "says name twice"),
-    ([INPUT, CONV.replace("kernel_size=3", "")], 2, "kernel_h= is missing"),
-    ([INPUT, CONV.replace("kernel_size=3", "kernel_H=3 kernel_W=2")], 2, "kernel is not the same"),
-    ([INPUT, CONV.replace("kernel_size=3", "kernel_H=3")], 2, "kernel_w= is missing"),
-    ([INPUT, CONV + " stride_H=2"], 2, "stride is not the same"),
-    ([INPUT, CONV + " pad_H_top=1 pad_W=1"], 2, "pad is not the same"),
-    ([INPUT, CONV + " dilate_W=2"], 2, "dilate is not the same"),
-    ([INPUT, CONV + " stride=0"], 2, "stride=0 must be a whole number from 1"),
-    ([INPUT, CONV + " pad=-1"], 2, "pad=-1 must be"),
-    ([INPUT, CONV + " pad=1000000"], 2, "pad=1000000 must be"),
-    ([INPUT, CONV + " pad=²"], 2, "byte 194"),
-    ([INPUT, CONV + " bias=yes"], 2, "bias=yes must be 0 or 1"),
-    ([INPUT, CONV + " pad_type=SAME"], 2, "pad_type can't be read"),
-    ([INPUT, CONV.replace("kernel_size=3", "kernel_size=9")], 2, "kernel larger than its 8"),
-    ([INPUT, CONV.replace("Conv", "DepthwiseConv")], 2, "depthwise with 8 outputs and 3 inputs"),
-    ([INPUT, CONV.replace("=8", "=0")], 2, "num_output=0"),
-    ([INPUT, CONV.replace("=8", "=999999999")], 2, "num_output=999999999 must be"),
-    ([INPUT, CONV.replace("=8", "=8000000")], 2, "shape .8000000, 6, 6. has more than"),
-    ([INPUT, CONV.replace("=8", "=200000")], 0, "holds 0 numbers, .* asks for 5,400,000"),
-    ([INPUT, DENSE, CONV.replace("=data", "=d")], 3, "c needs a map"),
-    (["Input name=data C=3", DENSE], 2, "needs an Input with H and W"),
-    (["Input name=data C=3 H=8 W=9", DENSE], 2, "needs an Input with H and W"),
-    (["Input name=data C=3 H=8000 W=8000", DENSE], 2, "needs an Input with H and W, .*up to 256"),
-    ([INPUT, "Pooling name=p bottom=data top=p kernel_size=2"], 2, "stride_h= is missing"),
-    ([INPUT, "Pooling name=p bottom=data top=p kernel_size=2 stride=2 pool=AVG"], 2,
-     "pool=AVG can't be read|pool=avg can't be read"),
-    ([INPUT, "Pooling name=p bottom=data top=p kernel_size=2 stride=2 pad=1"], 2, "with pad"),
-    ([INPUT, "Eltwise name=e bottom=data bottom=data top=e operation=MAX"], 2, "operation=max"),
-    ([INPUT, "Eltwise name=e bottom=data bottom=data bottom=data top=e operation=SUM"], 2,
-     "3 bottoms"),
-    ([INPUT, "Eltwise name=e bottom=data top=e operation=SUM weight=1"], 2, "weight can't"),
-    ([INPUT, CONV, "Eltwise name=e bottom=data bottom=c top=e operation=SUM"], 3,
-     "e adds blobs of different shapes"),
-    ([INPUT, "ReLU name=r bottom=data top=r slope=0.1"], 2, "slope=0.1 can't be read"),
-    ([INPUT, "Softmax name=s bottom=data top=s axis=2"], 2, "axis=2 can't be read"),
-    ([INPUT, "BatchNormScale name=b bottom=data top=b eps=1e999"], 2, "eps=1e999 must be"),
-    ([INPUT, "BatchNormScale name=b bottom=data top=b eps=nan"], 2, "eps=nan is no number"),
-    ([INPUT, "BatchNormScale name=b bottom=data top=b eps=1.2.3"], 2, "eps=1.2.3 must be"),
-    ([INPUT, "Softmax name=s bottom=data top=s", "Softmax name=t bottom=data top=t"], 0,
-     "s and t are both outputs that look like cls"),
-    ([INPUT, "ReLU name=r\0 bottom=data top=r"], 2, "byte 0 has no place"),
-    (["\ufeff" + INPUT], 1, "byte 239 has no place"),
-])
+@pytest.mark.parametrize(
+    "lines, number, says",
+    [
+        ([], 0, "has no layer"),
+        ([INPUT], 0, "has no layer"),
+        ([CONV], 1, "must be an Input"),
+        ([INPUT, INPUT], 2, "must be an Input"),
+        (["Input name=data C=1 H=8 W=8", CONV], 1, "3 channels"),
+        (["Input name=data H=8 W=8"], 1, "c= is missing"),
+        (["Input C=3"], 1, "name= is missing"),
+        ([INPUT, "Convolutoin name=c bottom=data top=c"], 2, "type Convolutoin can't be read"),
+        ([INPUT, "ReLU6 name=c bottom=data top=c"], 2, "type ReLU6 can't be read"),
+        ([INPUT, CONV, CONV], 3, "second layer called c"),
+        ([INPUT, CONV.replace("name=c", "name=data")], 2, "second layer called data"),
+        ([INPUT, CONV, CONV.replace("name=c", "name=e")], 3, "makes c, which a line before"),
+        ([INPUT, CONV.replace("=data", "=pool")], 2, "reads pool, which no line before"),
+        ([INPUT, CONV.replace("bottom=data", "")], 2, "0 bottoms"),
+        ([INPUT, CONV + " bottom=data"], 2, "2 bottoms"),
+        ([INPUT, CONV.replace("top=c", "")], 2, "top= is missing"),
+        ([INPUT, CONV.replace("top=c", "top")], 2, "top= is missing"),
+        ([INPUT, CONV + " name=e"], 2, "says name twice"),
+        ([INPUT, CONV.replace("kernel_size=3", "")], 2, "kernel_h= is missing"),
+        (
+            [INPUT, CONV.replace("kernel_size=3", "kernel_H=3 kernel_W=2")],
+            2,
+            "kernel is not the same",
+        ),
+        ([INPUT, CONV.replace("kernel_size=3", "kernel_H=3")], 2, "kernel_w= is missing"),
+        ([INPUT, CONV + " stride_H=2"], 2, "stride is not the same"),
+        ([INPUT, CONV + " pad_H_top=1 pad_W=1"], 2, "pad is not the same"),
+        ([INPUT, CONV + " dilate_W=2"], 2, "dilate is not the same"),
+        ([INPUT, CONV + " stride=0"], 2, "stride=0 must be a whole number from 1"),
+        ([INPUT, CONV + " pad=-1"], 2, "pad=-1 must be"),
+        ([INPUT, CONV + " pad=1000000"], 2, "pad=1000000 must be"),
+        ([INPUT, CONV + " pad=²"], 2, "byte 194"),
+        ([INPUT, CONV + " bias=yes"], 2, "bias=yes must be 0 or 1"),
+        ([INPUT, CONV + " pad_type=SAME"], 2, "pad_type can't be read"),
+        ([INPUT, CONV.replace("kernel_size=3", "kernel_size=9")], 2, "kernel larger than its 8"),
+        (
+            [INPUT, CONV.replace("Conv", "DepthwiseConv")],
+            2,
+            "depthwise with 8 outputs and 3 inputs",
+        ),
+        ([INPUT, CONV.replace("=8", "=0")], 2, "num_output=0"),
+        ([INPUT, CONV.replace("=8", "=999999999")], 2, "num_output=999999999 must be"),
+        ([INPUT, CONV.replace("=8", "=8000000")], 2, "shape .8000000, 6, 6. has more than"),
+        ([INPUT, CONV.replace("=8", "=200000")], 0, "holds 0 numbers, .* asks for 5,400,000"),
+        ([INPUT, DENSE, CONV.replace("=data", "=d")], 3, "c needs a map"),
+        (["Input name=data C=3", DENSE], 2, "needs an Input with H and W"),
+        (["Input name=data C=3 H=8 W=9", DENSE], 2, "needs an Input with H and W"),
+        (
+            ["Input name=data C=3 H=8000 W=8000", DENSE],
+            2,
+            "needs an Input with H and W, .*up to 256",
+        ),
+        ([INPUT, "Pooling name=p bottom=data top=p kernel_size=2"], 2, "stride_h= is missing"),
+        (
+            [INPUT, "Pooling name=p bottom=data top=p kernel_size=2 stride=2 pool=AVG"],
+            2,
+            "pool=AVG can't be read|pool=avg can't be read",
+        ),
+        ([INPUT, "Pooling name=p bottom=data top=p kernel_size=2 stride=2 pad=1"], 2, "with pad"),
+        ([INPUT, "Eltwise name=e bottom=data bottom=data top=e operation=MAX"], 2, "operation=max"),
+        (
+            [INPUT, "Eltwise name=e bottom=data bottom=data bottom=data top=e operation=SUM"],
+            2,
+            "3 bottoms",
+        ),
+        ([INPUT, "Eltwise name=e bottom=data top=e operation=SUM weight=1"], 2, "weight can't"),
+        (
+            [INPUT, CONV, "Eltwise name=e bottom=data bottom=c top=e operation=SUM"],
+            3,
+            "e adds blobs of different shapes",
+        ),
+        ([INPUT, "ReLU name=r bottom=data top=r slope=0.1"], 2, "slope=0.1 can't be read"),
+        ([INPUT, "Softmax name=s bottom=data top=s axis=2"], 2, "axis=2 can't be read"),
+        ([INPUT, "BatchNormScale name=b bottom=data top=b eps=1e999"], 2, "eps=1e999 must be"),
+        ([INPUT, "BatchNormScale name=b bottom=data top=b eps=nan"], 2, "eps=nan is no number"),
+        ([INPUT, "BatchNormScale name=b bottom=data top=b eps=1.2.3"], 2, "eps=1.2.3 must be"),
+        (
+            [INPUT, "Softmax name=s bottom=data top=s", "Softmax name=t bottom=data top=t"],
+            0,
+            "s and t are both outputs that look like cls",
+        ),
+        ([INPUT, "ReLU name=r\0 bottom=data top=r"], 2, "byte 0 has no place"),
+        (["\ufeff" + INPUT], 1, "byte 239 has no place"),
+    ],
+)
 def test_texts_that_can_not_be_read(lines, number, says, stem):
     """One line that names the file and the line, without memory of the size that is said."""
     Path(f"{stem}.zqparams").write_bytes("\n".join(lines).encode())
@@ -429,14 +528,21 @@ def test_texts_that_are_too_long_or_none(stem):
 
 def test_a_variance_of_zero_is_a_small_one(stem):
     """As in the engine, which divides by the root of at least 1e-32."""
-    rewrite(stem, [INPUT, "Convolution name=c bottom=data top=c num_output=1 kernel_size=8",
-                   "BatchNormScale name=b bottom=c top=c"],
-            [*np.zeros(192), 0, 0, 3])
+    rewrite(
+        stem,
+        [
+            INPUT,
+            "Convolution name=c bottom=data top=c num_output=1 kernel_size=8",
+            "BatchNormScale name=b bottom=c top=c",
+        ],
+        [*np.zeros(192), 0, 0, 3],
+    )
     graph, _, _ = zqcnn_file.read(stem)
     assert numpy_net.run(graph, numpy_net.seeded_input(8))["landmark"].shape == (2, 1, 1, 1)
 
 
 # ---- damage at random ----------------------------------------------------------------------
+
 
 @lru_cache
 def sound(folder):
@@ -451,19 +557,62 @@ def sound(folder):
 
 
 WORDS = st.one_of(
-    st.sampled_from(["bias", "bias=0", "stride=2", "stride_H=3", "kernel_size=2", "pad=1", "pad=99",
-                     "dilate=2", "num_output=4", "num_output=100000", "eps=0.5", "#", "//",
-                     "bottom=data", "bottom=conv1", "top=conv1", "top=prob1", "name=data",
-                     "Convolution", "InnerProduct", "Softmax", "Pooling", "Eltwise", "Concat",
-                     "Flatten", "Dropout", "PReLU", "operation=SUM", "axis=1"]),
+    st.sampled_from(
+        [
+            "bias",
+            "bias=0",
+            "stride=2",
+            "stride_H=3",
+            "kernel_size=2",
+            "pad=1",
+            "pad=99",
+            "dilate=2",
+            "num_output=4",
+            "num_output=100000",
+            "eps=0.5",
+            "#",
+            "//",
+            "bottom=data",
+            "bottom=conv1",
+            "top=conv1",
+            "top=prob1",
+            "name=data",
+            "Convolution",
+            "InnerProduct",
+            "Softmax",
+            "Pooling",
+            "Eltwise",
+            "Concat",
+            "Flatten",
+            "Dropout",
+            "PReLU",
+            "operation=SUM",
+            "axis=1",
+        ]
+    ),
     st.text(st.characters(max_codepoint=300), max_size=8),
-    st.builds("{}={}".format, st.sampled_from(["num_output", "kernel_H", "C", "H", "pad"]),
-              st.integers(-1, 10 ** 30)))
-CHANGES = st.lists(st.tuples(
-    st.sampled_from(["drop", "double", "swap", "drop line", "double line", "swap lines"]),
-    st.integers(0, 10 ** 6), st.integers(0, 10 ** 6), WORDS), min_size=1, max_size=4)
-FUZZ = settings(max_examples=150, deadline=2000, derandomize=True,
-                suppress_health_check=[HealthCheck.function_scoped_fixture])
+    st.builds(
+        "{}={}".format,
+        st.sampled_from(["num_output", "kernel_H", "C", "H", "pad"]),
+        st.integers(-1, 10**30),
+    ),
+)
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(["drop", "double", "swap", "drop line", "double line", "swap lines"]),
+        st.integers(0, 10**6),
+        st.integers(0, 10**6),
+        WORDS,
+    ),
+    min_size=1,
+    max_size=4,
+)
+FUZZ = settings(
+    max_examples=150,
+    deadline=2000,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 def changed(lines, changes):
@@ -531,7 +680,7 @@ def test_damaged_numbers(tmp_path):
     text = "\n".join(lines).encode()
     assert read_or_problem(tmp_path / "sound", text, numbers)
     for _ in range(10):
-        assert not read_or_problem(tmp_path / "cut", text, numbers[:rng.integers(len(numbers))])
+        assert not read_or_problem(tmp_path / "cut", text, numbers[: rng.integers(len(numbers))])
         read_or_problem(tmp_path / "noise", text, rng.bytes(len(numbers)))
         loud = np.frombuffer(numbers, "<f4") * 10.0 ** rng.uniform(-30, 30, len(numbers) // 4)
         read_or_problem(tmp_path / "loud", text, loud.astype("<f4").tobytes())

@@ -1,5 +1,6 @@
 """From pictures to a detector: what a run leaves, how it goes on, what stops it. One tiny run of
 everything (tests.tiny) is what most tests look at."""
+
 import json
 import os
 import re
@@ -24,9 +25,25 @@ from prepare_data import samples, wider
 from prepare_data.store import Store
 
 ROOT = Path(__file__).resolve().parents[3]
-STEPS = ["data", "samples_pnet", "pnet", "recall_pnet", "mine_pnet", "pnet_hard",
-         "recall_pnet_hard", "samples_rnet", "mine_rnet", "rnet", "recall_rnet", "samples_onet",
-         "mine_onet", "landmarks_onet", "onet", "evaluate", "export"]
+STEPS = [
+    "data",
+    "samples_pnet",
+    "pnet",
+    "recall_pnet",
+    "mine_pnet",
+    "pnet_hard",
+    "recall_pnet_hard",
+    "samples_rnet",
+    "mine_rnet",
+    "rnet",
+    "recall_rnet",
+    "samples_onet",
+    "mine_onet",
+    "landmarks_onet",
+    "onet",
+    "evaluate",
+    "export",
+]
 
 
 def course(out, *more, **options):
@@ -36,14 +53,16 @@ def course(out, *more, **options):
 
 
 def states(run):
-    return {step.name: state for step, state in
-            run.plan.states(list(run.plan.steps.values()))}
+    return {step.name: state for step, state in run.plan.states(list(run.plan.steps.values()))}
 
 
 def fingerprints(out):
     """Content of the nets, stores and lists of a run."""
-    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*")
-            if path.suffix in (".params", ".npy", ".onnx") or path.name == "store.json"}
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in out.rglob("*")
+        if path.suffix in (".params", ".npy", ".onnx") or path.name == "store.json"
+    }
 
 
 @pytest.fixture
@@ -58,37 +77,56 @@ def test_every_step_leaves_its_result(tiny_run):
     run = course(tiny_run)
     assert list(run.plan.steps) == STEPS
     assert {state.kind for state in states(run).values()} == {DONE}
-    stores = {name: Store(tiny_run / name) for name in STEPS
-              if name.startswith(("samples", "mine", "landmarks"))}
+    stores = {
+        name: Store(tiny_run / name)
+        for name in STEPS
+        if name.startswith(("samples", "mine", "landmarks"))
+    }
     assert {name: (store.size, store.what) for name, store in stores.items()} == {
-        "samples_pnet": (20, "samples"), "mine_pnet": (20, "hard"),
-        "samples_rnet": (24, "samples"), "mine_rnet": (24, "hard"),
-        "samples_onet": (48, "samples"), "mine_onet": (48, "hard"),
-        "landmarks_onet": (48, "landmark")}
-    nets = {name: checkpoint.load(tiny_run / name) for name in ("pnet", "pnet_hard", "rnet",
-                                                                "onet")}
+        "samples_pnet": (20, "samples"),
+        "mine_pnet": (20, "hard"),
+        "samples_rnet": (24, "samples"),
+        "mine_rnet": (24, "hard"),
+        "samples_onet": (48, "samples"),
+        "mine_onet": (48, "hard"),
+        "landmarks_onet": (48, "landmark"),
+    }
+    nets = {
+        name: checkpoint.load(tiny_run / name) for name in ("pnet", "pnet_hard", "rnet", "onet")
+    }
     assert [net.net for net in nets.values()] == ["Pnet20_v1", "Pnet20_v1", "Rnet_v1", "Onet_v1"]
     assert nets["onet"].options == {"landmark": True}
     used = {name: [one["sha256"] for one in net.manifest["data"]] for name, net in nets.items()}
     proofs = {name: run.plan.record(run.plan.steps[name])["result"] for name in stores}
-    assert used == {"pnet": [proofs["samples_pnet"]],
-                    "pnet_hard": [proofs["samples_pnet"], proofs["mine_pnet"]],
-                    "rnet": [proofs["samples_rnet"], proofs["mine_rnet"]],
-                    "onet": [proofs["samples_onet"], proofs["mine_onet"],
-                             proofs["landmarks_onet"]]}
-    found_by = {name: [net["sha256"] for net in stores[name].facts["nets"].values()]
-                for name in ("mine_pnet", "mine_rnet", "mine_onet")}
+    assert used == {
+        "pnet": [proofs["samples_pnet"]],
+        "pnet_hard": [proofs["samples_pnet"], proofs["mine_pnet"]],
+        "rnet": [proofs["samples_rnet"], proofs["mine_rnet"]],
+        "onet": [proofs["samples_onet"], proofs["mine_onet"], proofs["landmarks_onet"]],
+    }
+    found_by = {
+        name: [net["sha256"] for net in stores[name].facts["nets"].values()]
+        for name in ("mine_pnet", "mine_rnet", "mine_onet")
+    }
     hashes = {name: net.manifest["sha256"] for name, net in nets.items()}
-    assert found_by == {"mine_pnet": [hashes["pnet"]], "mine_rnet": [hashes["pnet_hard"]],
-                        "mine_onet": [hashes["pnet_hard"], hashes["rnet"]]}
+    assert found_by == {
+        "mine_pnet": [hashes["pnet"]],
+        "mine_rnet": [hashes["pnet_hard"]],
+        "mine_onet": [hashes["pnet_hard"], hashes["rnet"]],
+    }
 
 
 def test_the_detector_is_the_nets_of_the_run(tiny_run):
     detector = FaceDetector.open(tiny_run / "detector")
     assert detector.settings.thresholds == (0.05,) * 3 and detector.settings.min_face == 80
     picture = read(next((tiny_run / "drawn" / "WIDER_val").rglob("*.jpg")))
-    own = FaceDetector(tiny_run / "pnet_hard", tiny_run / "rnet", tiny_run / "onet",
-                       thresholds=[0.05] * 3, min_face=80)
+    own = FaceDetector(
+        tiny_run / "pnet_hard",
+        tiny_run / "rnet",
+        tiny_run / "onet",
+        thresholds=[0.05] * 3,
+        min_face=80,
+    )
     found, expected = detector.detect(picture), own.detect(picture)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.01)
     assert len(found) and found.landmarks.shape == (len(found), 5, 2)
@@ -102,8 +140,9 @@ def test_what_is_measured_is_what_the_cascade_finds(tiny_run):
     for annotation in wider.open_set(tiny_run / "drawn", "val").annotations:
         boxes = detector.detect(tiny_run / "drawn" / "WIDER_val" / "images" / annotation.path).boxes
         for x1, y1, x2, y2 in annotation.boxes:
-            shared = (np.clip(np.minimum(boxes[:, 2], x2) - np.maximum(boxes[:, 0], x1), 0, None)
-                      * np.clip(np.minimum(boxes[:, 3], y2) - np.maximum(boxes[:, 1], y1), 0, None))
+            shared = np.clip(
+                np.minimum(boxes[:, 2], x2) - np.maximum(boxes[:, 0], x1), 0, None
+            ) * np.clip(np.minimum(boxes[:, 3], y2) - np.maximum(boxes[:, 1], y1), 0, None)
             areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
             if max(x2 - x1, y2 - y1) >= 20:
                 hits.append((shared / (areas + (x2 - x1) * (y2 - y1) - shared)).max() >= 0.5)
@@ -129,33 +168,63 @@ def test_dry_run_says_it_all_and_does_nothing(tmp_path, monkeypatch, capsys):
     at = [printed.index(f"\n  {name} ") for name in STEPS]
     assert at == sorted(at) and printed.count("to do") == len(STEPS)
     assert "reads samples_onet, mine_onet, landmarks_onet; writes" in printed
-    assert re.search(r"together about \d+ MB and \d+:\d\d on 1 processors, roughly estimated; "
-                     r"[\d,]+ MB are free", printed)
+    assert re.search(
+        r"together about \d+ MB and \d+:\d\d on 1 processors, roughly estimated; "
+        r"[\d,]+ MB are free",
+        printed,
+    )
     assert not (tmp_path / "out").exists()
 
 
 def test_estimates_are_near_what_comes(tiny_run):
     run = course(tiny_run)
-    unmade = course(tiny_run.parent / "unmade", data=tiny_run / "drawn",
-                    points=tiny_run / "drawn" / "landmarks" / "train_5.txt")
+    unmade = course(
+        tiny_run.parent / "unmade",
+        data=tiny_run / "drawn",
+        points=tiny_run / "drawn" / "landmarks" / "train_5.txt",
+    )
     for name in ("samples_pnet", "samples_onet", "mine_pnet"):
         expected, there = unmade._expected_samples(name), run._expected_samples(name)
         assert there / 2.5 < expected < there * 2.5, name
 
 
-@pytest.mark.parametrize("more, kinds", [
-    (("rnet.train.lr=0.2",), {"rnet": ANEW, "recall_rnet": MAYBE, "mine_onet": MAYBE,
-                              "onet": MAYBE, "evaluate": MAYBE, "export": MAYBE}),
-    (("detect.thresholds=0.05,0.05,0.1",), {name: ANEW for name in STEPS
-                                            if name.startswith(("recall", "eval", "exp"))}),
-    (("mine.onet=0.1,0.1",), {"mine_onet": ANEW, "onet": MAYBE, "evaluate": MAYBE,
-                              "export": MAYBE}),
-    (("landmark_samples.seed=5",), {"landmarks_onet": ANEW, "onet": MAYBE, "evaluate": MAYBE,
-                                    "export": MAYBE}),
-    (("samples.seed=5",), {name: ANEW if name.startswith("samples") else MAYBE for name in STEPS
-                           if name not in ("data", "landmarks_onet")}),
-    (("pipeline.floors=0.1,0.1,0.1",), {}),
-])
+@pytest.mark.parametrize(
+    "more, kinds",
+    [
+        (
+            ("rnet.train.lr=0.2",),
+            {
+                "rnet": ANEW,
+                "recall_rnet": MAYBE,
+                "mine_onet": MAYBE,
+                "onet": MAYBE,
+                "evaluate": MAYBE,
+                "export": MAYBE,
+            },
+        ),
+        (
+            ("detect.thresholds=0.05,0.05,0.1",),
+            {name: ANEW for name in STEPS if name.startswith(("recall", "eval", "exp"))},
+        ),
+        (
+            ("mine.onet=0.1,0.1",),
+            {"mine_onet": ANEW, "onet": MAYBE, "evaluate": MAYBE, "export": MAYBE},
+        ),
+        (
+            ("landmark_samples.seed=5",),
+            {"landmarks_onet": ANEW, "onet": MAYBE, "evaluate": MAYBE, "export": MAYBE},
+        ),
+        (
+            ("samples.seed=5",),
+            {
+                name: ANEW if name.startswith("samples") else MAYBE
+                for name in STEPS
+                if name not in ("data", "landmarks_onet")
+            },
+        ),
+        (("pipeline.floors=0.1,0.1,0.1",), {}),
+    ],
+)
 def test_a_setting_touches_what_depends_on_it_alone(tiny_run, more, kinds):
     found = {name: state.kind for name, state in states(course(tiny_run, *more)).items()}
     assert {name: kind for name, kind in found.items() if kind != DONE} == kinds
@@ -187,8 +256,12 @@ def test_one_net_anew_sets_the_old_one_aside(copy, monkeypatch, capsys):
 
 def killed_at(arguments, start):
     """Run the pipeline, kill it at its first line that begins so."""
-    process = subprocess.Popen([sys.executable, "-m", "core.pipeline", *arguments], cwd=ROOT,
-                               stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "core.pipeline", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     for line in process.stdout:
         if line.startswith(start):
             os.kill(process.pid, signal.SIGKILL)
@@ -197,8 +270,9 @@ def killed_at(arguments, start):
     assert process.wait() == -signal.SIGKILL
 
 
-def test_killed_in_the_middle_of_training_it_ends_with_the_same_nets(tiny_run, tmp_path,
-                                                                     monkeypatch, capsys):
+def test_killed_in_the_middle_of_training_it_ends_with_the_same_nets(
+    tiny_run, tmp_path, monkeypatch, capsys
+):
     out = tmp_path / "out"
     killed_at(tiny.arguments(out, "--upto", "pnet"), "Pnet20_v1: ")
     assert states(course(out))["pnet"].kind == "goes on"
@@ -216,6 +290,7 @@ def test_ctrl_c_is_130_and_the_report_of_what_is_there_can_be_had(copy, monkeypa
 
     def press(*_):
         raise KeyboardInterrupt
+
     monkeypatch.setattr(trainer, "train", press)
     with pytest.raises(KeyboardInterrupt):
         tiny.run(monkeypatch, copy, "onet.train.lr=0.2")
@@ -233,65 +308,110 @@ def fails(monkeypatch, *arguments, match):
 
 
 def test_out_of_order(tmp_path, monkeypatch):
-    fails(monkeypatch, tmp_path / "out", "--stage", "samples_rnet",
-          match="samples_rnet needs data, which isn't there yet: run --stage data first, or --upto "
-                "samples_rnet")
+    fails(
+        monkeypatch,
+        tmp_path / "out",
+        "--stage",
+        "samples_rnet",
+        match="samples_rnet needs data, which isn't there yet: run --stage data first, or --upto "
+        "samples_rnet",
+    )
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 def test_out_of_order_names_the_script(tiny_run, tmp_path, monkeypatch):
-    fails(monkeypatch, tmp_path / "out", "--data", tiny_run / "drawn", "--stage", "pnet",
-          match=r"pnet needs samples_pnet, .* run --stage samples_pnet \(scripts/P20_gen_data.sh\) "
-                "first")
+    fails(
+        monkeypatch,
+        tmp_path / "out",
+        "--data",
+        tiny_run / "drawn",
+        "--stage",
+        "pnet",
+        match=r"pnet needs samples_pnet, .* run --stage samples_pnet \(scripts/P20_gen_data.sh\) "
+        "first",
+    )
 
 
 def test_a_stage_with_other_settings_than_what_it_reads(tiny_run, monkeypatch):
-    fails(monkeypatch, tiny_run, "--stage", "rnet", "rnet.samples.positives=11",
-          match=r"rnet needs samples_rnet, which is not what is asked for now \(samples.positives "
-                r"was 10, is 11\)")
+    fails(
+        monkeypatch,
+        tiny_run,
+        "--stage",
+        "rnet",
+        "rnet.samples.positives=11",
+        match=r"rnet needs samples_rnet, which is not what is asked for now \(samples.positives "
+        r"was 10, is 11\)",
+    )
 
 
 def test_a_store_of_another_configuration(copy, monkeypatch):
     shutil.rmtree(copy / "samples_rnet")
-    other = pipeline.recipes.settings_of(pipeline.RECIPES["train-mtcnn"], (), True,
-                                         ["samples.negatives=4"])[0]
-    samples.make_store(wider.open_set(copy / "drawn", "train"), 24, copy / "samples_rnet",
-                       other.samples, workers=1)
-    fails(monkeypatch, copy, match=r"samples_rnet has changed since it was made, it is of another "
-                                   r"configuration or damaged: remove it")
+    other = pipeline.recipes.settings_of(
+        pipeline.RECIPES["train-mtcnn"], (), True, ["samples.negatives=4"]
+    )[0]
+    samples.make_store(
+        wider.open_set(copy / "drawn", "train"), 24, copy / "samples_rnet", other.samples, workers=1
+    )
+    fails(
+        monkeypatch,
+        copy,
+        match=r"samples_rnet has changed since it was made, it is of another "
+        r"configuration or damaged: remove it",
+    )
 
 
 def test_a_net_of_another_size_put_in_its_place(copy, monkeypatch):
     (copy / "rnet" / "Rnet_v1-0001.params").write_bytes(
-        (copy / "onet" / "Onet_v1-0001.params").read_bytes())
+        (copy / "onet" / "Onet_v1-0001.params").read_bytes()
+    )
     fails(monkeypatch, copy, match=r"rnet has changed since it was made")
 
 
 def test_a_folder_that_is_not_its_own(tiny_run, tmp_path, monkeypatch):
     (tmp_path / "out" / "samples_pnet").mkdir(parents=True)
-    fails(monkeypatch, tmp_path / "out", "--data", tiny_run / "drawn",
-          match="samples_pnet is there, and this run has not made it: remove it or choose")
+    fails(
+        monkeypatch,
+        tmp_path / "out",
+        "--data",
+        tiny_run / "drawn",
+        match="samples_pnet is there, and this run has not made it: remove it or choose",
+    )
 
 
 def test_an_empty_stage(copy, monkeypatch):
-    fails(monkeypatch, copy, "mine.pnet=1", match="not one hard example in 10 pictures .* lower the"
-                                                  " thresholds, mine.pnet")
+    fails(
+        monkeypatch,
+        copy,
+        "mine.pnet=1",
+        match="not one hard example in 10 pictures .* lower the thresholds, mine.pnet",
+    )
     assert not (copy / "mine_pnet").exists()
     # what depends on it is still there
     assert (copy / "pnet_hard" / "Pnet20_v1-0001.params").is_file()
 
 
 def test_no_boxes_at_all_is_a_recall_of_nothing(copy, monkeypatch, capsys):
-    fails(monkeypatch, copy, "--upto", "pnet", "detect.thresholds=1,1,1", "pipeline.floors=.1,0,0",
-          match=r"pnet lets 0.000 of the held-out faces through")
+    fails(
+        monkeypatch,
+        copy,
+        "--upto",
+        "pnet",
+        "detect.thresholds=1,1,1",
+        "pipeline.floors=.1,0,0",
+        match=r"pnet lets 0.000 of the held-out faces through",
+    )
 
 
 def test_a_net_under_its_floor_stops_the_run(copy, monkeypatch, capsys):
     (copy / "report.html").unlink()
-    fails(monkeypatch, copy, "pipeline.floors=0,1,0",
-          match=r"rnet lets 0\.\d+ of the held-out faces through \(IoU 0.5\), under its floor of 1:"
-                r" look at .*misses.png; lower its threshold .*rnet.train.epochs, 1 now.* "
-                r"pipeline.floors")
+    fails(
+        monkeypatch,
+        copy,
+        "pipeline.floors=0,1,0",
+        match=r"rnet lets 0\.\d+ of the held-out faces through \(IoU 0.5\), under its floor of 1:"
+        r" look at .*misses.png; lower its threshold .*rnet.train.epochs, 1 now.* "
+        r"pipeline.floors",
+    )
     printed = capsys.readouterr().out
     assert "recall_rnet" in printed and "mine_onet" not in printed
     assert "report.html: the report so far" in printed
@@ -305,8 +425,11 @@ def test_a_picture_that_has_vanished(copy, monkeypatch):
     picture = gone.read_bytes()
     gone.unlink()
     before = fingerprints(copy)
-    fails(monkeypatch, copy, match=re.escape(str(gone)) + " vanished since this run began: put it "
-                                                          "back, or take it out")
+    fails(
+        monkeypatch,
+        copy,
+        match=re.escape(str(gone)) + " vanished since this run began: put it back, or take it out",
+    )
     assert fingerprints(copy) == before
     gone.write_bytes(picture)
     assert {state.kind for state in states(course(copy)).values()} == {DONE}
@@ -322,37 +445,65 @@ def photos(tiny_run, tmp_path_factory):
 
 
 def test_own_pictures_without_val_a_second_opinion_and_the_classic_recipe(
-        tiny_run, photos, tmp_path, monkeypatch, capsys):
+    tiny_run, photos, tmp_path, monkeypatch, capsys
+):
     out = tmp_path / "out"
-    tiny.run(monkeypatch, out, "--data", photos, "--recipe", "classic", "--second",
-             tiny_run / "detector", "--points", photos / "landmarks" / "train_5.txt", "--upto",
-             # an untrained detector holds any label for hopeless
-             "pnet", "second.score=0.02", "second.floor=0.01", "second.hopeless=0",
-             "train.lr=0.02")
+    tiny.run(
+        monkeypatch,
+        out,
+        "--data",
+        photos,
+        "--recipe",
+        "classic",
+        "--second",
+        tiny_run / "detector",
+        "--points",
+        photos / "landmarks" / "train_5.txt",
+        "--upto",
+        # an untrained detector holds any label for hopeless
+        "pnet",
+        "second.score=0.02",
+        "second.floor=0.01",
+        "second.hopeless=0",
+        "train.lr=0.02",
+    )
     printed = capsys.readouterr().out
     net = checkpoint.load(out / "pnet")
     assert (net.net, net.options) == ("Pnet12", {"landmark": True})
-    assert net.manifest["mix"] == {"positive": 1, "part": 1, "negative": 3, "hard": 0,
-                                   "landmark": 1}
+    assert net.manifest["mix"] == {
+        "positive": 1,
+        "part": 1,
+        "negative": 3,
+        "hard": 0,
+        "landmark": 1,
+    }
     assert net.manifest["config"]["loss"]["bbox"]["weight"] == 0.5
     assert f"no ground truth for val in {photos}" in printed
     assert "measured on the 2 training pictures held out instead" in printed
     assert Store(out / "samples_pnet").size == 12
     # the second opinion is heard: fewer squares are background
-    assert (Store(out / "samples_pnet").facts["counts"]["negative"]
-            != Store(tiny_run / "samples_pnet").facts["counts"]["negative"])
-    asked = {"second": tiny_run / "detector", "recipe": "classic", "data": photos,
-             "points": photos / "landmarks" / "train_5.txt"}
-    again = states(course(out, "second.score=0.5", "second.floor=0.01", "second.hopeless=0",
-                          **asked))
+    assert (
+        Store(out / "samples_pnet").facts["counts"]["negative"]
+        != Store(tiny_run / "samples_pnet").facts["counts"]["negative"]
+    )
+    asked = {
+        "second": tiny_run / "detector",
+        "recipe": "classic",
+        "data": photos,
+        "points": photos / "landmarks" / "train_5.txt",
+    }
+    again = states(
+        course(out, "second.score=0.5", "second.floor=0.01", "second.hopeless=0", **asked)
+    )
     assert again["second_opinion"].kind == DONE and again["samples_pnet"].kind == ANEW
     assert "second.score was 0.02, is 0.5" in again["samples_pnet"].why
     # new labels change everything behind them
     truth = photos / "wider_face_split" / "wider_face_train_bbx_gt.txt"
     text = truth.read_text()
     truth.write_text(text.replace("\n1\n", "\n1\n", 1) + "nothing.jpg\n0\n0 0 0 0 0 0 0 0 0 0\n")
-    again = states(course(out, "second.score=0.02", "second.floor=0.01", "second.hopeless=0",
-                          **asked))
+    again = states(
+        course(out, "second.score=0.02", "second.floor=0.01", "second.hopeless=0", **asked)
+    )
     truth.write_text(text)
     assert again["second_opinion"].why == "data is another one"
     assert again["samples_pnet"].kind == ANEW and again["recall_pnet"].kind == ANEW
@@ -360,6 +511,7 @@ def test_own_pictures_without_val_a_second_opinion_and_the_classic_recipe(
 
 def test_val_pictures_are_measured_on_and_nothing_else(tiny_run, tmp_path):
     """Other ones, or first ones, change no training."""
+
     def reads(data):
         plan = course(tmp_path / "out", data=data).plan
         return {name: step.reads for name, step in plan.steps.items()}
@@ -380,13 +532,15 @@ def test_val_pictures_are_measured_on_and_nothing_else(tiny_run, tmp_path):
         assert read == ({"val", "data"} if name.startswith(("recall", "evaluate")) else set()), name
 
 
-def test_held_out_pictures_are_those_that_training_holds_out(tiny_run, photos, tmp_path,
-                                                             monkeypatch):
+def test_held_out_pictures_are_those_that_training_holds_out(
+    tiny_run, photos, tmp_path, monkeypatch
+):
     run = course(tmp_path, data=photos)
     monkeypatch.setattr(run, "_path", lambda name: tiny_run / name)
     held_out = {annotation.path for annotation in run.held_out().annotations}
     store = Store(tiny_run / "samples_rnet")  # of another size: the pictures are the same
     from core.train.loader import Samples, split_by_picture
+
     _, chosen = split_by_picture(Samples([store]), 0.2, 0)
     names = np.array(store.pictures())
     assert {str(name) for name in names[store.sources[chosen, 0]]} == held_out
@@ -395,11 +549,15 @@ def test_held_out_pictures_are_those_that_training_holds_out(tiny_run, photos, t
 def test_mix_lists_what_training_draws_from(tiny_run, monkeypatch, capsys):
     tiny.run(monkeypatch, tiny_run, "--mix", "onet")
     printed = capsys.readouterr().out
-    rows = {row[0]: [int(n.replace(",", "")) for n in row[1:]] for row in
-            re.findall(r"^  (\w+) +([\d,]+) +([\d,]+) +([\d,]+) +([\d,]+)$", printed, re.M)}
-    counts = {**Store(tiny_run / "samples_onet").facts["counts"],
-              "hard": Store(tiny_run / "mine_onet").facts["counts"]["negative"],
-              "landmark": Store(tiny_run / "landmarks_onet").facts["counts"]["landmark"]}
+    rows = {
+        row[0]: [int(n.replace(",", "")) for n in row[1:]]
+        for row in re.findall(r"^  (\w+) +([\d,]+) +([\d,]+) +([\d,]+) +([\d,]+)$", printed, re.M)
+    }
+    counts = {
+        **Store(tiny_run / "samples_onet").facts["counts"],
+        "hard": Store(tiny_run / "mine_onet").facts["counts"]["negative"],
+        "landmark": Store(tiny_run / "landmarks_onet").facts["counts"]["landmark"],
+    }
     assert {kind: sum(row[:2]) for kind, row in rows.items()} == counts
     assert sum(row[2] for row in rows.values()) == 50
     steps = int(re.search(r"an epoch is (\d+) batches of 50", printed).group(1))
@@ -424,32 +582,44 @@ def test_scripts_name_steps(tiny_run, photos):
         assert names[script] == ("upto", step) and run.plan.steps[step].script == script
 
 
-@pytest.mark.parametrize("arguments, match", [
-    (["--pnet", "Rnet_v1"], "--pnet Rnet_v1: a net of the family Rnet can't be the pnet"),
-    (["--onet", "Onet_v9"], "no net is called 'Onet_v9'"),
-    (["--data", "nowhere"], "nowhere is not there"),
-    (["--second", "nowhere"], "nowhere is not there"),
-    (["--points", "nowhere"], "nowhere is not there"),
-    (["--points", __file__, "--onet", "Onet_p"], "none of Pnet20_v1, Rnet_v1, Onet_p is to have a "
-                                                 "landmark head"),
-    (["--upto", "qnet"], "no step 'qnet' here; there are data, samples_pnet"),
-    (["pipeline.floors=2,0,0"], r"pipeline.floors is \[2, 0, 0\]: it must be three numbers"),
-    (["pnet.train.epoch=3"], "no setting 'train.epoch'"),
-    (["--pictures", "0"], "at least one picture"),
-])
+@pytest.mark.parametrize(
+    "arguments, match",
+    [
+        (["--pnet", "Rnet_v1"], "--pnet Rnet_v1: a net of the family Rnet can't be the pnet"),
+        (["--onet", "Onet_v9"], "no net is called 'Onet_v9'"),
+        (["--data", "nowhere"], "nowhere is not there"),
+        (["--second", "nowhere"], "nowhere is not there"),
+        (["--points", "nowhere"], "nowhere is not there"),
+        (
+            ["--points", __file__, "--onet", "Onet_p"],
+            "none of Pnet20_v1, Rnet_v1, Onet_p is to have a landmark head",
+        ),
+        (["--upto", "qnet"], "no step 'qnet' here; there are data, samples_pnet"),
+        (["pipeline.floors=2,0,0"], r"pipeline.floors is \[2, 0, 0\]: it must be three numbers"),
+        (["pnet.train.epoch=3"], "no setting 'train.epoch'"),
+        (["--pictures", "0"], "at least one picture"),
+    ],
+)
 def test_bad_input(arguments, match, tmp_path, monkeypatch):
     fails(monkeypatch, tmp_path / "out", *arguments, match=match)
 
 
 def test_mxnet_is_not_imported_by_workers():
     """They import this file, and what cuts and mines."""
-    code = ("import sys, core.pipeline, prepare_data.mine, prepare_data.landmark_samples; "
-            "sys.exit('mxnet' in sys.modules)")
+    code = (
+        "import sys, core.pipeline, prepare_data.mine, prepare_data.landmark_samples; "
+        "sys.exit('mxnet' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_default_folders():
-    named = [program_module._default_out(recipe, nets, data).name for recipe, nets, data in (
-        ("train-mtcnn", {}, None), ("classic", {}, "x/photos"),
-        ("train-mtcnn", {"pnet": "Pnet20_v4", "onet": "Onet_v1"}, "/y/faces/"))]
+    named = [
+        program_module._default_out(recipe, nets, data).name
+        for recipe, nets, data in (
+            ("train-mtcnn", {}, None),
+            ("classic", {}, "x/photos"),
+            ("train-mtcnn", {"pnet": "Pnet20_v4", "onet": "Onet_v1"}, "/y/faces/"),
+        )
+    ]
     assert named == ["train-mtcnn-drawn", "classic-photos", "train-mtcnn-Pnet20_v4-faces"]

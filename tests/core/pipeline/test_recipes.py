@@ -1,4 +1,5 @@
 """Which settings each net is trained with."""
+
 import pytest
 
 from core.pipeline import recipes
@@ -12,11 +13,20 @@ def of(recipe, *assignments, landmarks=(), drawn=False):
 
 
 def test_one_net_or_all():
-    common, own = of("train-mtcnn", "train.lr=0.1", "pnet.train.lr=0.2", "pnet_hard.train.lr=0.3",
-                     "onet.samples.positives=7")
+    common, own = of(
+        "train-mtcnn",
+        "train.lr=0.1",
+        "pnet.train.lr=0.2",
+        "pnet_hard.train.lr=0.3",
+        "onet.samples.positives=7",
+    )
     assert common.train.lr == 0.1 and common.samples.positives == 25
     assert {name: own[name].train.lr for name in TRAINED} == {
-        "pnet": 0.2, "pnet_hard": 0.3, "rnet": 0.1, "onet": 0.1}
+        "pnet": 0.2,
+        "pnet_hard": 0.3,
+        "rnet": 0.1,
+        "onet": 0.1,
+    }
     assert [own[name].samples.positives for name in TRAINED] == [25, 25, 25, 7]
 
 
@@ -56,8 +66,11 @@ def test_settings_that_are_not_there():
 def test_nets_must_be_of_their_stage():
     for recipe in RECIPES.values():
         recipes.check_nets(recipe.nets)
-    with pytest.raises(Problem, match=r"--pnet Rnet_v1: a net of the family Rnet can't be the pnet;"
-                                      r" Pnet20_v00, .*, Pnet12 can"):
+    with pytest.raises(
+        Problem,
+        match=r"--pnet Rnet_v1: a net of the family Rnet can't be the pnet;"
+        r" Pnet20_v00, .*, Pnet12 can",
+    ):
         recipes.check_nets({"pnet": "Rnet_v1"})
     with pytest.raises(Problem, match="Lnet can't be the onet"):
         recipes.check_nets({"onet": "Lnet_v1"})

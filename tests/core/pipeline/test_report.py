@@ -1,4 +1,5 @@
 """The page about a run: whole, self-contained, and saying what the run's files say."""
+
 import base64
 import json
 import re
@@ -26,8 +27,7 @@ def page_of(run, path):
 
 
 def run_of(out, *more, **options):
-    return pipeline.Run(out, assignments=[*tiny.SETTINGS, *more], pictures=tiny.PICTURES,
-                        **options)
+    return pipeline.Run(out, assignments=[*tiny.SETTINGS, *more], pictures=tiny.PICTURES, **options)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,11 @@ def test_one_file_and_nothing_outside_it(page):
     assert "http" not in re.sub(r"base64,[^\"]*", "", text)
     links = {element.get("href") for element in root.iter("a")}
     anchors = {f"#{element.get('id')}" for element in root.iter("section")}
-    assert links == anchors == {f"#{name}" for name in ("recall", "nets", "data", "samples",
-                                                        "settings", "steps")}
+    assert (
+        links
+        == anchors
+        == {f"#{name}" for name in ("recall", "nets", "data", "samples", "settings", "steps")}
+    )
     assert "prefers-color-scheme: dark" in text
 
 
@@ -86,8 +89,10 @@ def test_figures_are_those_of_the_run(page, tiny_run):
     assert int(lost[1]) == figures["faces"] == 3
     assert [int(n) for n in lost[3:]] == [stage["lost"][0] for stage in figures["stages"]]
     assert lost[2] == f"{1 - sum(map(int, lost[3:])) / 3:.1%}"
-    for value in (f"{figures['recall']:.3f}", *(f"{row['value']:.3f}" for row in
-                                                figures["average_precision"])):
+    for value in (
+        f"{figures['recall']:.3f}",
+        *(f"{row['value']:.3f}" for row in figures["average_precision"]),
+    ):
         assert f"<b>{value}</b>" in text
 
 
@@ -96,16 +101,26 @@ def test_nets_samples_and_timings_are_those_of_the_run(page, tiny_run):
     budget = flops.record("Onet_v1", landmark=True)
     budgets = next(table for table in root.iter("table") if "parameters" in words(table))
     onet = [[words(cell) for cell in row] for row in budgets.iter("tr")][-1]
-    assert onet == ["onet", "Onet_v1 with landmarks", "48x48", f"{budget['params']:,}",
-                    f"{budget['budget_m']:.3f}", f"{budget['macs'] / 1e6:.3f}"]
+    assert onet == [
+        "onet",
+        "Onet_v1 with landmarks",
+        "48x48",
+        f"{budget['params']:,}",
+        f"{budget['budget_m']:.3f}",
+        f"{budget['macs'] / 1e6:.3f}",
+    ]
     log = json.loads((tiny_run / "onet" / "log.jsonl").read_text().splitlines()[-1])["val"]
     assert f"{log['landmark_error']:.4f}" in words(root)
     samples = rows(root, "samples")
     counts = json.loads((tiny_run / "samples_rnet" / "store.json").read_text())["counts"]
-    assert samples["samples_rnet"][1:4] == [f"{counts[kind]:,}" for kind in
-                                            ("positive", "part", "negative")]
-    spent = {name: json.loads((tiny_run / "steps" / f"{name}.json").read_text())["seconds"]
-             for name in rows(root, "steps") if name not in ("step", "together")}
+    assert samples["samples_rnet"][1:4] == [
+        f"{counts[kind]:,}" for kind in ("positive", "part", "negative")
+    ]
+    spent = {
+        name: json.loads((tiny_run / "steps" / f"{name}.json").read_text())["seconds"]
+        for name in rows(root, "steps")
+        if name not in ("step", "together")
+    }
     assert len(spent) == 17
     assert rows(root, "steps")["together"][1] == clock(sum(spent.values()))
     assert rows(root, "steps")["onet"][1:] == [clock(spent["onet"]), "done"]
@@ -123,8 +138,9 @@ def test_settings_that_differ_come_first(page):
 
 
 def test_what_is_out_of_date_or_under_its_floor_is_marked(tiny_run, tmp_path):
-    text, root = page_of(run_of(tiny_run, "rnet.train.lr=0.2", "pipeline.floors=0,0,1"),
-                         tmp_path / "r.html")
+    text, root = page_of(
+        run_of(tiny_run, "rnet.train.lr=0.2", "pipeline.floors=0,0,1"), tmp_path / "r.html"
+    )
     steps = rows(root, "steps")
     assert steps["rnet"][2] == "made anew: train.lr was 0.02, is 0.2"
     assert steps["pnet"][2] == "done" and steps["onet"][2].startswith("anew: if ")
@@ -142,8 +158,12 @@ def test_a_run_that_is_not_far_yet(tiny_run, tmp_path):
         shutil.copy(tiny_run / "steps" / f"{name}.json", out / "steps")
     text, root = page_of(run_of(out), tmp_path / "r.html")
     assert "Nothing is measured yet" in text
-    assert [part.get("id") for part in root.iter("section")] == ["data", "samples", "settings",
-                                                                 "steps"]
+    assert [part.get("id") for part in root.iter("section")] == [
+        "data",
+        "samples",
+        "settings",
+        "steps",
+    ]
     assert rows(root, "steps")["pnet"] == ["training Pnet20_v1", "", "to do"]
 
 
@@ -157,7 +177,8 @@ def test_names_that_look_like_html(tiny_run, tmp_path):
     shutil.copytree(tiny_run / "drawn", data)
     text, root = page_of(run_of(tmp_path / "out", data=data), tmp_path / "r.html")
     assert str(data) in words(root) and "<b>" not in unescape(text).replace(str(data), "").replace(
-        "<b>&amp;", "")
+        "<b>&amp;", ""
+    )
 
 
 def test_a_large_picture_gets_smaller(tmp_path):

@@ -2,6 +2,7 @@
 
 Run as a program it is the child of the test that kills: `test_steps.py FOLDER BEFORE RATE`.
 """
+
 import json
 import os
 import subprocess
@@ -32,9 +33,14 @@ class Course:
             def run():
                 self.ran.append(name)
                 with whole_folder(path) as part:
-                    text = "".join((out / read / "x").read_text() if read != "pictures" else
-                                   self.given.read_text() for read in reads)
+                    text = "".join(
+                        (out / read / "x").read_text()
+                        if read != "pictures"
+                        else self.given.read_text()
+                        for read in reads
+                    )
                     write_text(part / "x", f"{name} {settings} of ({text})")
+
             return Step(name, f"makes {name}", path, file_proof("x"), run, reads, settings)
 
         def net(name, reads, judge=lambda: None, after=()):
@@ -52,22 +58,41 @@ class Course:
                     before = (path / f"{epoch - 1}.params").read_text() if epoch > 1 else text
                     write_text(path / f"{epoch}.params", f"{before} {rate}")
                 write_text(path / "x", (path / "3.params").read_text())
-            return Step(name, f"trains {name}", path, file_proof("x"), run, reads,
-                        {"train": {"lr": rate}}, keep=True, judge=judge, after=after)
+
+            return Step(
+                name,
+                f"trains {name}",
+                path,
+                file_proof("x"),
+                run,
+                reads,
+                {"train": {"lr": rate}},
+                keep=True,
+                judge=judge,
+                after=after,
+            )
 
         def judge():
             if len((out / "measured" / "x").read_text()) < floor:
                 raise Problem("too little")
 
         measured = store("measured", ("net",), {"iou": 0.5})
-        measured = Step(**{**measured.__dict__, "judge": judge, "also": ("net",),
-                           "script": "measure.sh"})
+        measured = Step(
+            **{**measured.__dict__, "judge": judge, "also": ("net",), "script": "measure.sh"}
+        )
         hard = store("hard", ("pictures", "net"), {})
         hard = Step(**{**hard.__dict__, "after": ("measured",)})
-        self.plan = Plan([Step("pictures", "given", self.given, file_proof("")),
-                          store("samples", ("pictures",), {"size": size}),
-                          net("net", ("samples",)), measured, hard,
-                          net("net_hard", ("samples", "hard"))], out)
+        self.plan = Plan(
+            [
+                Step("pictures", "given", self.given, file_proof("")),
+                store("samples", ("pictures",), {"size": size}),
+                net("net", ("samples",)),
+                measured,
+                hard,
+                net("net_hard", ("samples", "hard")),
+            ],
+            out,
+        )
 
     def run(self, *names):
         every = [step for step in self.plan.steps.values() if step.run]
@@ -75,12 +100,15 @@ class Course:
         return self.ran
 
     def kinds(self):
-        return {step.name: state.kind
-                for step, state in self.plan.states(list(self.plan.steps.values()))}
+        return {
+            step.name: state.kind
+            for step, state in self.plan.states(list(self.plan.steps.values()))
+        }
 
     def whys(self):
-        return {step.name: state.why
-                for step, state in self.plan.states(list(self.plan.steps.values()))}
+        return {
+            step.name: state.why for step, state in self.plan.states(list(self.plan.steps.values()))
+        }
 
 
 def pictures(folder):
@@ -96,8 +124,11 @@ def folder(tmp_path):
 
 def tree(folder):
     """Content of all files but the records', in which times stand."""
-    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*")
-            if path.is_file() and path.parent.name != "steps"}
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent.name != "steps"
+    }
 
 
 ALL = ["samples", "net", "measured", "hard", "net_hard"]
@@ -122,8 +153,14 @@ def test_a_changed_setting_makes_anew_what_depends_on_it(folder, capsys):
     Course(folder).run()
     old = (folder / "out" / "net" / "3.params").read_text()
     course = Course(folder, rate=0.3)
-    assert course.kinds() == {"pictures": DONE, "samples": DONE, "net": ANEW, "measured": MAYBE,
-                              "hard": MAYBE, "net_hard": ANEW}
+    assert course.kinds() == {
+        "pictures": DONE,
+        "samples": DONE,
+        "net": ANEW,
+        "measured": MAYBE,
+        "hard": MAYBE,
+        "net_hard": ANEW,
+    }
     assert course.whys()["net"] == "train.lr was 0.1, is 0.3"
     assert course.whys()["measured"] == "if net comes out otherwise"
     capsys.readouterr()
@@ -135,7 +172,16 @@ def test_a_changed_setting_makes_anew_what_depends_on_it(folder, capsys):
     assert (folder / "out" / "net-1" / "3.params").read_text() == old
     Course(folder, rate=0.5).run("net")
     assert {p.name for p in (folder / "out").iterdir()} == {
-        "samples", "net", "net-1", "net-2", "measured", "hard", "net_hard", "net_hard-1", "steps"}
+        "samples",
+        "net",
+        "net-1",
+        "net-2",
+        "measured",
+        "hard",
+        "net_hard",
+        "net_hard-1",
+        "steps",
+    }
 
 
 def test_changed_pictures_change_all_and_changed_back_need_new_ones(folder):
@@ -156,8 +202,14 @@ def test_a_result_that_comes_out_the_same_changes_nothing_behind_it(folder):
     os.remove(folder / "out" / "samples" / "x")
     os.rmdir(folder / "out" / "samples")
     course = Course(folder)
-    assert course.kinds() == {"pictures": DONE, "samples": GO_ON, "net": MAYBE, "measured": MAYBE,
-                              "hard": MAYBE, "net_hard": MAYBE}
+    assert course.kinds() == {
+        "pictures": DONE,
+        "samples": GO_ON,
+        "net": MAYBE,
+        "measured": MAYBE,
+        "hard": MAYBE,
+        "net_hard": MAYBE,
+    }
     assert course.whys()["samples"].endswith("samples is gone")
     assert course.run() == ["samples"]
 
@@ -193,9 +245,13 @@ def test_stopped_and_asked_for_otherwise_it_begins_anew(folder):
 @pytest.mark.parametrize("before, rate", [("0", "0.1"), ("0.1", "0.3")])
 def test_killed_at_any_moment_it_ends_the_same(tmp_path, before, rate):
     """From nothing, and over a finished run with another rate, whose nets are set aside."""
-    child = subprocess.run([sys.executable, __file__, str(tmp_path), before, rate], cwd=ROOT,
-                           capture_output=True, text=True,
-                           env={**os.environ, "PYTHONPATH": str(ROOT)})
+    child = subprocess.run(
+        [sys.executable, __file__, str(tmp_path), before, rate],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert child.returncode == 0, child.stderr
     *killed, whole = sorted(tmp_path.iterdir())
     assert whole.name == "whole" and len(killed) > 15
@@ -218,15 +274,22 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(folder, monkeypatch, c
 
     def full(*_):
         raise OSError(28, "No space left on device", "x")
-    net = Step(**{**course.plan.steps["net"].__dict__, "run": lambda: (
-        monkeypatch.setattr(steps, "write_json", full), full())})
-    plan = Plan([net if name == "net" else step for name, step in course.plan.steps.items()],
-                folder / "out")
+
+    net = Step(
+        **{
+            **course.plan.steps["net"].__dict__,
+            "run": lambda: (monkeypatch.setattr(steps, "write_json", full), full()),
+        }
+    )
+    plan = Plan(
+        [net if name == "net" else step for name, step in course.plan.steps.items()], folder / "out"
+    )
     with pytest.raises(SystemExit) as stopped:
         program(lambda _: plan.run([net]), [])
     assert stopped.value.code == 2
     assert capsys.readouterr().err == (
-        "error: No space left on device: x; free some space and run the same command again\n")
+        "error: No space left on device: x; free some space and run the same command again\n"
+    )
     monkeypatch.setattr(steps, "write_json", write)
     assert course.kinds()["net"] == GO_ON
     assert Course(folder).run() == ["net", "measured", "hard", "net_hard"]
@@ -251,16 +314,22 @@ def test_what_was_changed_behind_its_back_is_not_used(folder):
 
 def test_one_step_alone(folder, capsys):
     course = Course(folder)
-    with pytest.raises(Problem, match=r"net needs samples, which isn't there yet: run --stage "
-                                      r"samples first, or --upto net$"):
+    with pytest.raises(
+        Problem,
+        match=r"net needs samples, which isn't there yet: run --stage "
+        r"samples first, or --upto net$",
+    ):
         course.plan.run_only(course.plan.named("net"))
     course.plan.run_only(course.plan.named("samples"))
     course.plan.run_only(course.plan.named("net"))
     assert course.ran == ["samples", "net", "measured"]
     course.plan.run_only(course.plan.named("hard"))
     other = Course(folder, size=24)
-    with pytest.raises(Problem, match=r"net_hard needs samples, which is not what is asked for now "
-                                      r"\(size was 20, is 24\): run --stage samples first"):
+    with pytest.raises(
+        Problem,
+        match=r"net_hard needs samples, which is not what is asked for now "
+        r"\(size was 20, is 24\): run --stage samples first",
+    ):
         other.plan.run_only(other.plan.named("net_hard"))
     assert other.ran == []
 
@@ -294,8 +363,7 @@ def test_no_such_step(folder):
 def test_a_small_disk_is_noticed_before_anything_is_done(folder):
     course = Course(folder)
     large = Step(**{**course.plan.steps["hard"].__dict__, "expected": lambda: (1e18, 0)})
-    plan = Plan([*(s for n, s in course.plan.steps.items() if n != "hard"), large],
-                folder / "out")
+    plan = Plan([*(s for n, s in course.plan.steps.items() if n != "hard"), large], folder / "out")
     with pytest.raises(Problem, match=r"MB free, and about 1,000,000,000,000 MB are needed"):
         plan.run([large])
     assert course.ran == []
@@ -321,6 +389,7 @@ def killed(folder, rate, change):
             os._exit(9)
         done.append(paths)
         rename(*paths)
+
     os.replace = replace
     try:
         Course(folder, rate).run()
@@ -331,6 +400,7 @@ def killed(folder, rate, change):
 
 def kill_at_each_change(work, before, rate):
     """Leaves folders of courses that were killed once and run again, and `whole`."""
+
     def begun(name):
         folder = pictures(Path(work) / name)
         if before:

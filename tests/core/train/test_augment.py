@@ -1,4 +1,5 @@
 """Blur and occlusion of crops; the rest of core.train.augment is tested with core.train.loader."""
+
 import cv2
 import numpy as np
 import pytest
@@ -13,10 +14,17 @@ def generator(seed=0):
 @pytest.mark.parametrize("radius", [1, 3, 12])
 def test_blur_is_a_gaussians_of_opencvs_sigma(radius):
     """Each sample is near one of the Gaussians that may be drawn, and all have their turn."""
-    picture = cv2.resize(generator(1).integers(0, 255, (24, 24, 3)).astype(np.uint8), (48, 48),
-                         interpolation=cv2.INTER_NEAREST)
-    wanted = np.stack([cv2.GaussianBlur(picture.astype(np.float32), (2 * r + 1, 2 * r + 1), 0)
-                       for r in range(1, radius + 1)])
+    picture = cv2.resize(
+        generator(1).integers(0, 255, (24, 24, 3)).astype(np.uint8),
+        (48, 48),
+        interpolation=cv2.INTER_NEAREST,
+    )
+    wanted = np.stack(
+        [
+            cv2.GaussianBlur(picture.astype(np.float32), (2 * r + 1, 2 * r + 1), 0)
+            for r in range(1, radius + 1)
+        ]
+    )
     crops = np.repeat(picture[None], 120, axis=0)
     blur(crops, 1.0, radius, generator())
     off = np.abs(crops[:, None].astype(np.float32) - wanted).mean(axis=(2, 3, 4))

@@ -1,4 +1,5 @@
 """Joints as heat maps: lists, batches and maps of drawn stick figures, decoding, a net's lesson."""
+
 import math
 import pickle
 
@@ -16,19 +17,32 @@ from facelet.console import Problem
 from prepare_data import joints
 
 LAYOUT = (3, 15, 28)
-OFF = ["augment.flip=False", "augment.brightness=1.0", "augment.gray=0.0", "augment.color=0.0",
-       "augment.noise=0,0", "joints.blur=0,1", "joints.angle=0", "joints.shift=0",
-       "joints.scale=1.2,1.2", "joints.plain=1.2"]
+OFF = [
+    "augment.flip=False",
+    "augment.brightness=1.0",
+    "augment.gray=0.0",
+    "augment.color=0.0",
+    "augment.noise=0,0",
+    "joints.blur=0,1",
+    "joints.angle=0",
+    "joints.shift=0",
+    "joints.scale=1.2,1.2",
+    "joints.plain=1.2",
+]
 LINKS = schemes.get("14").lines
-INK = [tuple(int(v) for v in colour) for colour in
-       cv2.applyColorMap(np.arange(0, 252, 18, dtype=np.uint8), cv2.COLORMAP_HSV)[:, 0]]
+INK = [
+    tuple(int(v) for v in colour)
+    for colour in cv2.applyColorMap(np.arange(0, 252, 18, dtype=np.uint8), cv2.COLORMAP_HSV)[:, 0]
+]
 
 
 # ---- stick figures ---------------------------------------------------------------------------
 
+
 def figure(rng, height):
     """Joints (14, 2) of a body that stands about as tall as `height`, its mean at 0: limbs of a
     body's proportions at any angles."""
+
     def limb(start, length, degrees):
         angle = np.radians(degrees)
         return start + height * length * np.array([np.sin(angle), np.cos(angle)])
@@ -37,8 +51,10 @@ def figure(rng, height):
     at[6] = limb(np.zeros(2), 0.3, 180 + tilt)
     at[7] = limb(at[6], 0.17, 180 + tilt + rng.uniform(-15, 15))
     # Right and left of the body itself, which looks at us.
-    for side, hip, knee, ankle, shoulder, elbow, wrist in ((-1, 2, 1, 0, 10, 9, 8),
-                                                           (1, 3, 4, 5, 11, 12, 13)):
+    for side, hip, knee, ankle, shoulder, elbow, wrist in (
+        (-1, 2, 1, 0, 10, 9, 8),
+        (1, 3, 4, 5, 11, 12, 13),
+    ):
         at[hip] = limb(np.zeros(2), 0.08, 90 * side)
         leg, arm = side * rng.uniform(0, 40), side * rng.uniform(0, 150)
         at[knee] = limb(at[hip], 0.25, leg)
@@ -52,8 +68,15 @@ def figure(rng, height):
 def painted(picture, at, seen):
     """Draw a figure's limbs in grey and its visible joints each in its colour, in place."""
     for line in LINKS:
-        cv2.polylines(picture, [np.round(at[line] * 16).astype(np.int32)], False, (150, 150, 150),
-                      5, cv2.LINE_AA, 4)
+        cv2.polylines(
+            picture,
+            [np.round(at[line] * 16).astype(np.int32)],
+            False,
+            (150, 150, 150),
+            5,
+            cv2.LINE_AA,
+            4,
+        )
     for place, ink, there in zip(np.round(at * 16).astype(int).tolist(), INK, seen):
         if there:
             cv2.circle(picture, place, 6 * 16, ink, cv2.FILLED, cv2.LINE_AA, 4)
@@ -77,14 +100,18 @@ def drawn(tmp_path_factory):
             seen = rng.uniform(size=14) > 0.125
             painted(picture, at, seen)
             low, high = at.min(axis=0) - 8, at.max(axis=0) + 8
-            lines.append(line_of(f"{number}.png", [*low, *(high - low)],
-                                 np.where(seen[:, None], at, -1), seen))
+            lines.append(
+                line_of(
+                    f"{number}.png", [*low, *(high - low)], np.where(seen[:, None], at, -1), seen
+                )
+            )
         pictures.write(folder / "images" / f"{number}.png", picture)
     (folder / "list.txt").write_text("\n".join(lines) + "\n")
     return folder / "list.txt"
 
 
 # ---- lists -----------------------------------------------------------------------------------
+
 
 def test_a_list(drawn):
     bodies = joints.open_set(drawn)
@@ -97,8 +124,9 @@ def test_a_list(drawn):
         assert np.array_equal(joints.visible(bodies.points_of[i]), seen)
         want = numbers[4:].reshape(14, 3)[seen, :2] + 0.5
         assert np.allclose(bodies.points_of[i][seen], want, atol=1e-4)
-        assert np.allclose(bodies.boxes[i], [*numbers[:2], *(numbers[:2] + numbers[2:4])],
-                           atol=1e-3)
+        assert np.allclose(
+            bodies.boxes[i], [*numbers[:2], *(numbers[:2] + numbers[2:4])], atol=1e-3
+        )
         assert bodies.names()[i] == path
     assert not joints.visible(bodies.points_of).all()
     # The joints are where they are painted: nearly all have their colour there.
@@ -115,17 +143,24 @@ def test_a_list(drawn):
 GOOD = " ".join(["0 0 100 100"] + [f"{i} {2 * i} 1" for i in range(14)])
 
 
-@pytest.mark.parametrize("line, reason", [
-    ("a.png " + GOOD.rsplit(None, 1)[0], "another number of numbers: 45, where 46 are expected"),
-    ("a.png " + GOOD + " 1", "another number of numbers: 47"),
-    ("a.txt " + GOOD, "no picture's path"),
-    ("a.png " + GOOD[:-1] + "0.5", "neither visible, 1, nor not, 0"),
-    ("a.png " + GOOD.replace("13 26", "nan 26"), "a number that is none"),
-    ("a.png " + GOOD.replace("100 100", "100 inf"), "a number that is none"),
-    ("a.png " + GOOD.replace("100 100", "100 0"), "a box without an area"),
-    ("a.png " + GOOD.replace("100 100", "49 20"), "a body smaller than 50 px"),
-    ("a.png 0 0 100 100" + " 5 5 1" + " 6 6 0" * 13, "fewer than 2 visible"),
-    ("a.png 0 0 100 100" + " 5 5 1" * 13 + " 7 7 1", "joints that are identical")])
+@pytest.mark.parametrize(
+    "line, reason",
+    [
+        (
+            "a.png " + GOOD.rsplit(None, 1)[0],
+            "another number of numbers: 45, where 46 are expected",
+        ),
+        ("a.png " + GOOD + " 1", "another number of numbers: 47"),
+        ("a.txt " + GOOD, "no picture's path"),
+        ("a.png " + GOOD[:-1] + "0.5", "neither visible, 1, nor not, 0"),
+        ("a.png " + GOOD.replace("13 26", "nan 26"), "a number that is none"),
+        ("a.png " + GOOD.replace("100 100", "100 inf"), "a number that is none"),
+        ("a.png " + GOOD.replace("100 100", "100 0"), "a box without an area"),
+        ("a.png " + GOOD.replace("100 100", "49 20"), "a body smaller than 50 px"),
+        ("a.png 0 0 100 100" + " 5 5 1" + " 6 6 0" * 13, "fewer than 2 visible"),
+        ("a.png 0 0 100 100" + " 5 5 1" * 13 + " 7 7 1", "joints that are identical"),
+    ],
+)
 def test_bodies_that_can_not_be(tmp_path, line, reason):
     """Named with their line, and counted; the others are kept."""
     pictures.write(tmp_path / "a.png", np.zeros((120, 120, 3), np.uint8))
@@ -133,7 +168,7 @@ def test_bodies_that_can_not_be(tmp_path, line, reason):
     path.write_text(f"a.png {GOOD}\n\n{line}\na.png {GOOD.replace('13 26 1', 'nan nan 0')}\n")
     bodies = joints.open_set(path, min_side=50)
     assert len(bodies) == 2 and sum(bodies.reasons.values()) == 1
-    told, = bodies.rejected
+    (told,) = bodies.rejected
     assert told.startswith(f"{path}, line 3: ") and reason in told
     assert "rejected 1 (" in bodies.describe()
     path.write_text(line)
@@ -155,6 +190,7 @@ def test_an_empty_list_and_pictures_that_are_not_there(tmp_path):
 
 # ---- maps ------------------------------------------------------------------------------------
 
+
 def by_pixel(places, side, sigma):
     """Maps of one body's joints, pixel by pixel."""
     made = np.zeros((len(places) + 1, side, side))
@@ -163,7 +199,7 @@ def by_pixel(places, side, sigma):
             for column in range(side):
                 square = (column - (x * side - 0.5)) ** 2 + (row - (y * side - 0.5)) ** 2
                 if 0 <= x < 1 and 0 <= y < 1:
-                    made[joint, row, column] = math.exp(-square / sigma ** 2)
+                    made[joint, row, column] = math.exp(-square / sigma**2)
     made[-1] = 1 - made[:-1].max(axis=0)
     return made
 
@@ -184,7 +220,7 @@ def test_maps_by_pixel(layout, sigma):
 def test_layout_is_that_of_the_net():
     assert heatmaps.layout_of("L14_heatmap", {}) == LAYOUT
     assert heatmaps.layout_of("L14_heatmap", {"points": 5}) == (3, 6, 28)
-    shape, = symbols.build("L14_heatmap").infer_shape(data=(1, 3, 112, 112))[1]
+    (shape,) = symbols.build("L14_heatmap").infer_shape(data=(1, 3, 112, 112))[1]
     assert shape == (1, 3 * 15 * 28 * 28)
 
 
@@ -238,12 +274,20 @@ def test_figures_by_loop():
 
 # ---- batches ---------------------------------------------------------------------------------
 
+
 def batches(drawn, *assignments, workers=0):
     settings = override(config, ["train.batch=8", *assignments])
     bodies = joints.open_set(drawn)
     return bodies, heatmaps.HeatmapBatches(
-        bodies, np.arange(len(bodies)), LAYOUT, 112, settings.train, settings.joints,
-        settings.augment, workers)
+        bodies,
+        np.arange(len(bodies)),
+        LAYOUT,
+        112,
+        settings.train,
+        settings.joints,
+        settings.augment,
+        workers,
+    )
 
 
 def colours_at(data, places):
@@ -284,16 +328,18 @@ def test_plain_batches_have_maps_where_joints_are(drawn):
 def test_augmented_batches_have_maps_where_joints_are(drawn):
     """Turned, moved, scaled and mirrored, with the mirror's left for right: colours are those of
     the joint painted, which mirroring exchanges."""
-    bodies, loader = batches(drawn, *[text for text in OFF if "joints" not in text],
-                             "joints.blur=0,1")
+    bodies, loader = batches(
+        drawn, *[text for text in OFF if "joints" not in text], "joints.blur=0,1"
+    )
     painted_right(loader.make(1), 0.85)
     _, mirroring = batches(drawn, *OFF[1:])
     _, straight = batches(drawn, *OFF)
     partners, mirrored = schemes.partners("14"), 0
     for number in range(3):
         one, other = straight.make(number), mirroring.make(number)
-        for a, b, c, d in zip(one["data"], other["data"], one["heatmap_target"],
-                              other["heatmap_target"]):
+        for a, b, c, d in zip(
+            one["data"], other["data"], one["heatmap_target"], other["heatmap_target"]
+        ):
             c, d = (values.reshape(3, 15, 28, 28) for values in (c, d))
             if np.array_equal(a, b):
                 assert np.array_equal(c, d)
@@ -312,8 +358,9 @@ def test_turns_keep_within_their_settings(drawn):
         places, heights = heatmaps.decode(loader.make(number)["heatmap_target"], LAYOUT)
         for row, found, height in zip(loader.streams[0].take(number * 8, 8), places, heights):
             if min(height[0], height[7]) > 0.5:
-                before, after = (complex(*(points[0] - points[7])) for points in
-                                 (bodies.points_of[row], found))
+                before, after = (
+                    complex(*(points[0] - points[7])) for points in (bodies.points_of[row], found)
+                )
                 turns.append(np.degrees(np.angle(after / before)))
     assert len(turns) > 10
     assert np.abs(turns).max() < 31 and np.ptp(turns) > 25
@@ -348,13 +395,15 @@ def test_pictures_that_can_not_be_used_are_left_out(drawn, tmp_path, capsys):
     pictures.write(tmp_path / "small.png", np.zeros((60, 60, 3), np.uint8))
     (tmp_path / "broken.png").write_bytes(b"no picture")
     path = tmp_path / "list.txt"
-    for odd, reason in (("small.png", "line 2: joints out of the picture, which is 60x60"),
-                        ("broken.png", "broken.png: no picture")):
+    for odd, reason in (
+        ("small.png", "line 2: joints out of the picture, which is 60x60"),
+        ("broken.png", "broken.png: no picture"),
+    ):
         path.write_text("\n".join([lines[0], f"{odd} " + lines[1].split(" ", 1)[1], *lines[2:]]))
         bodies, loader = batches(path)
         assert sum(len(batch["data"]) for batch, _ in loader.ahead(range(5))) == 40
         assert capsys.readouterr().err.count("left out") == 1
-        told, = loader.unreadable.values()
+        (told,) = loader.unreadable.values()
         assert reason in told
     path.write_text("\n".join(f"broken.png {line.split(' ', 1)[1]}" for line in lines))
     with pytest.raises(Problem, match="can't be read"):
@@ -362,6 +411,7 @@ def test_pictures_that_can_not_be_used_are_left_out(drawn, tmp_path, capsys):
 
 
 # ---- the lesson ------------------------------------------------------------------------------
+
 
 class Oracle:
     """A trainer whose net says what is true, or something else."""
@@ -412,12 +462,15 @@ def test_lesson(drawn, tmp_path):
 def test_a_net_learns_from_the_maps(drawn):
     """A few steps of the net itself bring its loss down, by the targets of its own shape."""
     from core.train.trainer import Trainer
+
     settings = override(config, ["train.batch=2", "train.lr=0.05", "train.warmup=1", *OFF])
     bodies = joints.open_set(drawn)
-    loader = heatmaps.HeatmapBatches(bodies, np.arange(2), LAYOUT, 112, settings.train,
-                                     settings.joints, settings.augment, 0)
-    trainer = Trainer(checkpoint.initial("L14_heatmap", {}, 0, 0.25), settings.train,
-                      settings.loss, 8)
+    loader = heatmaps.HeatmapBatches(
+        bodies, np.arange(2), LAYOUT, 112, settings.train, settings.joints, settings.augment, 0
+    )
+    trainer = Trainer(
+        checkpoint.initial("L14_heatmap", {}, 0, 0.25), settings.train, settings.loss, 8
+    )
     losses = [float(trainer.step(loader.make(number))["heatmap_loss"][0]) for number in range(5)]
     assert losses[0] < 10 and losses[-1] < 0.6 * losses[0]
     assert trainer.predict(loader.make(0))["heatmap_pred"].shape == (2, 35280)

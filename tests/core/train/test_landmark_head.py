@@ -1,4 +1,5 @@
 """The landmark head of an Onet, trained beside face and box."""
+
 import numpy as np
 
 from config import config, override
@@ -15,10 +16,22 @@ from prepare_data.store import KINDS, Store
 from symbols import zoo
 
 FACES, BATCH, STEPS = 64, 96, 250
-SETTINGS = [f"train.batch={BATCH}", "train.mix=1,1,2,0,8", "train.lr=0.02", "train.warmup=20",
-            "train.epochs=1", "loss.landmark.kind=smooth_l1", "samples.negatives=10",
-            "samples.positives=6", "landmark_samples.base_num=1", "augment.flip=False",
-            "augment.brightness=1.0", "augment.gray=0.0", "augment.color=0.0", "augment.noise=0,0"]
+SETTINGS = [
+    f"train.batch={BATCH}",
+    "train.mix=1,1,2,0,8",
+    "train.lr=0.02",
+    "train.warmup=20",
+    "train.epochs=1",
+    "loss.landmark.kind=smooth_l1",
+    "samples.negatives=10",
+    "samples.positives=6",
+    "landmark_samples.base_num=1",
+    "augment.flip=False",
+    "augment.brightness=1.0",
+    "augment.gray=0.0",
+    "augment.color=0.0",
+    "augment.noise=0,0",
+]
 
 
 def test_it_learns_64_faces_by_heart(tmp_path):
@@ -26,26 +39,37 @@ def test_it_learns_64_faces_by_heart(tmp_path):
     this is a port of never learnt its points, as all other samples pulled them towards 0."""
     settings = override(config, SETTINGS)
     drawn.draw_sample_set(tmp_path / "set", count=80, seed=3)
-    samples.make_store(wider.open_set(tmp_path / "set", "train"), 48, tmp_path / "samples",
-                       settings.samples, workers=1)
+    samples.make_store(
+        wider.open_set(tmp_path / "set", "train"),
+        48,
+        tmp_path / "samples",
+        settings.samples,
+        workers=1,
+    )
     faces = points.open_set(tmp_path / "set" / "landmarks" / "train_5.txt")
-    landmark_samples.make_store(faces, 48, tmp_path / "points", settings.landmark_samples,
-                                workers=1)
+    landmark_samples.make_store(
+        faces, 48, tmp_path / "points", settings.landmark_samples, workers=1
+    )
     stores = [Store(tmp_path / "samples"), Store(tmp_path / "points")]
     lesson = lessons.lesson(zoo.spec("Onet_v1", True), {"landmark": True}, stores, settings)
     data = lesson.samples
     chosen = np.flatnonzero(data.labels == KINDS["landmark"])[:FACES]
     assert len(chosen) == FACES
     others = np.flatnonzero(data.labels != KINDS["landmark"])
-    batches = lessons.Batches(data, np.concatenate([others, chosen]), settings.train,
-                              settings.augment, landmarks=True)
+    batches = lessons.Batches(
+        data, np.concatenate([others, chosen]), settings.train, settings.augment, landmarks=True
+    )
     first = checkpoint.initial("Onet_v1", {"landmark": True}, 0, settings.train.prelu_slope)
     lesson.settle(first)
     net = trainer.Trainer(first, settings.train, settings.loss, STEPS)
     losses = [net.step(batches.make(number))["cls_loss"][0] for number in range(STEPS)]
 
-    found = np.concatenate([net.predict(batch)["landmark_pred"][:real]
-                            for batch, real in plain_batches(data, chosen, BATCH, True)])
+    found = np.concatenate(
+        [
+            net.predict(batch)["landmark_pred"][:real]
+            for batch, real in plain_batches(data, chosen, BATCH, True)
+        ]
+    )
     truth = data.landmarks(chosen)
     assert metrics.point_error(schemes.unpack(found), truth) < 0.01
     mean = np.broadcast_to(truth.mean(axis=0), truth.shape)

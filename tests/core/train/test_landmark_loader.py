@@ -1,5 +1,6 @@
 """Batches of faces with points: targets held against the pixels of faces made of coloured dots, the
 same batches from any number of processes, what can't be read or doesn't go together."""
+
 import os
 import signal
 import time
@@ -25,9 +26,18 @@ from prepare_data.points.face_sets import Crops, plain
 
 SIZE = 64
 # Nothing but geometry, with all points inside.
-BARE = ("train.batch=20", "augment.brightness=1", "augment.gray=0", "augment.color=0",
-        "augment.noise=0,0", "crop.blur=0,1", "crop.preset=detector", "crop.occlusion=0,0.1,0.4",
-        "crop.margin=0.1,0.1,0.1,0.1", "crop.scale=1,1.3")
+BARE = (
+    "train.batch=20",
+    "augment.brightness=1",
+    "augment.gray=0",
+    "augment.color=0",
+    "augment.noise=0,0",
+    "crop.blur=0,1",
+    "crop.preset=detector",
+    "crop.occlusion=0,0.1,0.4",
+    "crop.margin=0.1,0.1,0.1,0.1",
+    "crop.scale=1,1.3",
+)
 
 
 def draw_set(folder, count=12, seed=0):
@@ -35,8 +45,9 @@ def draw_set(folder, count=12, seed=0):
     rng, faces = np.random.default_rng(seed), []
     for i in range(count):
         places = tilted(rng)
-        faces.append((f"{seed}-{i}.png", dotted(places), (*places.min(axis=0) - 20, 95, 90),
-                      places))
+        faces.append(
+            (f"{seed}-{i}.png", dotted(places), (*places.min(axis=0) - 20, 95, 90), places)
+        )
     return point_set(folder, faces)
 
 
@@ -46,15 +57,19 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("loader")
     found = draw_set(folder / "set")
     landmark_samples.make_store(found, SIZE, folder / "crops", config.landmark_samples, 1)
-    return (cuts.make_store(found, 400, folder / "cuts", for_landmarks(5, BARE).crop, 1),
-            face_sets.Pictures(found), Crops(stores.Store(folder / "crops")))
+    return (
+        cuts.make_store(found, 400, folder / "cuts", for_landmarks(5, BARE).crop, 1),
+        face_sets.Pictures(found),
+        Crops(stores.Store(folder / "crops")),
+    )
 
 
 def batches_of(sets, *assignments, indices=None, size=SIZE, **more):
     settings = for_landmarks(5, [*BARE, *assignments])
     indices = indices or [np.resize(np.arange(len(faces)), 40) for faces in sets]
-    return LandmarkBatches(sets, indices, size, settings.train, settings.crop, settings.augment,
-                           **more)
+    return LandmarkBatches(
+        sets, indices, size, settings.train, settings.crop, settings.augment, **more
+    )
 
 
 def images(batch):
@@ -92,8 +107,12 @@ def test_without_flip_nothing_is_mirrored(made):
 
 def test_the_same_batches_from_any_number_of_processes(made):
     """With all of the augmentation; also after the first was left in the middle."""
-    heavy = ("augment.noise=1,10", "augment.gray=0.5", "crop.blur=0.7,12",
-             "crop.occlusion=0.5,0.1,0.4")
+    heavy = (
+        "augment.noise=1,10",
+        "augment.gray=0.5",
+        "crop.blur=0.7,12",
+        "crop.occlusion=0.5,0.1,0.4",
+    )
     alone = batches_of(made[:2], *heavy)
     wanted = [alone.make(number) for number in range(5)]
     assert all(not np.array_equal(wanted[0]["data"], batch["data"]) for batch in wanted[1:])
@@ -114,8 +133,9 @@ def test_the_same_batches_from_any_number_of_processes(made):
 def test_an_epoch_shows_each_face_once_and_otherwise_the_next_time(made):
     """By its points: a face's shape does not depend on the crop."""
     faces = made[0]
-    batches = batches_of([faces], "train.batch=4", "augment.flip=False",
-                         indices=[np.arange(12).repeat(2)])
+    batches = batches_of(
+        [faces], "train.batch=4", "augment.flip=False", indices=[np.arange(12).repeat(2)]
+    )
     assert batches.steps == 6
 
     def shapes(numbers):
@@ -123,11 +143,13 @@ def test_an_epoch_shows_each_face_once_and_otherwise_the_next_time(made):
         found = np.concatenate([batches.make(number)["landmark_target"] for number in numbers])
         points = schemes.unpack(found)
         return points, np.linalg.norm(points[:, 1] - points[:, 0], axis=1) / np.linalg.norm(
-            points[:, 3] - points[:, 0], axis=1)
+            points[:, 3] - points[:, 0], axis=1
+        )
 
     known = faces.points_of
     ratios = np.linalg.norm(known[:, 1] - known[:, 0], axis=1) / np.linalg.norm(
-        known[:, 3] - known[:, 0], axis=1)
+        known[:, 3] - known[:, 0], axis=1
+    )
     first, seen = shapes(range(6))
     second, again = shapes(range(6, 12))
     for found in (seen, again):
@@ -141,18 +163,29 @@ def test_an_epoch_shows_each_face_once_and_otherwise_the_next_time(made):
 def test_shares_of_sets(made, tmp_path):
     """Faces of each set by its colour of the ground."""
     places = FACE + (200, 160)
-    sets = [face_sets.Pictures(point_set(tmp_path / str(ground), [
-        (f"{i}.png", dotted(places, ground=ground), (150, 110, 90, 90), places)
-        for i in range(3)])) for ground in (0, 30)]
+    sets = [
+        face_sets.Pictures(
+            point_set(
+                tmp_path / str(ground),
+                [
+                    (f"{i}.png", dotted(places, ground=ground), (150, 110, 90, 90), places)
+                    for i in range(3)
+                ],
+            )
+        )
+        for ground in (0, 30)
+    ]
     for shares, counts in ((None, [15, 5]), ([1, 3], [5, 15]), ([0, 1], [0, 20])):
-        batches = batches_of(sets, indices=[np.resize(range(3), 60), np.resize(range(3), 20)],
-                             shares=shares)
+        batches = batches_of(
+            sets, indices=[np.resize(range(3), 60), np.resize(range(3), 20)], shares=shares
+        )
         assert batches.counts == counts and batches.steps == 4
         ground = np.median(images(batches.make(0)).reshape(20, -1), axis=1)
         assert [(ground < 15).sum(), (ground > 15).sum()] == counts
 
 
 # ---- what can't be read --------------------------------------------------------------------
+
 
 @pytest.fixture()
 def broken(tmp_path):
@@ -162,16 +195,24 @@ def broken(tmp_path):
     for i in range(10):
         scene = dotted(places, ground=5 * i)
         data = cv2.imencode(".jpg", scene)[1].tobytes()
-        faces.append((f"{i}.jpg", data[:2000] if i == 1 else None if i == 4 else data,
-                      (150, 110, 90, 90), places))
+        faces.append(
+            (
+                f"{i}.jpg",
+                data[:2000] if i == 1 else None if i == 4 else data,
+                (150, 110, 90, 90),
+                places,
+            )
+        )
     return face_sets.Pictures(point_set(tmp_path / "set", faces))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_picture_gives_way_to_the_next(broken, workers, capsys):
     batches = batches_of([broken], "train.batch=10", indices=[np.arange(10)], workers=workers)
-    wanted = [batches_of([broken], "train.batch=10", indices=[np.arange(10)]).make(i)["data"]
-              for i in range(2)]
+    wanted = [
+        batches_of([broken], "train.batch=10", indices=[np.arange(10)]).make(i)["data"]
+        for i in range(2)
+    ]
     for number, (batch, _) in enumerate(batches.ahead(range(2))):
         np.testing.assert_array_equal(batch["data"], wanted[number])
         ground = np.sort(np.median(images(batch).reshape(10, -1), axis=1))
@@ -179,7 +220,9 @@ def test_an_unreadable_picture_gives_way_to_the_next(broken, workers, capsys):
     batches.close()
     folder = broken.set.images
     assert sorted(batches.unreadable.values()) == [
-        f"{folder / '1.jpg'}: a truncated JPEG", f"{folder / '4.jpg'}: No such file or directory"]
+        f"{folder / '1.jpg'}: a truncated JPEG",
+        f"{folder / '4.jpg'}: No such file or directory",
+    ]
     said = capsys.readouterr().err.splitlines()
     assert sorted(said) == [f"left out {reason}" for reason in sorted(batches.unreadable.values())]
 
@@ -196,12 +239,18 @@ def test_nothing_readable_at_all(broken, workers):
 
 def test_points_out_of_a_picture_of_another_size(tmp_path):
     places = FACE + (200, 160)
-    faces = face_sets.Pictures(point_set(tmp_path / "set", [
-        ("a.png", dotted(places), (150, 110, 90, 90), places),
-        ("b.png", dotted(places)[:150], (150, 110, 90, 90), places)]))
+    faces = face_sets.Pictures(
+        point_set(
+            tmp_path / "set",
+            [
+                ("a.png", dotted(places), (150, 110, 90, 90), places),
+                ("b.png", dotted(places)[:150], (150, 110, 90, 90), places),
+            ],
+        )
+    )
     batches = batches_of([faces], "train.batch=2", indices=[np.arange(2)])
     batches.make(0)
-    reason, = batches.unreadable.values()
+    (reason,) = batches.unreadable.values()
     assert reason.endswith("line 2: points out of the picture, which is 400x150")
     with pytest.raises(pictures.BrokenPicture, match="points out of the picture"):
         plain(faces, [0, 1], SIZE, batches.crop)
@@ -250,8 +299,10 @@ def test_processes_end_with_the_one_that_uses_them(made, killed):
 
 # ---- what doesn't go together --------------------------------------------------------------
 
+
 class Other:
     """A set of faces of a scheme."""
+
     size, path = None, "other"
 
     def __init__(self, scheme):
@@ -279,8 +330,9 @@ def test_sets_that_do_not_go_together(made, tmp_path):
 
 def test_a_scheme_without_partners(monkeypatch):
     lonely = schemes.get("14")
-    monkeypatch.setattr(schemes, "get", lambda name: type(lonely)(
-        **{**vars(lonely), "partners": None}))
+    monkeypatch.setattr(
+        schemes, "get", lambda name: type(lonely)(**{**vars(lonely), "partners": None})
+    )
     with pytest.raises(Problem, match="points of the scheme '14' can't be mirrored"):
         batches_of([Other("14")], "crop.box=bounds")
     batches_of([Other("14")], "crop.box=bounds", "augment.flip=False")
@@ -293,6 +345,7 @@ def test_crops_need_landmarks(tmp_path):
 
 
 # ---- validation, held-out faces, pictures ----------------------------------------------------
+
 
 @pytest.mark.parametrize("kind", [0, 1, 2])
 def test_plain_crops(made, kind):
@@ -308,14 +361,16 @@ def test_plain_crops(made, kind):
     if faces.size:
         np.testing.assert_array_equal(found[1], faces.read(0))
     else:
-        np.testing.assert_allclose(squares, face_crop.plain(faces.points_of[[3, 0, 3]],
-                                                            faces.boxes[[3, 0, 3]], crop, "5"))
+        np.testing.assert_allclose(
+            squares, face_crop.plain(faces.points_of[[3, 0, 3]], faces.boxes[[3, 0, 3]], crop, "5")
+        )
         _, moved, _ = plain(faces, [3, 3], SIZE, crop, np.random.default_rng(0), (0.1, 0.1, 0.1))
         assert np.abs(moved[0] - moved[1]).max() > 0.01
 
 
 def test_held_out_are_whole_pictures_the_same_in_every_set(tmp_path):
     """Two lists of the same pictures, one without some; each picture has two faces."""
+
     class Named:
         path = "named"
 

@@ -1,23 +1,23 @@
 """Batches: mix, order, flips, augmentation, prefetching."""
+
 import numpy as np
 import pytest
 
 from config import config, override
 from core.train.augment import GRAY, Augment
-from core.train.loader import (
-    Batches,
-    Samples,
-    plain_batches,
-    prefetched,
-    split_by_picture,
-)
+from core.train.loader import Batches, Samples, plain_batches, prefetched, split_by_picture
 from facelet.console import Problem
 from facelet.picture import to_input
 from prepare_data.held_out import held_out_pictures
 from prepare_data.store import Store, write_store
 
-OFF = ["augment.flip=False", "augment.brightness=1.0", "augment.gray=0.0", "augment.color=0.0",
-       "augment.noise=0,0"]
+OFF = [
+    "augment.flip=False",
+    "augment.brightness=1.0",
+    "augment.gray=0.0",
+    "augment.color=0.0",
+    "augment.noise=0,0",
+]
 
 
 def batches(store20, *settings):
@@ -71,8 +71,13 @@ def test_flip_mirrors_pixels_and_offsets(store20):
     _, flipping = batches(store20, "train.batch=60", *OFF[1:])
     straight, mixed = plain.make(3), flipping.make(3)
     flipped = 0
-    for a, b, target, new, label in zip(straight["data"], mixed["data"], straight["bbox_target"],
-                                        mixed["bbox_target"], straight["label"]):
+    for a, b, target, new, label in zip(
+        straight["data"],
+        mixed["data"],
+        straight["bbox_target"],
+        mixed["bbox_target"],
+        straight["label"],
+    ):
         if np.array_equal(a, b):
             np.testing.assert_array_equal(new, target)
             continue
@@ -108,9 +113,12 @@ def stores(tmp_path):
     def made(name, what, labels, pictures, begin, points=None, facts=None):
         n = len(labels)
         grey = np.arange(begin, begin + n, dtype=np.uint8)
-        chunk = {"crops": np.broadcast_to(grey[:, None, None, None], (n, SIDE, SIDE, 3)),
-                 "labels": np.array(labels), "offsets": rng.normal(0, 0.1, (n, 4)),
-                 "sources": np.stack([np.arange(n) % len(pictures)] * 5, axis=1)}
+        chunk = {
+            "crops": np.broadcast_to(grey[:, None, None, None], (n, SIDE, SIDE, 3)),
+            "labels": np.array(labels),
+            "offsets": rng.normal(0, 0.1, (n, 4)),
+            "sources": np.stack([np.arange(n) % len(pictures)] * 5, axis=1),
+        }
         chunk["offsets"][np.array(labels) == 0] = 0
         if points:
             chunk["landmarks"] = rng.uniform(0, 1, (n, points, 2))
@@ -118,10 +126,19 @@ def stores(tmp_path):
         return Store(tmp_path / name)
 
     names = [f"event/{i}.jpg" for i in range(10)]
-    return [made("samples", "samples", [1, -1, 0, 0, 0] * 8, names, 0),
-            made("hard", "hard", [0, 0, 0, 1, -1] * 8, names, 60),
-            made("landmark", "landmark", [-2] * 30, [f"other/folder/{i}.jpg" for i in range(10)],
-                 120, 5, {"scheme": "5"})]
+    return [
+        made("samples", "samples", [1, -1, 0, 0, 0] * 8, names, 0),
+        made("hard", "hard", [0, 0, 0, 1, -1] * 8, names, 60),
+        made(
+            "landmark",
+            "landmark",
+            [-2] * 30,
+            [f"other/folder/{i}.jpg" for i in range(10)],
+            120,
+            5,
+            {"scheme": "5"},
+        ),
+    ]
 
 
 def mixed(stores, *settings, landmarks=True):
@@ -130,20 +147,30 @@ def mixed(stores, *settings, landmarks=True):
     return row, Batches(row, np.arange(len(row)), chosen.train, chosen.augment, landmarks)
 
 
-@pytest.mark.parametrize("which, landmarks, given, mix", [
-    ([0], False, "", [1, 1, 3, 0, 0]), ([0, 1], False, "", [1, 1, 2, 1, 0]),
-    ([0, 2], True, "", [1, 1, 3, 0, 2]), ([0, 1, 2], True, "", [1, 1, 2, 1, 2]),
-    ([0, 1, 2], False, "", [1, 1, 2, 1, 0]), ([0, 1, 2], True, "1,0,1,1,1", [1, 0, 1, 1, 1]),
-    ([0, 1], False, "1,1,3", [1, 1, 3, 0, 0])])
+@pytest.mark.parametrize(
+    "which, landmarks, given, mix",
+    [
+        ([0], False, "", [1, 1, 3, 0, 0]),
+        ([0, 1], False, "", [1, 1, 2, 1, 0]),
+        ([0, 2], True, "", [1, 1, 3, 0, 2]),
+        ([0, 1, 2], True, "", [1, 1, 2, 1, 2]),
+        ([0, 1, 2], False, "", [1, 1, 2, 1, 0]),
+        ([0, 1, 2], True, "1,0,1,1,1", [1, 0, 1, 1, 1]),
+        ([0, 1], False, "1,1,3", [1, 1, 3, 0, 0]),
+    ],
+)
 def test_mix_goes_by_what_is_there(stores, which, landmarks, given, mix):
-    row, loader = mixed([stores[i] for i in which], *([f"train.mix={given}"] if given else []),
-                        landmarks=landmarks)
+    row, loader = mixed(
+        [stores[i] for i in which], *([f"train.mix={given}"] if given else []), landmarks=landmarks
+    )
     assert loader.mix == mix
     batch = loader.make(0)
     grey = np.round(batch["data"][:, 0, 0, 0] * 128 + 127.5).astype(int)
-    kinds = {"hard": ((grey >= 60) & (grey < 120) & (batch["label"] == 0)).sum(),
-             "negative": ((grey < 60) & (batch["label"] == 0)).sum(),
-             "landmark": (grey >= 120).sum()}
+    kinds = {
+        "hard": ((grey >= 60) & (grey < 120) & (batch["label"] == 0)).sum(),
+        "negative": ((grey < 60) & (batch["label"] == 0)).sum(),
+        "landmark": (grey >= 120).sum(),
+    }
     assert {kind: loader.shares[kind] for kind in kinds} == kinds
     assert sum(loader.shares.values()) == 20
 
@@ -176,19 +203,27 @@ def test_flip_mirrors_points(stores):
     assert 0 < len(changed) < (before != 0).any(axis=1).sum()
     for old, new in zip(before[changed], after[changed]):
         x, y = old[:5], old[5:]
-        np.testing.assert_allclose(new, [1 - x[1], 1 - x[0], 1 - x[2], 1 - x[4], 1 - x[3],
-                                         y[1], y[0], y[2], y[4], y[3]], rtol=1e-6)
+        np.testing.assert_allclose(
+            new,
+            [1 - x[1], 1 - x[0], 1 - x[2], 1 - x[4], 1 - x[3], y[1], y[0], y[2], y[4], y[3]],
+            rtol=1e-6,
+        )
 
 
 def test_a_picture_is_held_out_of_all_stores(stores):
     row = Samples(stores)
     training, held_out = split_by_picture(row, 0.3, seed=0)
-    names = np.concatenate([np.array([path.rsplit("/", 1)[-1] for path in store.pictures()])[
-        store.sources[:, 0]] for store in stores])
+    names = np.concatenate(
+        [
+            np.array([path.rsplit("/", 1)[-1] for path in store.pictures()])[store.sources[:, 0]]
+            for store in stores
+        ]
+    )
     assert len(set(names[held_out])) == 3 and len(set(names[training])) == 7
     assert not set(names[held_out]) & set(names[training])
     assert {stores[0].pictures()[i] for i in held_out_pictures(stores[0], 0.3, seed=0)} == {
-        f"event/{name}" for name in names[held_out]}
+        f"event/{name}" for name in names[held_out]
+    }
     other = split_by_picture(row, 0.3, seed=1)[1]
     assert set(names[other]) != set(names[held_out])
 
@@ -213,8 +248,11 @@ def augmented(settings, pictures, seed=0):
 
 
 def test_nothing_on_is_to_input():
-    np.testing.assert_allclose(Augment(override(config, OFF).augment)(
-        crops(), np.random.default_rng(0)), to_input(crops()), atol=1e-6)
+    np.testing.assert_allclose(
+        Augment(override(config, OFF).augment)(crops(), np.random.default_rng(0)),
+        to_input(crops()),
+        atol=1e-6,
+    )
 
 
 def test_brightness_is_one_of_the_factors_and_clipped():
@@ -222,8 +260,9 @@ def test_brightness_is_one_of_the_factors_and_clipped():
     result = augmented([*OFF, "augment.brightness=0.6,0.8,1.0,1.2"], pictures)
     found = set()
     for before, after in zip(pictures.astype(float), result):
-        errors = {f: np.abs(np.minimum(before * f, 255) - after).max() for f in
-                  (0.6, 0.8, 1.0, 1.2)}
+        errors = {
+            f: np.abs(np.minimum(before * f, 255) - after).max() for f in (0.6, 0.8, 1.0, 1.2)
+        }
         best = min(errors, key=errors.get)
         assert errors[best] < 0.01
         found.add(best)
@@ -241,11 +280,12 @@ def test_colour_gain_per_channel_not_with_grey():
     pictures = (crops() // 2 + 20).astype(np.uint8)
     result = augmented([*OFF, "augment.color=0.2", "augment.gray=0.5"], pictures)
     gains = result / pictures
-    spread = gains.std(axis=(1, 2))           # a gain is one number per picture and channel,
+    spread = gains.std(axis=(1, 2))  # a gain is one number per picture and channel,
     grey = np.ptp(result, axis=3).max(axis=(1, 2)) < 0.01
     assert 60 < grey.sum() < 140
-    np.testing.assert_allclose(result[grey, ..., 0],
-                               pictures[grey] @ np.array([0.114, 0.587, 0.299]), atol=0.01)
+    np.testing.assert_allclose(
+        result[grey, ..., 0], pictures[grey] @ np.array([0.114, 0.587, 0.299]), atol=0.01
+    )
     assert (spread[~grey] < 0.001).all()
     means = gains[~grey].mean(axis=(1, 2))
     assert means.min() >= 0.8 - 1e-3 and means.max() <= 1.2 + 1e-3
@@ -270,6 +310,7 @@ def test_prefetch_keeps_order_and_passes_errors():
         if i == 5:
             raise Problem("batch 5")
         return i
+
     assert [b for b, _ in prefetched(make, range(5), 3)] == list(range(5))
     with pytest.raises(Problem, match="batch 5"):
         list(prefetched(make, range(9), 2))

@@ -1,5 +1,5 @@
-"""Nets of landmarks alone: what a training leaves, how it stops and goes on, whose trunk it keeps.
-"""
+"""Nets of landmarks alone: what a training leaves, how it stops and goes on, whose trunk it keeps."""
+
 import json
 import shutil
 import subprocess
@@ -22,8 +22,14 @@ from symbols import zoo
 from symbols.mxnet_import import mx
 
 ROOT = Path(__file__).resolve().parents[3]
-QUICK = ["train.batch=8", "train.epochs=2", "train.warmup=2", "train.val_fraction=0.3",
-         "train.lr=0.02", "crop.preset=detector"]
+QUICK = [
+    "train.batch=8",
+    "train.epochs=2",
+    "train.warmup=2",
+    "train.val_fraction=0.3",
+    "train.lr=0.02",
+    "crop.preset=detector",
+]
 NET = ("Lnet_v2", {"base": 4})
 
 
@@ -105,6 +111,7 @@ def test_stopped_and_resumed_ends_the_same(finished, five, tmp_path, monkeypatch
         if (tmp_path / "run" / "Lnet_v2-0001.params").exists():
             raise KeyboardInterrupt
         return made(self, trainer)
+
     monkeypatch.setattr(lessons.Landmarks, "validate", dies)
     with pytest.raises(KeyboardInterrupt):
         trainer.train(*NET, [five], tmp_path / "run", for_landmarks(5, QUICK))
@@ -122,7 +129,7 @@ def test_faces_of_unreadable_pictures_are_counted(drawn_set, tmp_path, capsys):
     gone = sorted({faces.names()[i] for i in training})[:2]
     lost = sum(faces.names()[i] in gone for i in training)
     for name in gone:
-        path, = (tmp_path / "set").rglob(Path(name).name)
+        (path,) = (tmp_path / "set").rglob(Path(name).name)
         path.unlink()
     trainer.train(*NET, [faces], tmp_path / "run", settings)
     assert [row["train"]["left_out"] for row in log(tmp_path / "run")] == [lost, lost]
@@ -132,8 +139,9 @@ def test_faces_of_unreadable_pictures_are_counted(drawn_set, tmp_path, capsys):
 def test_another_head_keeps_the_trunk(finished, many, tmp_path, capsys):
     """Two epochs at a rate of next to nothing: the trunk is that of the five points' net."""
     settings = for_landmarks(68, [*QUICK, "train.epochs=1", "train.lr=1e-9"])
-    params = trainer.train("Lnet_v2", {"base": 4, "points": 68}, [many], tmp_path / "run", settings,
-                           finished)
+    params = trainer.train(
+        "Lnet_v2", {"base": 4, "points": 68}, [many], tmp_path / "run", settings, finished
+    )
     assert "its trunk is kept" in capsys.readouterr().out
     old, new = parameters(finished / "Lnet_v2-0002.params"), parameters(params)
     assert new["conv6_3_weight"].shape[0] == 136
@@ -141,8 +149,9 @@ def test_another_head_keeps_the_trunk(finished, many, tmp_path, capsys):
     fresh = checkpoint.initial("Lnet_v2", {"base": 4, "points": 68}, 0, 0.25)
     assert np.abs(fresh.arguments["conv3_dw_weight"] - old["conv3_dw_weight"]).max() > 0.01
     with pytest.raises(Problem, match="does not fit Lnet_v2"):  # another trunk
-        trainer.train("Lnet_v2", {"base": 8, "points": 68}, [many], tmp_path / "other", settings,
-                      finished)
+        trainer.train(
+            "Lnet_v2", {"base": 8, "points": 68}, [many], tmp_path / "other", settings, finished
+        )
 
 
 def test_the_loss_is_that_of_five_points_however_many_there_are(five, many):
@@ -155,8 +164,9 @@ def test_the_loss_is_that_of_five_points_however_many_there_are(five, many):
     group = next(iter(schemes.get("5").groups.values()))
     errors = np.where(np.isin(np.arange(5), group), 0.2, 0.1).tolist()
     weights = made.loss(adaptive.loss, {"val": {"by_point": errors}})["landmark"]["weights"]
-    assert weights[group[0]] == pytest.approx(2 * weights[next(
-        i for i in range(5) if i not in group)])
+    assert weights[group[0]] == pytest.approx(
+        2 * weights[next(i for i in range(5) if i not in group)]
+    )
 
 
 def test_a_fresh_head_begins_at_the_mean_face(five):
@@ -172,24 +182,40 @@ def test_a_fresh_head_begins_at_the_mean_face(five):
 def test_the_scale_of_a_landmark_head_follows_slowly(five):
     """A hundredth of the step that plain SGD would make of the same gradient."""
     lesson = lessons.lesson(zoo.spec("Lnet_v2"), {"base": 4}, [five], for_landmarks(5, QUICK))
-    settings = for_landmarks(5, [*QUICK, "train.optimizer=sgd", "train.warmup=0",
-                                 "train.momentum=0", "train.weight_decay=0"])
+    settings = for_landmarks(
+        5,
+        [
+            *QUICK,
+            "train.optimizer=sgd",
+            "train.warmup=0",
+            "train.momentum=0",
+            "train.weight_decay=0",
+        ],
+    )
     first = checkpoint.initial("Lnet_v2", {"base": 4}, 0, 0.25)
     lesson.settle(first)
     net = trainer.Trainer(first, settings.train, lesson.loss(settings.loss), steps=10)
     net.step(lesson.batches.make(0))
-    gradients = dict(zip(net.module._exec_group.param_names,
-                         (rows[0].asnumpy() for rows in net.module._exec_group.grad_arrays)))
+    gradients = dict(
+        zip(
+            net.module._exec_group.param_names,
+            (rows[0].asnumpy() for rows in net.module._exec_group.grad_arrays),
+        )
+    )
     after = net.checkpoint().arguments
     for name, rate in (("bn6_3_gamma", 0.01), ("bn6_3_beta", 1), ("conv1_weight", 1)):
-        np.testing.assert_allclose(after[name] - first.arguments[name],
-                                   -settings.train.lr * rate * gradients[name], rtol=0.02,
-                                   atol=1e-6)
+        np.testing.assert_allclose(
+            after[name] - first.arguments[name],
+            -settings.train.lr * rate * gradients[name],
+            rtol=0.02,
+            atol=1e-6,
+        )
 
 
 def test_what_a_net_can_not_learn_from(five, many, store20, tmp_path):
-    with pytest.raises(Problem, match="learns 5 landmark points, .* has 68: train it with "
-                                      "--points 68"):
+    with pytest.raises(
+        Problem, match="learns 5 landmark points, .* has 68: train it with --points 68"
+    ):
         trainer.train("Lnet_v2", {}, [many], tmp_path / "a", for_landmarks(5, QUICK))
     with pytest.raises(Problem, match="one net learns one scheme"):
         trainer.train("Lnet_v2", {}, [five, many], tmp_path / "a", for_landmarks(5, QUICK))
@@ -198,11 +224,27 @@ def test_what_a_net_can_not_learn_from(five, many, store20, tmp_path):
 
 def test_commands(five, tmp_path):
     """Five points at the command line; a list that has none of a net's points."""
+
     def run(*arguments):
-        return subprocess.run([sys.executable, "-m", "core.train", *map(str, arguments)], cwd=ROOT,
-                              capture_output=True, text=True)
-    done = run("--net", "Lnet_v2", "--base", 4, "--data", five.path, "--out", tmp_path / "run",
-               *QUICK, "train.epochs=1")
+        return subprocess.run(
+            [sys.executable, "-m", "core.train", *map(str, arguments)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+
+    done = run(
+        "--net",
+        "Lnet_v2",
+        "--base",
+        4,
+        "--data",
+        five.path,
+        "--out",
+        tmp_path / "run",
+        *QUICK,
+        "train.epochs=1",
+    )
     assert done.returncode == 0, done.stderr
     assert "points" in done.stdout and (tmp_path / "run" / "Lnet_v2-0001.params").exists()
     empty = tmp_path / "empty.txt"

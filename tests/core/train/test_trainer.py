@@ -1,4 +1,5 @@
 """Training runs: what they leave, and how they stop and go on."""
+
 import json
 import math
 import os
@@ -25,13 +26,25 @@ QUICK = ["train.batch=100", "train.epochs=3", "train.warmup=5", "train.val_fract
 
 
 def command(store, out, *settings):
-    return [sys.executable, "-m", "core.train", "--net", "Pnet20_v1", "--data", str(store), "--out",
-            str(out), *QUICK, *settings]
+    return [
+        sys.executable,
+        "-m",
+        "core.train",
+        "--net",
+        "Pnet20_v1",
+        "--data",
+        str(store),
+        "--out",
+        str(out),
+        *QUICK,
+        *settings,
+    ]
 
 
 def train(store, out, *settings, **options):
-    return subprocess.run(command(store, out, *settings), cwd=ROOT, capture_output=True,
-                          text=True, **options)
+    return subprocess.run(
+        command(store, out, *settings), cwd=ROOT, capture_output=True, text=True, **options
+    )
 
 
 def parameters(folder, epoch):
@@ -53,18 +66,25 @@ def test_what_a_run_leaves(finished, store20):
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     for row in rows:
-        assert {"cls_loss", "bbox_loss", "accuracy_hard", "samples_per_second",
-                "waiting"} <= set(row["train"])
-        assert {"cls_loss", "accuracy", "accuracy_hard", "precision", "recall",
-                "box_error"} <= set(row["val"])
+        assert {"cls_loss", "bbox_loss", "accuracy_hard", "samples_per_second", "waiting"} <= set(
+            row["train"]
+        )
+        assert {"cls_loss", "accuracy", "accuracy_hard", "precision", "recall", "box_error"} <= set(
+            row["val"]
+        )
         assert 0 <= row["train"]["waiting"] < 1 and row["train"]["samples_per_second"] > 0
     assert len([line for line in printed.splitlines() if line.startswith("epoch")]) == 3
     assert (out / "curves.png").read_bytes()[:4] == b"\x89PNG"
     saved = json.loads((out / "config.json").read_text())
     assert saved["config"]["train"]["batch"] == 100 and saved["net"] == "Pnet20_v1"
     manifest = json.loads((out / "Pnet20_v1-0003.json").read_text())
-    assert manifest["input"] == {"size": 20, "order": "BGR", "layout": "NCHW", "mean": 127.5,
-                                 "scale": 1 / 128}
+    assert manifest["input"] == {
+        "size": 20,
+        "order": "BGR",
+        "layout": "NCHW",
+        "mean": 127.5,
+        "scale": 1 / 128,
+    }
     assert (manifest["cell"], manifest["stride"], manifest["epoch"]) == (20, 4, 3)
     assert manifest["figures"] == rows[-1]
     assert manifest["data"][0]["counts"] == Store(store20).facts["counts"]
@@ -98,7 +118,7 @@ def test_validation_figures_are_those_of_the_saved_net(finished, store20):
     known = labels >= 0
     losses = -np.log(prob[known, labels[known]])
     right = (prob[known, 1] >= 0.5) == (labels[known] == 1)
-    hardest = np.argsort(-losses)[:int(0.7 * len(losses))]
+    hardest = np.argsort(-losses)[: int(0.7 * len(losses))]
     logged = json.loads((out / "log.jsonl").read_text().splitlines()[-1])["val"]
     assert logged["cls_loss"] == pytest.approx(losses.mean(), rel=1e-4)
     assert logged["accuracy"] == pytest.approx(right.mean(), abs=1e-9)
@@ -110,8 +130,9 @@ def test_validation_figures_are_those_of_the_saved_net(finished, store20):
 def kill_after_line(arguments, start, sent):
     """Run a command, send a signal at its first line that begins with `start`; its exit code
     and standard error."""
-    process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     for line in process.stdout:
         if line.startswith(start):
             time.sleep(0.2)  # into the next epoch
@@ -121,8 +142,10 @@ def kill_after_line(arguments, start, sent):
     return process.returncode, errors
 
 
-@pytest.mark.parametrize("sent, epochs, code", [(signal.SIGKILL, ("epoch 1/", "epoch 2/"), -9),
-                                                (signal.SIGINT, ("epoch 1/",), 130)])
+@pytest.mark.parametrize(
+    "sent, epochs, code",
+    [(signal.SIGKILL, ("epoch 1/", "epoch 2/"), -9), (signal.SIGINT, ("epoch 1/",), 130)],
+)
 def test_stopped_and_resumed_ends_the_same(finished, store20, tmp_path, sent, epochs, code):
     """Once before and once after mining sets in, where the trainer is rebuilt."""
     out = tmp_path / "run"
@@ -158,9 +181,13 @@ def test_finished_run_is_left_alone(finished, store20):
     assert {p.name: p.stat().st_mtime_ns for p in out.glob("*.params")} == before
 
 
-@pytest.mark.parametrize("settings, says", [
-    (["train.lr=0.2"], "config.train.lr was 0.02, is 0.2"),
-    (["train.seed=4"], "train.seed was 0, is 4")])
+@pytest.mark.parametrize(
+    "settings, says",
+    [
+        (["train.lr=0.2"], "config.train.lr was 0.02, is 0.2"),
+        (["train.seed=4"], "train.seed was 0, is 4"),
+    ],
+)
 def test_other_settings_are_refused(finished, store20, settings, says):
     result = train(store20, finished[0], *settings)
     assert result.returncode == 2 and says in result.stderr
@@ -203,19 +230,29 @@ def test_wrong_store_and_net(store20, tmp_path):
 
 def test_gpus_that_are_not_there(store20, tmp_path):
     with pytest.raises(Problem, match=r"train.gpus is \[97\], and MXNet sees"):
-        trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path / "run",
-                      override(config, ["train.gpus=97"]))
+        trainer.train(
+            "Pnet20_v1", {}, [Store(store20)], tmp_path / "run", override(config, ["train.gpus=97"])
+        )
     assert not (tmp_path / "run").exists()
 
 
 def test_schedules():
-    settings = override(config, ["train.lr=0.5", "train.warmup=10", "train.epochs=4",
-                                 "train.schedule=step", "train.lr_steps=2,3"]).train
+    settings = override(
+        config,
+        [
+            "train.lr=0.5",
+            "train.warmup=10",
+            "train.epochs=4",
+            "train.schedule=step",
+            "train.lr_steps=2,3",
+        ],
+    ).train
     step = trainer.Schedule(settings, steps=100)
     assert [step(n) for n in (1, 5, 10, 200)] == pytest.approx([0.05, 0.25, 0.5, 0.5])
     assert [step(n) for n in (201, 300, 301, 400)] == pytest.approx([0.05, 0.05, 0.005, 0.005])
-    cosine = trainer.Schedule(override({"train": settings}, ["train.schedule=cosine"])["train"],
-                              steps=100)
+    cosine = trainer.Schedule(
+        override({"train": settings}, ["train.schedule=cosine"])["train"], steps=100
+    )
     assert cosine(201) == pytest.approx(0.25)
     assert cosine(400) == pytest.approx(0.25 * (1 + math.cos(math.pi * 399 / 400)))
     with pytest.raises(Problem, match="train.schedule"):
@@ -231,22 +268,33 @@ def momentum(state, grad, weight, number):
 def adam(state, grad, weight, number):
     """Kingma and Ba 2015, section 2, with the bias correction put into the rate."""
     state["m"] = 0.8 * state.get("m", 0.0) + 0.2 * grad
-    state["v"] = 0.999 * state.get("v", 0.0) + 0.001 * grad ** 2
-    rate = 0.1 * np.sqrt(1 - 0.999 ** number) / (1 - 0.8 ** number)
+    state["v"] = 0.999 * state.get("v", 0.0) + 0.001 * grad**2
+    rate = 0.1 * np.sqrt(1 - 0.999**number) / (1 - 0.8**number)
     return weight - rate * state["m"] / (np.sqrt(state["v"]) + 1e-8)
 
 
 @pytest.mark.parametrize("optimizer, rule", [("sgd", momentum), ("adam", adam)])
 def test_two_updates_follow_the_rule_with_decay_on_weights_alone(optimizer, rule):
-    settings = override(config, ["train.batch=20", "train.lr=0.1", "train.warmup=0",
-                                 "train.schedule=step", "train.weight_decay=0.1",
-                                 "train.momentum=0.8", f"train.optimizer={optimizer}"])
+    settings = override(
+        config,
+        [
+            "train.batch=20",
+            "train.lr=0.1",
+            "train.warmup=0",
+            "train.schedule=step",
+            "train.weight_decay=0.1",
+            "train.momentum=0.8",
+            f"train.optimizer={optimizer}",
+        ],
+    )
     start = checkpoint.initial("Pnet20_v0", {}, 0, 0.25)
     made = trainer.Trainer(start, settings.train, settings.loss, steps=1000)
     rng = np.random.default_rng(0)
-    batch = {"data": rng.uniform(-1, 1, (20, 3, 20, 20)).astype(np.float32),
-             "label": rng.integers(-1, 2, 20).astype(np.float32),
-             "bbox_target": rng.normal(0, 0.1, (20, 4)).astype(np.float32)}
+    batch = {
+        "data": rng.uniform(-1, 1, (20, 3, 20, 20)).astype(np.float32),
+        "label": rng.integers(-1, 2, 20).astype(np.float32),
+        "bbox_target": rng.normal(0, 0.1, (20, 4)).astype(np.float32),
+    }
     weights = {k: v.astype(float) for k, v in start.arguments.items()}
     states = {k: {} for k in weights}
     group = made.module._exec_group
@@ -255,8 +303,9 @@ def test_two_updates_follow_the_rule_with_decay_on_weights_alone(optimizer, rule
         grads = dict(zip(group.param_names, (g[0].asnumpy() for g in group.grad_arrays)))
         for name in weights:
             decay = 0.1 if name.endswith(("_weight", "_gamma")) else 0
-            weights[name] = rule(states[name], grads[name] + decay * weights[name], weights[name],
-                                 number)
+            weights[name] = rule(
+                states[name], grads[name] + decay * weights[name], weights[name], number
+            )
     for name, value in made.checkpoint().arguments.items():
         np.testing.assert_allclose(value, weights[name], rtol=1e-4, atol=1e-5)
 
@@ -264,10 +313,23 @@ def test_two_updates_follow_the_rule_with_decay_on_weights_alone(optimizer, rule
 def test_it_learns(store20, tmp_path):
     """From 78 % background to telling faces, on 24 pictures and in seconds; mining, which wants
     more steps than these, is left out."""
-    params = trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path / "run",
-                           override(config, [*QUICK, "train.batch=50", "train.epochs=20",
-                                             "train.lr=0.1", "train.warmup=50",
-                                             "train.mine_from=99"]))
+    params = trainer.train(
+        "Pnet20_v1",
+        {},
+        [Store(store20)],
+        tmp_path / "run",
+        override(
+            config,
+            [
+                *QUICK,
+                "train.batch=50",
+                "train.epochs=20",
+                "train.lr=0.1",
+                "train.warmup=50",
+                "train.mine_from=99",
+            ],
+        ),
+    )
     val = json.loads(params.with_suffix(".json").read_text())["figures"]["val"]
     assert val["accuracy"] > 0.86 and val["recall"] > 0.6
 

@@ -1,4 +1,5 @@
 """Stores of cuts: where points are in them, whether there is room enough, what can't be cut."""
+
 import json
 import shutil
 
@@ -22,8 +23,9 @@ def dotted_set(tmp_path_factory):
     """Ten pictures with a face of five dots each, some near an edge; two faces in one."""
     rng, faces = np.random.default_rng(0), []
     for i in range(10):
-        places = tilted(rng, low=(60, 60) if i % 2 else (190, 150), high=(80, 80)
-                        if i % 2 else (210, 170))
+        places = tilted(
+            rng, low=(60, 60) if i % 2 else (190, 150), high=(80, 80) if i % 2 else (210, 170)
+        )
         corner = places.min(axis=0) - 20
         faces.append((f"{i}.png", dotted(places), (*corner, 95, 90), places))
     faces.append(("9.png", None, (0, 0, 0, 0), faces[9][3] * 0.9 + 5))
@@ -56,7 +58,8 @@ def test_what_else_is_kept(store, dotted_set):
     assert found.facts["source"]["faces"] == 11 and found.facts["settings"] == dict(SETTINGS)
     assert np.isnan(found.boxes[10]).all()
     for face, (_, x1, y1, x2, y2), places, box in zip(
-            dotted_set.faces[:10], found.sources, found.points_of, found.boxes):
+        dotted_set.faces[:10], found.sources, found.points_of, found.boxes
+    ):
         # Box and points, both taken back to the picture.
         scale = (np.array([x2, y2]) - (x1, y1)) / found.read(int(face.path[0])).shape[1::-1]
         np.testing.assert_allclose(places * scale + (x1, y1) - 0.5, face.points, atol=0.01)
@@ -68,8 +71,10 @@ def test_crops_of_cuts_are_crops_of_pictures(dotted_set, tmp_path, preset):
     """Also where crops reach out of the picture. The cuts keep their size here, so that only the
     JPEG differs."""
     crop = for_landmarks(5, [f"crop.preset={preset}"]).crop
-    whole, found = face_sets.Pictures(dotted_set), cuts.make_store(dotted_set, 400, tmp_path / "out",
-                                                              SETTINGS, 1)
+    whole, found = (
+        face_sets.Pictures(dotted_set),
+        cuts.make_store(dotted_set, 400, tmp_path / "out", SETTINGS, 1),
+    )
     rng = np.random.default_rng(0)
     for i in np.repeat(np.arange(9), 8):
         squares, degrees = face_crop.draw(whole.points_of[[i]], whole.boxes[[i]], crop, "5", rng)
@@ -98,10 +103,15 @@ def test_more_processes_make_the_same(dotted_set, store, tmp_path):
 def test_a_picture_that_is_cut_to_nothing_less_keeps_its_bytes(tmp_path):
     scene = dotted(FACE * 0.6 + 40, 80, 80, ground=30)
     data = cv2.imencode(".jpg", scene, [cv2.IMWRITE_JPEG_QUALITY, 71])[1].tobytes()
-    found = point_set(tmp_path / "set", [("a.jpg", data, (10, 10, 60, 60), FACE * 0.6 + 40),
-                                         ("b.png", scene, (10, 10, 60, 60), FACE * 0.6 + 40)])
+    found = point_set(
+        tmp_path / "set",
+        [
+            ("a.jpg", data, (10, 10, 60, 60), FACE * 0.6 + 40),
+            ("b.png", scene, (10, 10, 60, 60), FACE * 0.6 + 40),
+        ],
+    )
     made = cuts.make_store(found, 96, tmp_path / "out", SETTINGS, 1)
-    assert made.bytes[:made.index[1]].tobytes() == data
+    assert made.bytes[: made.index[1]].tobytes() == data
     np.testing.assert_array_equal(made.read(0), pictures.decode(data))
     assert np.abs(made.read(1).astype(int) - scene).mean() < 2
 
@@ -109,33 +119,41 @@ def test_a_picture_that_is_cut_to_nothing_less_keeps_its_bytes(tmp_path):
 def test_what_cannot_be_cut_is_named_and_counted(tmp_path, capsys):
     scene, places, box = dotted(FACE + (200, 160)), FACE + (200, 160), (150, 110, 90, 90)
     half = cv2.imencode(".jpg", scene)[1].tobytes()[:900]
-    found = point_set(tmp_path / "set", [
-        ("good.png", scene, box, places),
-        ("half.jpg", half, box, places),
-        ("gone.png", None, box, places),
-        ("small.png", scene[:160], box, places),              # of another size than its points
-        ("good.png", None, box, FACE + (24, 160)),            # half outside, its points just not
-        ("good.png", None, box, FACE + (10, 160)),            # half outside
-        ("good.png", None, box, FACE / 8 + (100, 100)),       # tiny
-        ("text.png", b"no picture", box, places)])
+    found = point_set(
+        tmp_path / "set",
+        [
+            ("good.png", scene, box, places),
+            ("half.jpg", half, box, places),
+            ("gone.png", None, box, places),
+            ("small.png", scene[:160], box, places),  # of another size than its points
+            ("good.png", None, box, FACE + (24, 160)),  # half outside, its points just not
+            ("good.png", None, box, FACE + (10, 160)),  # half outside
+            ("good.png", None, box, FACE / 8 + (100, 100)),  # tiny
+            ("text.png", b"no picture", box, places),
+        ],
+    )
     made = cuts.make_store(found, 96, tmp_path / "out", SETTINGS, 1)
     assert len(made) == 2
     reasons = made.facts["rejected"]
     folder = tmp_path / "set"
-    assert sorted(reasons) == sorted([
-        f"{folder / 'images' / 'half.jpg'}: a truncated JPEG",
-        f"{folder / 'images' / 'gone.png'}: No such file or directory",
-        f"{folder / 'list.txt'}, line 4: points out of the picture, which is 400x160",
-        f"{folder / 'list.txt'}, line 6: points out of the picture, which is 400x320",
-        f"{folder / 'list.txt'}, line 7: points over 6 px: crop.min_face is 12",
-        f"{folder / 'images' / 'text.png'}: no picture that OpenCV can read, or a truncated one"])
+    assert sorted(reasons) == sorted(
+        [
+            f"{folder / 'images' / 'half.jpg'}: a truncated JPEG",
+            f"{folder / 'images' / 'gone.png'}: No such file or directory",
+            f"{folder / 'list.txt'}, line 4: points out of the picture, which is 400x160",
+            f"{folder / 'list.txt'}, line 6: points out of the picture, which is 400x320",
+            f"{folder / 'list.txt'}, line 7: points over 6 px: crop.min_face is 12",
+            f"{folder / 'images' / 'text.png'}: no picture that OpenCV can read, or a truncated one",
+        ]
+    )
     out = capsys.readouterr().out
     assert all(f"rejected {reason}" in out for reason in reasons)
 
 
 def test_nothing_to_cut(tmp_path):
-    found = point_set(tmp_path / "set", [("a.png", dotted(FACE / 8 + 50), (9, 9, 9, 9),
-                                          FACE / 8 + 50)])
+    found = point_set(
+        tmp_path / "set", [("a.png", dotted(FACE / 8 + 50), (9, 9, 9, 9), FACE / 8 + 50)]
+    )
     with pytest.raises(Problem, match="not one face could be cut; the first: .*line 1: points"):
         cuts.make_store(found, 96, tmp_path / "out", SETTINGS, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
@@ -150,13 +168,21 @@ def _cut_short(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-@pytest.mark.parametrize("name, damage, words", [
-    ("faces.bin", _cut_short, r"faces.bin has [\d,]+ bytes, not [\d,]+: cut the faces again"),
-    ("faces.bin", lambda path: path.unlink(), "faces.bin can't be read"),
-    ("points.npy", _cut_short, "points.npy can't be read"),
-    ("boxes.npy", lambda path: np.save(path, np.zeros((3, 4))), r"boxes.npy holds \(3, 4\), not"),
-    ("cuts.json", lambda path: path.write_text("{"), "is not valid JSON"),
-    ("cuts.json", lambda path: path.write_text('{"version": 9}'), "has the format 9")])
+@pytest.mark.parametrize(
+    "name, damage, words",
+    [
+        ("faces.bin", _cut_short, r"faces.bin has [\d,]+ bytes, not [\d,]+: cut the faces again"),
+        ("faces.bin", lambda path: path.unlink(), "faces.bin can't be read"),
+        ("points.npy", _cut_short, "points.npy can't be read"),
+        (
+            "boxes.npy",
+            lambda path: np.save(path, np.zeros((3, 4))),
+            r"boxes.npy holds \(3, 4\), not",
+        ),
+        ("cuts.json", lambda path: path.write_text("{"), "is not valid JSON"),
+        ("cuts.json", lambda path: path.write_text('{"version": 9}'), "has the format 9"),
+    ],
+)
 def test_damaged_stores(store, tmp_path, name, damage, words):
     shutil.copytree(store, tmp_path / "store")
     damage(tmp_path / "store" / name)
@@ -166,7 +192,9 @@ def test_damaged_stores(store, tmp_path, name, damage, words):
 
 def test_pictures_as_they_are(dotted_set, store):
     found = face_sets.open_faces(dotted_set.truth)
-    assert isinstance(found, face_sets.Pictures) and isinstance(face_sets.open_faces(store), face_sets.Cuts)
+    assert isinstance(found, face_sets.Pictures) and isinstance(
+        face_sets.open_faces(store), face_sets.Cuts
+    )
     for i, face in enumerate(dotted_set.faces[:9]):
         np.testing.assert_allclose(found.points_of[i], face.points + 0.5)
         assert np.abs(dots(found.read(i)) + 0.5 - found.points_of[i]).max() < 0.05
@@ -184,5 +212,5 @@ def test_program(dotted_set, tmp_path, capsys):
     assert "10 crops of 32 px of each as JPEG files" in out
     # Larger crops need more room.
     main([*line, str(tmp_path / "less"), "crop.preset=detector"])
-    assert (face_sets.Cuts(tmp_path / "less").sources[0, 3] < made.sources[0, 3])
+    assert face_sets.Cuts(tmp_path / "less").sources[0, 3] < made.sources[0, 3]
     assert json.loads((tmp_path / "less" / "cuts.json").read_text())["size"] == 64

@@ -1,5 +1,6 @@
 """Pseudo-labels: a net that finds coloured dots must have them where they are, whatever crops it
 was shown; what it is unsure of, and what can't be read, is left out and named."""
+
 import json
 from pathlib import Path
 
@@ -25,12 +26,21 @@ FACE = np.array([[-0.2, -0.18], [0.21, -0.15], [0.03, 0.02], [-0.16, 0.2], [0.17
 
 class Dots:
     """Finds the dots in crops, to a hundredth of a pixel or so."""
+
     name, tasks = "dots.params", ["landmark"]
 
     def __init__(self, noise=0.0, **facts):
         self.rng, self.noise, self.seen = np.random.default_rng(0), noise, []
-        self.facts = {"net": "Dots", "options": {}, "points": 5, "scheme": "5", "stride": None,
-                      "family": "Lnet", "input": {"size": 96}, **facts}
+        self.facts = {
+            "net": "Dots",
+            "options": {},
+            "points": 5,
+            "scheme": "5",
+            "stride": None,
+            "family": "Lnet",
+            "input": {"size": 96},
+            **facts,
+        }
 
     def __call__(self, data):
         self.seen.append(len(data))
@@ -42,11 +52,12 @@ class Dots:
                 weight = np.clip(crop[:, :, colour] - crop.sum(axis=2) / 2 - 5, 0, None)
                 if both:  # apart where they lie farthest apart
                     middle = (weight * x).sum() / weight.sum()
-                    places += [np.array([(part * x).sum(), (part * y).sum()]) / part.sum()
-                               for part in (weight * (x < middle), weight * (x >= middle))]
+                    places += [
+                        np.array([(part * x).sum(), (part * y).sum()]) / part.sum()
+                        for part in (weight * (x < middle), weight * (x >= middle))
+                    ]
                 else:
-                    places.append(np.array([(weight * x).sum(), (weight * y).sum()])
-                                  / weight.sum())
+                    places.append(np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum())
             found.append(np.array(places) / 96)
         found = np.array(found) + self.rng.normal(0, self.noise, (len(found), 5, 2))
         return {"landmark": schemes.pack(found).astype(np.float32)}
@@ -54,7 +65,7 @@ class Dots:
 
 def draw(picture, points):
     """Dots at continuous coordinates."""
-    y, x = np.mgrid[:picture.shape[0], :picture.shape[1]] + 0.5
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]] + 0.5
     for (px, py), colour in zip(points, COLOURS):
         near = np.exp(-((x - px) ** 2 + (y - py) ** 2) / 18)[:, :, None]
         picture += near * (colour - picture)
@@ -65,9 +76,11 @@ def faces(tmp_path_factory):
     """Folder of three pictures with four faces, and a list of where they are; the points (4, 5, 2)
     in continuous coordinates."""
     folder, rng, lines, truth = tmp_path_factory.mktemp("dots"), np.random.default_rng(5), [], []
-    for name, places in (("one.png", [(150, 160, 130)]), ("a/two.png", [(120, 90, 110),
-                                                                       (320, 200, 150)]),
-                         ("three 3.png", [(70, 60, 100)])):  # which reaches over the edge
+    for name, places in (
+        ("one.png", [(150, 160, 130)]),
+        ("a/two.png", [(120, 90, 110), (320, 200, 150)]),
+        ("three 3.png", [(70, 60, 100)]),
+    ):  # which reaches over the edge
         picture = np.full((300, 420, 3), 60.0)
         for x, y, side in places:
             truth.append(FACE * side + (x, y) + rng.uniform(-2, 2, (5, 2)))
@@ -86,12 +99,23 @@ def run(monkeypatch, net, folder, out, *more):
     file = folder / "dots.params"
     file.write_bytes(b"dots")
     net.name = str(file)
-    main(["label", "--net", str(file), "--faces", str(folder / "list.txt"), "--out",
-                    str(out), *map(str, more)])
+    main(
+        [
+            "label",
+            "--net",
+            str(file),
+            "--faces",
+            str(folder / "list.txt"),
+            "--out",
+            str(out),
+            *map(str, more),
+        ]
+    )
 
 
-@pytest.mark.parametrize("crop", [None, {"box": "bounds", "scale": 2.4},
-                                  {"box": "half", "scale": 2.0}])
+@pytest.mark.parametrize(
+    "crop", [None, {"box": "bounds", "scale": 2.4}, {"box": "half", "scale": 2.0}]
+)
 def test_points_are_where_they_are(faces, crop, tmp_path, monkeypatch, capsys):
     """Found in crops beside, turned and mirrored; the list reads back as what it is."""
     folder, truth = faces
@@ -99,8 +123,12 @@ def test_points_are_where_they_are(faces, crop, tmp_path, monkeypatch, capsys):
     run(monkeypatch, net, folder, out, "--average", 3)
     assert net.seen == [1, 6] * 4
     again = landmarks.open_set(out, folder)
-    assert [face.path for face in again.faces] == ["one.png", "a/two.png", "a/two.png",
-                                                   "three 3.png"]
+    assert [face.path for face in again.faces] == [
+        "one.png",
+        "a/two.png",
+        "a/two.png",
+        "three 3.png",
+    ]
     found = np.array([face.points for face in again.faces]) + 0.5
     assert np.abs(found - truth).max() < 0.35
     said = json.loads((tmp_path / "found.txt.json").read_text())
@@ -120,8 +148,13 @@ def test_points_are_where_they_are(faces, crop, tmp_path, monkeypatch, capsys):
 def test_faces_in_a_store_of_cuts(faces, tmp_path, monkeypatch):
     """Points are given in the pictures that the faces were cut out of."""
     folder, truth = faces
-    store = cuts.make_store(landmarks.open_set(folder / "list.txt"), 150, tmp_path / "cuts",
-                            for_landmarks(5).crop, workers=1)
+    store = cuts.make_store(
+        landmarks.open_set(folder / "list.txt"),
+        150,
+        tmp_path / "cuts",
+        for_landmarks(5).crop,
+        workers=1,
+    )
     assert {store.read(i).shape[1] for i in range(4)} == {150}
     monkeypatch.setattr(label, "open_stage", lambda stage, path, threads: Dots())
     teacher, found = label.Teacher("dots.params", 3), []
@@ -164,8 +197,9 @@ def test_averaging_makes_noise_smaller(faces, monkeypatch):
     for average in (1, 20):
         monkeypatch.setattr(label, "open_stage", lambda *_, **__: Dots(noise=0.01))
         teacher = label.Teacher("dots.params", average)
-        errors[average] = np.mean([np.abs(teacher(picture, box)[0][0] - truth[0])
-                                   for _ in range(8)])
+        errors[average] = np.mean(
+            [np.abs(teacher(picture, box)[0][0] - truth[0]) for _ in range(8)]
+        )
     assert errors[20] < 0.5 * errors[1]
     points, spread = teacher(picture, np.zeros((0, 4)))
     assert points.shape == (0, 5, 2) and spread.shape == (0,)
@@ -177,9 +211,18 @@ def test_faces_that_a_detector_finds(tmp_path, capsys):
     photo = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
     pictures.write(tmp_path / "in" / "hopper.png", pictures.read(photo))
     pictures.write(tmp_path / "in" / "nobody.png", np.zeros((90, 90, 3), np.uint8))
-    main(["label", "--net", str(MODELS / "Onet_v1.onnx"), "--pictures",
-                    str(tmp_path / "in"), "--out", str(tmp_path / "found.txt")])
-    found, = landmarks.open_set(tmp_path / "found.txt", tmp_path / "in").faces
+    main(
+        [
+            "label",
+            "--net",
+            str(MODELS / "Onet_v1.onnx"),
+            "--pictures",
+            str(tmp_path / "in"),
+            "--out",
+            str(tmp_path / "found.txt"),
+        ]
+    )
+    (found,) = landmarks.open_set(tmp_path / "found.txt", tmp_path / "in").faces
     eyes, nose, mouth = found.points[:2], found.points[2], found.points[3:]
     assert found.path == "hopper.png" and found.box is None
     assert (172 < found.points[:, 0]).all() and (found.points[:, 0] < 357).all()
@@ -198,14 +241,29 @@ def test_what_is_refused(faces, tmp_path, monkeypatch):
 
     refused("Rnet_v1.onnx can't be the landmark", "--net", MODELS / "Rnet_v1.onnx", *given)
     made, path = checkpoint.initial("Lnet106_v2", {"base": 4}, 0, 0.25), tmp_path / "net.params"
-    params_file.write(path, {
-        **{f"arg:{name}": value for name, value in made.arguments.items()},
-        **{f"aux:{name}": value for name, value in made.auxiliary.items()}})
-    refused("doesn't say in which order its 106 points are: python -m core.convert", "--net", path,
-            *given)
+    params_file.write(
+        path,
+        {
+            **{f"arg:{name}": value for name, value in made.arguments.items()},
+            **{f"aux:{name}": value for name, value in made.auxiliary.items()},
+        },
+    )
+    refused(
+        "doesn't say in which order its 106 points are: python -m core.convert",
+        "--net",
+        path,
+        *given,
+    )
     refused("--average 0: it must be at least 1", "--net", path, *given, "--average", 0)
-    refused("holds no pictures", "--net", MODELS / "Onet_v1.onnx", "--pictures", tmp_path,
-            "--out", tmp_path / "out.txt")
+    refused(
+        "holds no pictures",
+        "--net",
+        MODELS / "Onet_v1.onnx",
+        "--pictures",
+        tmp_path,
+        "--out",
+        tmp_path / "out.txt",
+    )
     with pytest.raises(SystemExit):  # neither faces nor pictures
         main(["label", "--net", str(path), "--out", str(tmp_path / "out.txt")])
     beside = tmp_path / "list.txt.json"

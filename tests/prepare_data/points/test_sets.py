@@ -1,4 +1,5 @@
 """Lists and folders of faces with points."""
+
 from collections import Counter
 
 import numpy as np
@@ -34,7 +35,9 @@ def test_a_line_becomes_a_face(tmp_path):
     assert made.images == tmp_path / "images" and made.scheme == "5" and made.points == 5
     file = tmp_path / "list.txt"
     assert [(face.path, face.source) for face in made.faces] == [
-        ("a.jpg", f"{file}, line 1"), ("sub dir/b c.PNG", f"{file}, line 3")]
+        ("a.jpg", f"{file}, line 1"),
+        ("sub dir/b c.PNG", f"{file}, line 3"),
+    ]
     assert made.sha256 == sha256(file)
     face = made.faces[0]
     assert face.points.dtype == face.box.dtype == np.float32
@@ -64,10 +67,15 @@ BAD = {  # a line, why it can't be used, and what else is said
     f"a.jpg {GOOD.replace('61', '-1e9')}": (NOWHERE, ""),
     "a.jpg 0 0 9 9 " + "5 5 " * 5: (SAME, ""),
     f"a.jpg {GOOD.replace('70 75', '55 60')}": (SAME, ""),
-    "a.jpg 0 0 9 9 85 60 55 61 70 75 58 92 83 93":
-        ("the eyes are swapped, or the face is upside down", ""),
-    "a.jpg 0 0 9 9 55 60 85 61 70 75 83 92 58 93":
-        ("the corners of the mouth are swapped, or the face is upside down", "")}
+    "a.jpg 0 0 9 9 85 60 55 61 70 75 58 92 83 93": (
+        "the eyes are swapped, or the face is upside down",
+        "",
+    ),
+    "a.jpg 0 0 9 9 55 60 85 61 70 75 83 92 58 93": (
+        "the corners of the mouth are swapped, or the face is upside down",
+        "",
+    ),
+}
 
 
 def test_rejected_with_line_and_reason(tmp_path):
@@ -75,7 +83,9 @@ def test_rejected_with_line_and_reason(tmp_path):
     file = listed(tmp_path, *lines)
     made = points.open_set(file)
     assert [int(face.source.split()[-1]) for face in made.faces] == [
-        1, *range(len(lines) - 2, len(lines) + 1)]
+        1,
+        *range(len(lines) - 2, len(lines) + 1),
+    ]
     assert len(made.rejected) == len(BAD)
     for number, (reason, more), line in zip(range(2, 99), BAD.values(), made.rejected):
         assert line.startswith(f"{file}, line {number}: {reason}{more}")
@@ -108,8 +118,13 @@ def test_pictures_are_looked_for_near_the_list(tmp_path, where):
     folder.mkdir(parents=True)
     (folder / ".." / "train").mkdir()
     name = "train/a.jpg" if where == "../.." else "a.jpg"
-    file = listed(folder, f"gone.jpg {GOOD}", f"{name} {GOOD}", pictures=[name],
-                  where=".." if where == "../.." else where)
+    file = listed(
+        folder,
+        f"gone.jpg {GOOD}",
+        f"{name} {GOOD}",
+        pictures=[name],
+        where=".." if where == "../.." else where,
+    )
     found = points.open_set(file)
     assert (found.images / name).resolve() == next(tmp_path.rglob("a.jpg")).resolve()
     assert points.open_set(file, found.images).images == found.images
@@ -124,6 +139,7 @@ def test_drawn_lists_are_read(drawn_set):
 
 
 # ---- every kind of set ---------------------------------------------------------------------
+
 
 def face(name, shift=0.0):
     """The points (P, 2) of a drawn face in a scheme, float, in a picture of 200 px."""
@@ -151,12 +167,18 @@ def jpg_txt(values):
 def test_lists_of_any_number_of_points(name, box, tmp_path):
     """The order of 106 points is told by the mean face."""
     square = "50 40 100 110 " if box else ""
-    made = points.open_set(listed(tmp_path, f"a.jpg {square}{numbers(face(name))}",
-                                  f"a.jpg\t{square}{numbers(face(name, 3))}"))
+    made = points.open_set(
+        listed(
+            tmp_path,
+            f"a.jpg {square}{numbers(face(name))}",
+            f"a.jpg\t{square}{numbers(face(name, 3))}",
+        )
+    )
     assert (made.scheme, made.points, len(made.faces)) == (name, len(face(name)), 2)
     np.testing.assert_allclose(made.faces[1].points, face(name, 3), atol=1e-4)
-    assert (made.faces[0].box.tolist() == [50, 40, 150, 150]) if box else (
-        made.faces[0].box is None)
+    assert (
+        (made.faces[0].box.tolist() == [50, 40, 150, 150]) if box else (made.faces[0].box is None)
+    )
     assert ("in the order" in made.describe()) == (len(face(name)) == 106)
 
 
@@ -185,8 +207,9 @@ def test_some_lips_may_touch(tmp_path):
     touching[65:68] = touching[[63, 62, 61]]
     folded[54] = folded[48]
     flat[:36] = flat[0]
-    made = points.open_set(listed(tmp_path, *(f"a.jpg {numbers(one)}" for one in
-                                              (touching, folded, flat))))
+    made = points.open_set(
+        listed(tmp_path, *(f"a.jpg {numbers(one)}" for one in (touching, folded, flat)))
+    )
     assert len(made.faces) == 1 and made.reasons == {SAME: 2}
 
 
@@ -197,8 +220,12 @@ def test_backslashes_are_slashes(tmp_path):
 
 def test_cnn_facepoint(tmp_path):
     """Left right top bottom, told from x y w h by where the points are."""
-    file = listed(tmp_path, *["lfw\\a b.jpg 40 101 30 111 55 60 85.25 61 70 75 58 92 83 93"] * 2,
-                  pictures=["lfw/a b.jpg"], where=".")
+    file = listed(
+        tmp_path,
+        *["lfw\\a b.jpg 40 101 30 111 55 60 85.25 61 70 75 58 92 83 93"] * 2,
+        pictures=["lfw/a b.jpg"],
+        where=".",
+    )
     made = points.open_set(file)
     assert made.images == tmp_path and made.faces[0].path == "lfw/a b.jpg"
     assert made.faces[0].box.tolist() == [40, 30, 101, 111]
@@ -206,8 +233,10 @@ def test_cnn_facepoint(tmp_path):
     assert points.open_set(file, reader="list").faces[0].box.tolist() == [40, 101, 70, 212]
 
 
-@pytest.mark.parametrize("name, where", [("list_landmarks_celeba", "img_celeba"),
-                                         ("list_landmarks_align_celeba", "img_align_celeba")])
+@pytest.mark.parametrize(
+    "name, where",
+    [("list_landmarks_celeba", "img_celeba"), ("list_landmarks_align_celeba", "img_align_celeba")],
+)
 def test_celeba_as_downloaded(tmp_path, name, where):
     """Each list finds its own pictures, which have the same names, and reads no boxes."""
     for folder in ("img_celeba", "img_align_celeba"):
@@ -215,14 +244,24 @@ def test_celeba_as_downloaded(tmp_path, name, where):
         (tmp_path / "Img" / folder / "000001.jpg").touch()
     file = tmp_path / "Anno" / f"{name}.txt"
     file.parent.mkdir()
-    names = " ".join(f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth",
-                                                     "rightmouth") for axis in "xy")
-    file.write_text(f"2\n{names}\n000001.jpg 165 184 244 176 196 249 194 271 266  260\n"
-                    "000002.jpg 165 184 144 176 196 249 194 271 266  260\n")
+    names = " ".join(
+        f"{point}_{axis}"
+        for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
+        for axis in "xy"
+    )
+    file.write_text(
+        f"2\n{names}\n000001.jpg 165 184 244 176 196 249 194 271 266  260\n"
+        "000002.jpg 165 184 144 176 196 249 194 271 266  260\n"
+    )
     made = points.open_set(file)
     assert made.images == tmp_path / "Img" / where and made.faces[0].box is None
-    assert made.faces[0].points.tolist() == [[165, 184], [244, 176], [196, 249], [194, 271],
-                                             [266, 260]]
+    assert made.faces[0].points.tolist() == [
+        [165, 184],
+        [244, 176],
+        [196, 249],
+        [194, 271],
+        [266, 260],
+    ]
     assert made.rejected == [f"{file}, line 4: the eyes are swapped, or the face is upside down"]
     file.write_text("1\nimage_id x_1 y_1 width height\n000001.jpg 95 71 226 313\n")
     with pytest.raises(Problem, match="4 numbers .2 points. a face go with no scheme"):
@@ -243,19 +282,27 @@ def test_wflw_as_downloaded(tmp_path, attributes):
     assert (made.scheme, made.faces[0].path) == ("98", path)
     assert made.images == tmp_path / "WFLW_images"
     np.testing.assert_allclose(made.faces[1].points, face("98"), atol=1e-4)
-    assert (made.faces[0].box.tolist() == [60, 50, 150, 170]) if attributes else (
-        made.faces[0].box is None)
+    assert (
+        (made.faces[0].box.tolist() == [60, 50, 150, 170])
+        if attributes
+        else (made.faces[0].box is None)
+    )
     assert made.rejected[0].startswith(
-        f"{file}, line 3: another number of points: 97 points, where 98 points")
+        f"{file}, line 3: another number of points: 97 points, where 98 points"
+    )
 
 
 def test_a_folder_of_pts(tmp_path):
     """Counted from 1; a picture of any kind, below any folder."""
     (tmp_path / "helen" / "trainset").mkdir(parents=True)
-    files = {"a.pts": pts(face("68") + 1), "helen/trainset/b.c_1.pts": pts(face("68", 4) + 1),
-             "broken.pts": "version: 1\nn_points: 68\n", "alone.pts": pts(face("68")),
-             "short.pts": pts(face("68")[:67]),
-             "word.pts": pts(face("68")).replace("\n{\n", "\n{\nx")}
+    files = {
+        "a.pts": pts(face("68") + 1),
+        "helen/trainset/b.c_1.pts": pts(face("68", 4) + 1),
+        "broken.pts": "version: 1\nn_points: 68\n",
+        "alone.pts": pts(face("68")),
+        "short.pts": pts(face("68")[:67]),
+        "word.pts": pts(face("68")).replace("\n{\n", "\n{\nx"),
+    }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     for name in ("a.png", "helen/trainset/b.c_1.JPG", "broken.jpg", "short.jpg", "word.jpg"):
@@ -270,9 +317,11 @@ def test_a_folder_of_pts(tmp_path):
         f"{tmp_path / 'broken.pts'}: no points between {{ and }}",
         f"{tmp_path / 'short.pts'}: another number of points: 67 points, where 68 points are "
         "expected",
-        f"{tmp_path / 'word.pts'}: {NOWHERE}"]
-    np.testing.assert_allclose(points.open_set(tmp_path, counted_from=0).faces[1].points,
-                               face("68", 4) + 1, atol=1e-4)
+        f"{tmp_path / 'word.pts'}: {NOWHERE}",
+    ]
+    np.testing.assert_allclose(
+        points.open_set(tmp_path, counted_from=0).faces[1].points, face("68", 4) + 1, atol=1e-4
+    )
     known = made.sha256
     assert points.open_set(tmp_path).sha256 == known
     (tmp_path / "a.pts").rename(tmp_path / "0.pts")
@@ -282,10 +331,12 @@ def test_a_folder_of_pts(tmp_path):
 @pytest.mark.parametrize("apart", [False, True])
 def test_jd106_as_downloaded(tmp_path, apart):
     """Points beside their pictures, or in `landmark` beside `picture`."""
-    for name, text in {"a_0.jpg": jpg_txt(face("jingdong")),
-                       "b.c.jpg": jpg_txt(face("jingdong", 2)),
-                       "d.jpg": jpg_txt(face("jingdong")[:105]),
-                       "e.jpg": jpg_txt(face("jingdong")).replace("106", "105", 1)}.items():
+    for name, text in {
+        "a_0.jpg": jpg_txt(face("jingdong")),
+        "b.c.jpg": jpg_txt(face("jingdong", 2)),
+        "d.jpg": jpg_txt(face("jingdong")[:105]),
+        "e.jpg": jpg_txt(face("jingdong")).replace("106", "105", 1),
+    }.items():
         place = tmp_path / "AFW" / ("landmark" if apart else "") / f"{name}.txt"
         picture = tmp_path / "AFW" / ("picture" if apart else "") / name
         for file in (place, picture):
@@ -295,14 +346,17 @@ def test_jd106_as_downloaded(tmp_path, apart):
     made = points.open_set(tmp_path)
     assert made.scheme == "jingdong"
     assert [one.path for one in made.faces] == [
-        f"AFW/picture/{name}" if apart else f"AFW/{name}" for name in ("a_0.jpg", "b.c.jpg")]
+        f"AFW/picture/{name}" if apart else f"AFW/{name}" for name in ("a_0.jpg", "b.c.jpg")
+    ]
     np.testing.assert_allclose(made.faces[1].points, face("jingdong", 2), atol=1e-4)
     assert [line.split(": ", 1)[1] for line in made.rejected] == [
         "another number of points: 105 points, where 106 points are expected",
-        "another number of points than its first line says: 105, and then 212 numbers"]
+        "another number of points than its first line says: 105, and then 212 numbers",
+    ]
 
 
 # ---- a detector's box ----------------------------------------------------------------------
+
 
 def test_a_box_of_points_is_a_detectors(drawn_set):
     """Against boxes that are known: squares around those of drawn faces, hairline to chin."""
@@ -327,7 +381,8 @@ def test_a_box_of_points_by_hand():
     assert (x2 - x1, y2 - y1) == pytest.approx((side, side))
     assert ((x1 + x2) / 2, (y1 + y2) / 2) == pytest.approx((10.5, 10.5 - above * side))
     assert points.box_of_points(corners * 3 + 1, "5") - 1.5 == pytest.approx(
-        3 * (np.array([x1, y1, x2, y2]) - 0.5))
+        3 * (np.array([x1, y1, x2, y2]) - 0.5)
+    )
 
 
 def test_held_out_by_picture(tmp_path):
@@ -352,9 +407,16 @@ def test_held_out_by_picture(tmp_path):
 
 # ---- the program ---------------------------------------------------------------------------
 
+
 def test_a_set_is_checked(drawn_set, tmp_path, capsys):
-    main(["check", str(drawn_set / "landmarks" / "train_106.txt"), "--out",
-                 str(tmp_path / "check.png")])
+    main(
+        [
+            "check",
+            str(drawn_set / "landmarks" / "train_106.txt"),
+            "--out",
+            str(tmp_path / "check.png"),
+        ]
+    )
     said = capsys.readouterr().out
     assert "faces with 106 points in the order migu" in said and "rejected 0" in said
     assert "is its own mirror image but for 0.0" in said and "is this the order" not in said
@@ -368,8 +430,14 @@ def test_a_set_is_checked(drawn_set, tmp_path, capsys):
 
 
 def test_what_is_wrong_with_pictures(tmp_path, capsys):
-    file = listed(tmp_path, f"a.png {GOOD}", f"b.png {GOOD}", f"c.png {GOOD}",
-                  *[f"a.png {GOOD} 1"] * 12, pictures=["b.png"])
+    file = listed(
+        tmp_path,
+        f"a.png {GOOD}",
+        f"b.png {GOOD}",
+        f"c.png {GOOD}",
+        *[f"a.png {GOOD} 1"] * 12,
+        pictures=["b.png"],
+    )
     pictures.write(tmp_path / "images" / "a.png", np.zeros((120, 120, 3), np.uint8))
     pictures.write(tmp_path / "images" / "c.png", np.zeros((80, 120, 3), np.uint8))
     main(["check", str(file), "--out", str(tmp_path / "check.png")])
@@ -383,15 +451,18 @@ def test_what_is_wrong_with_pictures(tmp_path, capsys):
 def test_points_are_drawn_where_the_pixels_are(scale, monkeypatch):
     """Of a picture with a white spot at each point, shrunk and enlarged."""
     places = np.array([[60, 50], [140, 52], [101, 99], [70, 140], [131, 143]], np.float32) * scale
-    y, x = np.mgrid[:int(200 * scale), :int(200 * scale)]
-    spots = np.exp(-((x[..., None] - places[:, 0]) ** 2 + (y[..., None] - places[:, 1]) ** 2)
-                   / (2 * (6 * scale) ** 2))
+    y, x = np.mgrid[: int(200 * scale), : int(200 * scale)]
+    spots = np.exp(
+        -((x[..., None] - places[:, 0]) ** 2 + (y[..., None] - places[:, 1]) ** 2)
+        / (2 * (6 * scale) ** 2)
+    )
     picture = np.round(255 * spots.max(axis=2))[..., None].repeat(3, 2).astype(np.uint8)
     drawn = []
-    monkeypatch.setattr(check_points.draw, "landmarks", lambda face, found, scheme: drawn.extend(
-        found[0]))
+    monkeypatch.setattr(
+        check_points.draw, "landmarks", lambda face, found, scheme: drawn.extend(found[0])
+    )
     face = check_points.tile(picture, places, "5")[..., 0].astype(float)
-    y, x = np.mgrid[:face.shape[0], :face.shape[1]]
+    y, x = np.mgrid[: face.shape[0], : face.shape[1]]
     assert len(drawn) == 5
     for px, py in drawn:
         near = face * (np.hypot(x - px, y - py) < 20)
@@ -400,9 +471,11 @@ def test_points_are_drawn_where_the_pixels_are(scale, monkeypatch):
 
 
 def test_bad_arguments(tmp_path, capsys):
-    for argv, status, said in ((["check", str(tmp_path / "no.txt")], 2, "can't be read"),
-                               (["check", str(tmp_path), "--scheme", "69"], 2, "invalid choice"),
-                               ([], 2, "COMMAND")):
+    for argv, status, said in (
+        (["check", str(tmp_path / "no.txt")], 2, "can't be read"),
+        (["check", str(tmp_path), "--scheme", "69"], 2, "invalid choice"),
+        ([], 2, "COMMAND"),
+    ):
         with pytest.raises(SystemExit) as stopped:
             program(main, argv)
         assert stopped.value.code == status and said in capsys.readouterr().err
