@@ -1,3 +1,4 @@
-"""Work spread over processes, and journals of it that survive a stop: nothing about faces."""
+"""Work spread over processes, journals of it that survive a stop, and command lines: nothing about
+faces."""
 
-__all__ = ["journal", "parallel"]
+__all__ = ["journal", "options", "parallel"]

@@ -1,6 +1,7 @@
 """Command lines of the programs: settings among the options, spellings that have changed, and what
 was meant by an option that isn't there."""
 
+import argparse
 import difflib
 import re
 import sys
@@ -8,24 +9,69 @@ import sys
 from config import config, values
 from facelet.console import Problem
 
+# A path that looks like one is written ./a.b=c.
 SETTING = re.compile(r"[A-Za-z_0-9]+(\.[A-Za-z_0-9]+)+=")
+USAGE = "[section.key=value ...]"
 
 
-def parse(parser, argv, renamed=None):
-    """The arguments of a program. `section.key=value` anywhere among them is a setting, in
-    `settings`, a list, and never the value of an option that takes several.
+def parse(parser, argv, renamed=None, settings=True):
+    """The arguments of a program, of the chosen command of one that has several. A word
+    `section.key=value` anywhere among them, up to `--`, is a setting, in `settings`, a list, and
+    never the value of an option that takes several; or it is refused where a program has none.
 
-    renamed -- {old spelling of an option: the new one}: the old one works, and a line says so
+    renamed -- {old spelling of an option: the new one}: the old one works where the program has no
+        option of that spelling, and a line says so
+    settings -- whether the program has any
 
-    Raises Problem for an option that isn't there, naming the nearest option or setting.
+    Raises Problem, in place of argparse's usage and exit: for an option that isn't there naming the
+    nearest option or setting.
     """
-    settings, rest = _apart(argv)
-    rest = [_new_spelling(word, renamed or {}) for word in rest]
-    args, unknown = parser.parse_known_args(rest)
+    parsers = _chosen(parser, argv)
+    for one in parsers:
+        one.error = _raised(one)
+        if settings and one is parsers[-1] and not _commands(one):
+            one.usage = f"{one.format_usage()[len('usage: ') :].rstrip()} {USAGE}".replace(
+                "%", "%%"
+            )
+    found, rest = _apart(argv)
+    if found and not settings:
+        raise Problem(f"{found[0]!r}: {parser.prog} has no settings")
+    known = {text for one in parsers for text in one._option_string_actions}
+    rest = _new_spellings(
+        rest, {old: new for old, new in (renamed or {}).items() if old not in known}
+    )
+    _check_options(parsers[-1], rest, known)
+    # Positional words may stand between options; argparse can't have that with commands or with --.
+    if not _commands(parser) and "--" not in rest:
+        args, unknown = parser.parse_known_intermixed_args(rest)
+    else:
+        args, unknown = parser.parse_known_args(rest)
     if unknown:
-        raise Problem(_not_known(parser, unknown, rest))
-    args.settings = settings
+        raise Problem(
+            f"{unknown[0]!r} is not expected here: {parsers[-1].prog} --help lists what is"
+        )
+    args.settings = found
     return args
+
+
+def _chosen(parser, argv):
+    """A parser and, where it has commands, that of the one that is asked for."""
+    commands = _commands(parser)
+    chosen = [commands[word] for word in argv if word in commands][:1]
+    return [parser, *(_chosen(chosen[0], argv) if chosen else [])]
+
+
+def _commands(parser):
+    """Parsers by command."""
+    found = [action for action in parser._actions if action.nargs == argparse.PARSER]
+    return found[0].choices if found else {}
+
+
+def _raised(parser):
+    def error(message):
+        raise Problem(f"{message}; {parser.prog} --help explains")
+
+    return error
 
 
 def _apart(argv):
@@ -35,27 +81,33 @@ def _apart(argv):
     return settings, [word for word in argv[:end] if not SETTING.match(word)] + argv[end:]
 
 
-def _new_spelling(word, renamed):
-    option, equals, value = word.partition("=")
-    if option not in renamed:
-        return word
-    print(f"note: {option} is now {renamed[option]}; the old spelling will go", file=sys.stderr)
-    return renamed[option] + equals + value
+def _new_spellings(argv, renamed):
+    end = argv.index("--") if "--" in argv else len(argv)
+    found = []
+    for word in argv[:end]:
+        option, equals, value = word.partition("=")
+        if option in renamed:
+            new = renamed[option]
+            print(f"note: {option} is now {new}; the old spelling will go", file=sys.stderr)
+            word = new + equals + value
+        found.append(word)
+    return found + argv[end:]
 
 
-def _not_known(parser, unknown, argv):
-    """What is wrong with words that a parser doesn't know, and what may have been meant."""
-    word = next((word for word in unknown if word.startswith("--")), unknown[0])
-    if not word.startswith("--"):
-        return f"{word!r} is not expected here: {parser.prog} --help lists what is"
-    option, _, value = word.partition("=")
-    at = argv.index(word) + 1
-    value = value or (argv[at] if at < len(argv) and not argv[at].startswith("-") else "VALUE")
-    name = option.lstrip("-").replace("-", "_")
-    keys = [key for key in values(config) if key.rsplit(".", 1)[1] == name]
-    options = [text for action in parser._actions for text in action.option_strings]
-    near = difflib.get_close_matches(option, options, n=2, cutoff=0.7)
-    meant = [f"{key}={value}" for key in keys] + near
-    return f"{parser.prog} has no option {option}" + (
-        f": did you mean {' or '.join(meant)}?" if meant else "; --help lists them"
-    )
+def _check_options(parser, argv, known):
+    """Raise Problem for the first option of a command line that is none of those `known`: what may
+    have been meant is said before what else is wrong."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    for at, word in enumerate(argv[:end]):
+        option, _, value = word.partition("=")
+        if not option.startswith("--") or any(text.startswith(option) for text in known):
+            continue
+        following = argv[at + 1] if at + 1 < end and not argv[at + 1].startswith("-") else "VALUE"
+        name = option.lstrip("-").replace("-", "_")
+        keys = [key for key in values(config) if name in (key, key.rsplit(".", 1)[1])]
+        meant = [f"{key}={value or following}" for key in keys]
+        meant += difflib.get_close_matches(option, sorted(known), n=2, cutoff=0.7)
+        raise Problem(
+            f"{parser.prog} has no option {option}"
+            + (f": did you mean {' or '.join(meant)}?" if meant else "; --help lists them")
+        )
