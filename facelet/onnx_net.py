@@ -17,7 +17,7 @@ FACTS = {
     "scheme": (str, type(None)),
     "outputs": dict,
 }
-MAY_SAY = {"crop": dict}
+MAY_SAY = {"crop": dict, "held_out": list}
 LARGEST = 1000  # side of a net's input, pixels
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from facelet import picture as pictures
 from facelet import schemes
 from facelet.console import Problem
-from prepare_data.points import sets as landmarks
-from prepare_data.points.sets import FARTHEST, Unusable
+from prepare_data.points.readers import READERS, Unusable, folder_of, parsed_entries
+from prepare_data.wider import FARTHEST
 
 SCHEME = "14"
 OUTSIDE = 1.0  # px: farther out of the picture a joint is nowhere
@@ -41,7 +41,8 @@ class Body:
 
 @dataclass(frozen=True)
 class Bodies:
-    """Bodies with joints in the pictures below one folder; the interface of prepare_data.points.face_sets.Cuts.
+    """Bodies with joints in the pictures below one folder; the interface of
+    prepare_data.points.face_sets.Cuts.
 
     path -- of the list; sha256 -- of its content
     rejected -- a line for each body left out: file, line and reason
@@ -144,11 +145,9 @@ def open_set(truth, images=None, min_side=1):
     there.
     """
     truth, digest, count = Path(truth), hashlib.sha256(), schemes.get(SCHEME).points
-    reader, reasons = landmarks.READERS["list"], collections.Counter()
+    reader, reasons = READERS["list"], collections.Counter()
     bodies, rejected = [], []
-    for source, path, found in landmarks.parsed_entries(
-        reader.entries(truth, truth, digest), reader.parse
-    ):
+    for source, path, found in parsed_entries(reader.entries(truth, truth, digest), reader.parse):
         try:
             if path is None:
                 raise found
@@ -162,7 +161,7 @@ def open_set(truth, images=None, min_side=1):
             + (f"; the first: {rejected[0]}" if rejected else ": it is empty")
         )
     return Bodies(
-        landmarks.folder_of(images, truth, reader.folders, bodies),
+        folder_of(images, truth, reader.folders, bodies),
         truth,
         digest.hexdigest(),
         bodies,

@@ -10,8 +10,9 @@ their points and the faces' have in common (errors-shared.png); those with the f
 all of these too.
 
 Measured are the faces of the pictures that training holds out (train.val_fraction, train.seed), or
-of another share. The error of a face is the mean distance of its points from the true ones over a
-size of the face, by each rule of core.evaluate.metrics.face_sizes. The mean face knows nothing: it says of
+of another share, but for pictures that a net compared was trained on, as its manifest has it
+(prepare_data.held_out). The error of a face is the mean distance of its points from the true ones
+over a size of the face, by each rule of core.evaluate.metrics.face_sizes. The mean face knows nothing: it says of
 every crop what is the mean of the points in exact crops of other faces, each as it is and mirrored.
 
 Crops are made from the true points, each net's by its own rule (prepare_data.face_crop.boxes_of). Exact
@@ -35,7 +36,7 @@ from facelet.console import Problem, Progress
 from facelet.files import write_json
 from facelet.picture import BrokenPicture, to_input
 from prepare_data import face_crop
-from prepare_data.held_out import split
+from prepare_data.held_out import is_held_out, split_faces
 from prepare_data.points import face_sets
 from prepare_data.points import sets as points
 
@@ -141,7 +142,7 @@ class Measured:
         self.indices = self.others = np.arange(len(faces))
         self.held_out, self.apart = held_out, held_out < 1
         if self.apart:
-            self.others, self.indices = split(faces, held_out, seed)
+            (self.others,), (self.indices,), _ = split_faces([faces], held_out, seed)
         rng = np.random.default_rng([seed, 5])
         self.others = np.sort(rng.permutation(self.others)[:OTHERS])
         self.indices, self.skipped = _readable(faces, self.indices)
@@ -149,6 +150,24 @@ class Measured:
         self.draws = (
             rng.standard_normal((draws, len(self.indices), 3)) * settings.evaluate.box_scatter
         )
+
+    def leave_out_trained_on(self, opened):
+        """Measure no face of a picture that one of some nets was trained on, as far as they say
+        (prepare_data.held_out); unless all faces are measured. Returns how many are left out.
+        Raises Problem where no face stays."""
+        rules = [rule for net in opened for rule in net.facts.get("held_out", [])]
+        if not self.apart or not rules:
+            return 0
+        names = self.faces.names()
+        kept = is_held_out([names[index] for index in self.indices], *rules)
+        if not kept.any():
+            raise Problem(
+                f"{self.faces.path}: of the pictures to measure none was held out from the training "
+                "of every net; with train.seed and train.val_fraction as in training some are, and "
+                "--held-out 1 measures all"
+            )
+        self.indices, self.draws = self.indices[kept], self.draws[:, kept]
+        return int((~kept).sum())
 
     def squares(self, indices, rule):
         """Exact crops of faces: (N, 4)."""
@@ -390,6 +409,7 @@ def evaluate(paths, rules, measured, out, settings, assignments=()):
     Raises Problem for nets that give no points, or points that can't be compared.
     """
     out, opened = Path(out), [_opened(path) for path in paths]
+    trained_on = measured.leave_out_trained_on(opened)
     truth = measured.faces.scheme
     places = common_places([net.facts["scheme"] for net in opened], truth)
     result = {
@@ -398,6 +418,7 @@ def evaluate(paths, rules, measured, out, settings, assignments=()):
         "scheme": truth,
         "held_out": measured.held_out,
         "skipped": measured.skipped,
+        "trained_on": trained_on,
         "mean_face_of": len(measured.others),
         "nets": [],
         "boxes": {"draws": len(measured.draws), "scatter": settings.evaluate.box_scatter},
@@ -534,6 +555,8 @@ def show(result):
             else ""
         )
     )
+    if result["trained_on"]:
+        print(f"  left out {result['trained_on']:,} more: a net was trained on their pictures")
     for reason in result["skipped"][:SKIPPED]:
         print(f"  left out {reason}")
     for number, net in enumerate(result["nets"], 1):

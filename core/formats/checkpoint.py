@@ -45,7 +45,8 @@ class Checkpoint:
         return zoo.spec(self.net, self.options.get("landmark", False))
 
     def facts(self):
-        return facts(self.net, self.options, self.manifest.get("scheme"), self.manifest.get("crop"))
+        known = {key: self.manifest.get(key) for key in ("scheme", "crop", "held_out")}
+        return facts(self.net, self.options, **known)
 
     def symbol(self, mode="test"):
         return symbols.build(self.net, mode, **self.options)
@@ -63,7 +64,7 @@ class Checkpoint:
         return schemes.guess(schemes.unpack(self.arguments[f"{heads[0].bn}_beta"][None])[0])
 
 
-def facts(net, options, scheme=None, crop=None):
+def facts(net, options, scheme=None, crop=None, held_out=None):
     """What it takes to feed a net and to read its outputs, JSON values; in manifests and in
     exported models.
 
@@ -71,6 +72,8 @@ def facts(net, options, scheme=None, crop=None):
         saying for their number if None
     crop -- what its crops were cut around in training, {"box": as config.crop.box, "scale": side of
         the crop in sides of it}; left out where nobody says
+    held_out -- rules of the pictures that training never saw, [{"seed", "bound"}]
+        (prepare_data.held_out); left out likewise
     """
     spec = zoo.spec(net, options.get("landmark", False))
     points = (
@@ -88,6 +91,7 @@ def facts(net, options, scheme=None, crop=None):
         "points": points,
         "scheme": scheme or schemes.usual(points),
         **({"crop": crop} if crop else {}),
+        **({"held_out": held_out} if held_out else {}),
     }
 
 
@@ -150,7 +154,14 @@ def read_manifest(path):
     manifest = read_json(path)
     if not isinstance(manifest, dict):
         raise Problem(f"{path} is no manifest: it holds {type(manifest).__name__}, not an object")
-    kinds = {"net": str, "options": dict, "sha256": str, "scheme": (str, type(None)), "crop": dict}
+    kinds = {
+        "net": str,
+        "options": dict,
+        "sha256": str,
+        "scheme": (str, type(None)),
+        "crop": dict,
+        "held_out": list,
+    }
     wrong = [
         key
         for key, kind in kinds.items()
@@ -390,4 +401,6 @@ def begun_from(path, fresh):
     ]
     check_fits(net, options, *values, path)
     print(f"{path}: its trunk is kept; its head gives other points, and begins anew")
-    return Checkpoint(net, options, *values)
+    manifest = path.with_suffix(".json")
+    seen = read_manifest(manifest) if manifest.exists() else {}
+    return Checkpoint(net, options, *values, {"held_out": seen.get("held_out", [])})

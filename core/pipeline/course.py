@@ -241,12 +241,12 @@ class Run:
         that were held out."""
         if "val" in self.sets:
             return self.sets["val"]
-        from prepare_data.held_out import held_out_pictures
+        from prepare_data.held_out import is_held_out, rule_of
 
         train, face_set = self.own["pnet"].train, self.sets["train"]
-        chosen = held_out_pictures(
-            Store(self._path("samples_pnet")), train.val_fraction, train.seed
-        )
+        paths = Store(self._path("samples_pnet")).pictures()
+        rule = rule_of(paths, train.val_fraction, train.seed)
+        chosen = [i for i, out in enumerate(is_held_out(paths, rule)) if out]
         print(f"{self.no_val}; measured on the {len(chosen)} training pictures held out instead")
         return dataclasses.replace(face_set, annotations=[face_set.annotations[i] for i in chosen])
 

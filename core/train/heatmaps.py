@@ -19,7 +19,7 @@ from facelet import draw, schemes
 from facelet import picture as pictures
 from facelet.console import Problem
 from prepare_data import face_crop
-from prepare_data.held_out import split
+from prepare_data.held_out import split_faces
 from prepare_data.points.face_sets import plain
 from symbols import graph, zoo
 from symbols.bodies import HEATMAP_STAGES
@@ -182,7 +182,9 @@ class Joints:
                 f"{spec.name} learns {self.layout[1] - 1} joints, {bodies.path} has {bodies.points}"
             )
         self.crop, self.sigma = crop_of(settings.joints), settings.joints.sigma
-        self.training, held_out = split(bodies, settings.train.val_fraction, settings.train.seed)
+        (self.training,), (held_out,), self.rule = split_faces(
+            [bodies], settings.train.val_fraction, settings.train.seed
+        )
         self.held_out, self.batch = held_out[:BODIES_LOOKED_AT], settings.train.batch
         self.batches = HeatmapBatches(
             bodies,

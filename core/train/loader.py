@@ -15,7 +15,7 @@ from facelet import boxes as geometry
 from facelet import schemes
 from facelet.console import Problem
 from facelet.picture import to_input
-from prepare_data.held_out import held_out_bound, name_numbers
+from prepare_data import held_out
 from prepare_data.store import KINDS
 
 # What train.mix gives the shares of: the kinds of samples, mined negatives apart.
@@ -69,6 +69,10 @@ class Samples:
     def __str__(self):
         return ", ".join(str(store.path) for store in self.stores)
 
+    def held_out_rule(self, fraction, seed):
+        """Which pictures are held out (prepare_data.held_out), by those of the first store."""
+        return held_out.rule_of(self.stores[0].pictures(), fraction, seed)
+
     def _gathered(self, indices, field, shape):
         """Values of a field (N, *shape) of the stores, 0 where a store lacks it."""
         found = np.zeros((len(indices), *shape), np.float32 if field == "landmarks" else np.uint8)
@@ -92,20 +96,15 @@ def split_by_picture(samples, fraction, seed):
     """Sample indices (training, validation): whole pictures are held out, as crops of one picture
     are near copies of each other, and the same in all stores. Raises Problem when a part comes out
     empty."""
-    bound = held_out_bound(samples.stores[0].pictures(), fraction, seed)
-    is_val = np.concatenate(
+    rule = samples.held_out_rule(fraction, seed)
+    chosen = np.concatenate(
         [
-            (name_numbers(store.pictures(), seed) <= bound)[store.sources[:, 0]]
+            held_out.is_held_out(store.pictures(), rule)[store.sources[:, 0]]
             for store in samples.stores
         ]
     )
-    if is_val.all() or not is_val.any():
-        raise Problem(
-            f"train.val_fraction is {fraction}, and {samples} has "
-            f"{len(samples.stores[0].pictures())} pictures: that leaves none to "
-            f"{'train on' if is_val.any() else 'hold out'}"
-        )
-    return np.flatnonzero(~is_val), np.flatnonzero(is_val)
+    count = len(samples.stores[0].pictures())
+    return held_out.split(chosen, fraction, f"the {count} pictures of {samples}")
 
 
 class Stream:

@@ -10,6 +10,7 @@ as heat maps. All have
     data        what the lesson is made from, JSON values
     sections    sections of the configuration that it depends on
     manifest    what goes into a checkpoint's manifest beside the figures
+    rule        which pictures are held out (prepare_data.held_out)
     loss(options, row)          config.loss as the net's graph takes it after the epoch of a row of
                                 the log; None before the first
     settle(checkpoint)          gives fresh parameters what is known of the targets
@@ -68,9 +69,9 @@ class Boxes:
 
     def __init__(self, spec, options, stores, settings):
         self.samples = samples = _checked(spec, options, stores)
-        self.training, self.held_out = split_by_picture(
-            samples, settings.train.val_fraction, settings.train.seed
-        )
+        share = settings.train.val_fraction, settings.train.seed
+        self.training, self.held_out = split_by_picture(samples, *share)
+        self.rule = samples.held_out_rule(*share)
         self.landmarks = any(head.task == "landmark" for head in spec.heads)
         self.batches = Batches(
             samples, self.training, settings.train, settings.augment, self.landmarks
@@ -188,11 +189,9 @@ class Landmarks:
                 f"{first.points}: train it with --points {first.points}"
             )
         self.size, self.scheme, self.crop = spec.size, first.scheme, settings.crop
-        parts = [
-            held_out.split(faces, settings.train.val_fraction, settings.train.seed)
-            for faces in self.sets
-        ]
-        self.training, self.held_out = ([part[which] for part in parts] for which in (0, 1))
+        self.training, self.held_out, self.rule = held_out.split_faces(
+            self.sets, settings.train.val_fraction, settings.train.seed
+        )
         self.batches = LandmarkBatches(
             self.sets, self.training, spec.size, settings.train, settings.crop, settings.augment
         )

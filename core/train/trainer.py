@@ -21,6 +21,7 @@ from facelet.files import (
     write_json,
     write_text,
 )
+from prepare_data.held_out import in_common
 from symbols import zoo
 from symbols.mxnet_import import devices, mx, ndarrays
 
@@ -316,6 +317,8 @@ def train(net, options, data, out, settings=defaults, start=None):
     if start is not None:
         first = checkpoint.begun_from(start, first)
         identity["start"] = sha256(file_of(start))
+    # What the net has never seen: with another to begin from, only what that had not either.
+    held_out = in_common([lesson.rule, *first.manifest.get("held_out", [])])
     run = Run(out, spec.name, identity)
     epochs = settings.train.epochs
 
@@ -369,6 +372,7 @@ def train(net, options, data, out, settings=defaults, start=None):
             epoch,
             {
                 **lesson.manifest,
+                "held_out": held_out,
                 "figures": row,
                 "config": run.identity["config"],
                 **{

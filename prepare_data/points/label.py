@@ -146,7 +146,7 @@ def label(teacher, faces, out, most_spread, about):
     Raises Problem where nothing is kept.
     """
     out = Path(out)
-    beside = landmarks.about(out)
+    beside = landmarks.sidecar(out)
     lines, spreads, rejected, progress = [], [], [], Progress(None, "pictures")
     for name, picture, boxes, corner, scale in faces:
         progress.step()

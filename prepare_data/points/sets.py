@@ -1,34 +1,22 @@
-"""Sets of faces with landmark points, from the lists and folders that data sets come in.
-
-A set is a list or a folder, of a kind that is told by its content; a kind is a row of READERS:
-
-    list           path [x y w h] x1 y1 x2 y2 ..., any number of points that a scheme has
-    cnn_facepoint  trainImageList.txt: path left right top bottom x1 y1 ... x5 y5
-    celeba         list_landmarks_celeba.txt, list_landmarks_align_celeba.txt: path x1 y1 ... x5 y5
-                   below two lines; the boxes that come with it, apart, are bad, and not read
-    wflw           x0 y0 ... x97 y97 [x1 y1 x2 y2, six attributes] path
-    ibug           a folder of .pts, each beside its picture, counted from 1
-    jd106          a folder of .jpg.txt (106, then a line a point), each beside its picture or in
-                   `landmark` beside `picture`
+"""Sets of faces with landmark points: the faces of a list or folder (prepare_data.points.readers),
+in the order of a scheme, without those that can't be used.
 """
 
 import collections
 import hashlib
-import itertools
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
 import numpy as np
 
 from facelet import schemes
 from facelet.console import Problem
 from facelet.files import read_json
-from facelet.picture import SUFFIXES, in_folder
+from prepare_data import held_out
+from prepare_data.points.readers import READERS, Unusable, folder_of, parsed_entries, recognised
+from prepare_data.wider import FARTHEST
 
-FARTHEST = 1e6  # px: where a coordinate is no longer one of any picture
-LOOKED_FOR = 100  # lines that a kind is told by, faces whose pictures are looked for
 # The places whose points must differ, as far as a scheme has them.
 FEATURES = (
     "left eye",
@@ -64,7 +52,8 @@ class PointSet:
     scheme -- the order of the points, one of facelet.schemes.NAMES
     rejected -- a line for each face left out: file, line and reason
     reasons -- {reason: how many were left out for it}
-    teacher -- file of the net that gave the points, of pseudo-labels (prepare_data.points.label); or None
+    teacher -- file of the net that gave the points, of pseudo-labels (prepare_data.points.label),
+        or None
     """
 
     images: Path
@@ -118,240 +107,6 @@ def box_of_points(points, scheme):
     side = side_per_spread * np.sqrt(((points - mean) ** 2).sum(axis=1).mean())
     centre = mean + 0.5 - (0, above * side)
     return np.concatenate([centre - side / 2, centre + side / 2])
-
-
-# ---- kinds of lists and folders ------------------------------------------------------------
-
-
-class Unusable(ValueError):
-    """Why a face can't be used: what faces are counted by, and what is particular to this one."""
-
-    def __init__(self, reason, more=""):
-        super().__init__(reason + more)
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A face as it is found: where, its line or its file's text, and its picture's path, None
-    where the text has that."""
-
-    source: str
-    text: str
-    path: Optional[str] = None
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the numbers of a face are: so many before its points, its points, so many after them.
-    box(before, after) is its box, x1 y1 x2 y2, from arrays (N, before) and (N, after): (N, 4)."""
-
-    before: int = 0
-    after: int = 0
-    box: Optional[Callable] = None
-
-
-@dataclass(frozen=True)
-class Reader:
-    """How a kind of set is read.
-
-    entries -- entries(truth, images, digest) -> Entries; the bytes that are read go into `digest`
-    parse -- parse(Entry) -> path of the picture, numbers; raises Unusable
-    layouts -- what the numbers may be
-    folders -- names of folders that its pictures are in, as downloaded
-    counted_from -- the coordinate of the first pixel's centre
-    """
-
-    entries: Callable
-    parse: Callable
-    layouts: tuple = (Layout(),)
-    folders: tuple = ("images",)
-    counted_from: float = 0.0
-
-
-def _text(path, digest):
-    try:
-        data = path.read_bytes()
-        digest.update(data)
-        return data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Problem(f"{path} can't be read ({getattr(error, 'strerror', 0) or error})") from None
-
-
-def _lines(heading):
-    """Entries of a list below so many lines."""
-
-    def entries(truth, images, digest):
-        for number, line in enumerate(_text(truth, digest).splitlines(), 1):
-            if number > heading and line.strip():
-                yield Entry(f"{truth}, line {number}", line)
-
-    return entries
-
-
-def _files(ending):
-    """Entries of a folder of files whose names end so, instead of in a picture's suffix."""
-
-    def entries(truth, images, digest):
-        pictures = {
-            path.with_suffix("").as_posix(): path.as_posix()
-            for path in (file.relative_to(images) for file in in_folder(images))
-        }
-        for file in _ending(truth, ending):
-            name = file.relative_to(truth).as_posix()
-            digest.update(name.encode())
-            place = ending.sub("", name)
-            apart = re.sub("(^|/)landmark(/[^/]*)$", r"\1picture\2", place)
-            yield Entry(
-                str(file), _text(file, digest), pictures.get(place, pictures.get(apart, ""))
-            )
-
-    return entries
-
-
-def _ending(folder, ending):
-    return [file for file in in_folder(folder, (".pts", ".txt")) if ending.search(file.name)]
-
-
-PTS, JPG_TXT = re.compile(r"\.pts$"), re.compile(r"\.(jpg|jpeg|png)\.txt$", re.IGNORECASE)
-
-
-def _is_picture(path):
-    return path.strip().lower().endswith(SUFFIXES)
-
-
-def _numbers(words):
-    """Words as numbers, NaN for those that are none."""
-    found = []
-    for word in words:
-        try:
-            found.append(float(word))
-        except ValueError:
-            found.append(np.nan)
-    return found
-
-
-def _leading(words):
-    """Words as numbers, as far as they are numbers."""
-    found = []
-    for word in words:
-        try:
-            found.append(float(word))
-        except ValueError:
-            break
-    return found
-
-
-def _path_first(entry):
-    """`path numbers`; the path may have spaces."""
-    words = entry.text.split()
-    numbers = _leading(reversed(words))[::-1]
-    path = entry.text.rsplit(None, len(numbers))[0] if len(numbers) < len(words) else words[0]
-    return path.strip(), numbers
-
-
-def _path_last(entry):
-    """`numbers path`; the path may have spaces."""
-    words = entry.text.split()
-    numbers = _leading(words)
-    return entry.text.split(None, min(len(numbers), len(words) - 1))[-1].strip(), numbers
-
-
-def _pts(entry):
-    """`version: 1`, `n_points: 68`, and between { and } x y a line."""
-    inside = re.search(r"\{([^{}]*)\}", entry.text)
-    if not inside:
-        raise Unusable("no points between { and }")
-    return entry.path, _numbers(inside.group(1).split())
-
-
-def _jpg_txt(entry):
-    """The number of points, then x y a line."""
-    said, *numbers = _numbers(entry.text.split()) or [0]
-    if len(numbers) != 2 * said:
-        raise Unusable(
-            "another number of points than its first line says",
-            f": {said:g}, and then {len(numbers)} numbers",
-        )
-    return entry.path, numbers
-
-
-def _xywh(before, _):
-    return np.concatenate([before[:, :2], before[:, :2] + before[:, 2:]], axis=1)
-
-
-def _left_right_top_bottom(before, _):
-    return before[:, [0, 2, 1, 3]]
-
-
-READERS = {
-    "list": Reader(_lines(0), _path_first, (Layout(), Layout(before=4, box=_xywh))),
-    "cnn_facepoint": Reader(
-        _lines(0), _path_first, (Layout(before=4, box=_left_right_top_bottom),)
-    ),
-    "celeba": Reader(_lines(2), _path_first, folders=("img_celeba", "Img/img_celeba")),
-    "celeba_aligned": Reader(
-        _lines(2), _path_first, folders=("img_align_celeba", "Img/img_align_celeba")
-    ),
-    "wflw": Reader(
-        _lines(0),
-        _path_last,
-        (Layout(), Layout(after=10, box=lambda _, after: after[:, :4])),
-        folders=("WFLW_images",),
-    ),
-    "ibug": Reader(_files(PTS), _pts, counted_from=1.0),
-    "jd106": Reader(_files(JPG_TXT), _jpg_txt),
-}
-
-
-def _recognised(truth):
-    """The kind of a list or folder, a key of READERS, by its content."""
-    if truth.is_dir():
-        for kind, ending in (("ibug", PTS), ("jd106", JPG_TXT)):
-            if _ending(truth, ending):
-                return kind
-        raise Problem(
-            f"{truth} is a folder without .pts and .jpg.txt files: give such a folder, or a list"
-        )
-    try:
-        with open(truth, encoding="utf-8-sig", errors="replace") as file:
-            lines = [line for line in itertools.islice(file, LOOKED_FOR) if line.strip()]
-    except OSError as error:
-        raise Problem(f"{truth} can't be read ({error.strerror})") from None
-    if len(lines) > 1 and lines[0].strip().isdigit() and lines[1].split()[0].isidentifier():
-        return "celeba_aligned" if "align" in truth.name else "celeba"
-    if sum(map(_is_picture, lines)) > len(lines) / 2:
-        return "wflw"
-    # 14 numbers are a box and five points, which lie in it.
-    rows = [
-        numbers
-        for _, numbers in (_path_first(Entry("", line)) for line in lines)
-        if len(numbers) == 14
-    ]
-    rows = np.array(rows, np.float64).reshape(-1, 14)
-    middle = rows[:, 4:].reshape(-1, 5, 2).mean(axis=1)
-    held = {}
-    for kind, box in (("list", _xywh), ("cnn_facepoint", _left_right_top_bottom)):
-        found = box(rows[:, :4], None)
-        held[kind] = ((middle > found[:, :2]) & (middle < found[:, 2:])).all(axis=1).sum()
-    return max(held, key=held.get)
-
-
-# ---- sets ----------------------------------------------------------------------------------
-
-
-def parsed_entries(entries, parse):
-    """Entries as (source, path of the picture, numbers), or (source, None, Unusable)."""
-    for entry in entries:
-        try:
-            path, numbers = parse(entry)
-            if path == "":
-                raise Unusable("no picture of its name")
-            if not _is_picture(path):
-                raise Unusable("no picture's path", f": {path[:60]!r}")
-            yield entry.source, path.replace("\\", "/"), numbers
-        except Unusable as reason:
-            yield entry.source, None, reason
 
 
 def _layout(truth, row, counts, scheme):
@@ -433,34 +188,14 @@ def _against(points, scheme):
     ]
 
 
-def folder_of(images, truth, names, faces):
-    """The folder that the pictures of faces (with .path) are in: `images` if it is given, else one
-    of the `names`, or none of them, beside the list `truth` or up to three folders above. Raises
-    Problem where they are in none."""
-    near = [truth.parent, *itertools.islice(truth.resolve().parents, 1, 4)]
-    tried = (
-        [Path(images)]
-        if images
-        else [folder for place in near for folder in (*(place / name for name in names), place)]
-    )
-    for folder in tried:
-        if any((folder / face.path).is_file() for face in faces[:LOOKED_FOR]):
-            return folder
-    raise Problem(
-        f"none of the first pictures that {truth} lists is in "
-        f"{images or 'a folder near it'}; the first is {faces[0].path}: say where they "
-        "are with --images"
-    )
-
-
 def open_set(truth, images=None, reader=None, scheme=None, counted_from=None):
     """The PointSet of a list of faces, or of a folder of files with points.
 
     images -- folder that paths are relative to; None is the folder itself, or looks for the list's
         in `images` (or a name that its kind has for it) beside it, beside it, and above
     reader -- key of READERS; None tells by the content
-    scheme -- one of facelet.schemes.NAMES; None goes by the number of points, and where several have
-        it by the mean face
+    scheme -- one of facelet.schemes.NAMES; None goes by the number of points, and where several
+        have it by the mean face
     counted_from -- the coordinate that the first pixel's centre has in the set; None is the
         reader's: 0, of .pts files 1
 
@@ -468,7 +203,7 @@ def open_set(truth, images=None, reader=None, scheme=None, counted_from=None):
     there.
     """
     truth, scheme = Path(truth), scheme and schemes.get(scheme)
-    row = READERS[reader or _recognised(truth)]
+    row = READERS[reader or recognised(truth)]
     digest, origin = hashlib.sha256(), row.counted_from if counted_from is None else counted_from
     parsed = list(parsed_entries(row.entries(truth, Path(images or truth), digest), row.parse))
     reasons = {i: found for i, (_, path, found) in enumerate(parsed) if path is None}
@@ -497,20 +232,20 @@ def open_set(truth, images=None, reader=None, scheme=None, counted_from=None):
     )
 
 
-def about(truth):
+def sidecar(truth):
     """Path of what prepare_data.points.label writes beside a list."""
     return truth.with_name(f"{truth.name}.json")
 
 
 def _teacher(truth):
     """File of the net that gave a list its points, or None."""
-    if not about(truth).is_file():
+    if not sidecar(truth).is_file():
         return None
     try:
-        return read_json(about(truth))["pseudo_labels_by"]["file"]
+        return read_json(sidecar(truth))["pseudo_labels_by"]["file"]
     except (KeyError, TypeError):
         raise Problem(
-            f"{about(truth)} doesn't say whose points {truth.name} has: remove it, or "
+            f"{sidecar(truth)} doesn't say whose points {truth.name} has: remove it, or "
             "make both again"
         ) from None
 
@@ -550,24 +285,24 @@ def _faces(truth, row, parsed, reasons, scheme, origin):
 
 
 def split(point_set, fraction, seed):
-    """Two PointSets, (training, held out), by whole pictures: a `fraction` of them is held out, the
-    same for each seed. What was rejected is named by the first. Raises Problem for a share that is
-    none, or when a part comes out empty."""
+    """Two PointSets, (training, held out), by whole pictures and the rule of prepare_data.held_out.
+    What was rejected is named by the first. Raises Problem for a share that is none, or when a part
+    comes out empty."""
     if not 0 < fraction < 1:
         raise Problem(f"a share of {fraction} can't be held out: it must be between 0 and 1")
-    paths = list(point_set.pictures())
-    order = np.random.default_rng([seed, 3]).permutation(len(paths))
-    chosen = {paths[i] for i in order[: round(fraction * len(paths))]}
-    if not 0 < len(chosen) < len(paths):
-        raise Problem(
-            f"a share of {fraction} of the {len(paths)} pictures that {point_set.truth} "
-            f"lists leaves none to {'train on' if chosen else 'hold out'}"
-        )
-    training = [face for face in point_set.faces if face.path not in chosen]
-    held_out = [face for face in point_set.faces if face.path in chosen]
+    paths = [face.path for face in point_set.faces]
+    pictures = list(point_set.pictures())
+    rule = held_out.rule_of(pictures, fraction, seed)
+    parts = held_out.split(
+        held_out.is_held_out(paths, rule),
+        fraction,
+        f"the {len(pictures)} pictures of {point_set.truth}",
+        "the share to hold out",
+    )
+    training, rest = ([point_set.faces[i] for i in part] for part in parts)
     return (
         replace(point_set, faces=training),
-        replace(point_set, faces=held_out, rejected=[], reasons={}),
+        replace(point_set, faces=rest, rejected=[], reasons={}),
     )
 
 

@@ -19,6 +19,7 @@ from facelet import picture as pictures
 from facelet.console import Problem
 from facelet.files import read_json
 from prepare_data import face_crop
+from prepare_data.held_out import is_held_out, rule_of
 from prepare_data.points.face_sets import Pictures
 
 CHART = np.indices((400, 400))[[1, 0, 0]].transpose(1, 2, 0).astype(np.float32) + 0.5
@@ -336,6 +337,28 @@ def test_figures_pictures_and_words(monkeypatch, capsys, tmp_path):
     line = next(line for line in printed.splitlines() if line.startswith("inter-pupil"))
     assert line.split()[1:5] == ["net", "1", "exact", f"{row['mean']:.4f}"]
     assert "5 places in common: left eye, right eye, nose tip" in printed
+
+
+def test_what_a_net_was_trained_on_is_not_measured(monkeypatch, capsys, tmp_path):
+    """Its record says which pictures it has not seen: fewer than the list's own rule holds out."""
+    points = some_faces(60)
+    faces = Charted(points, "5")
+    faces.read = lambda i, read=faces.read: np.clip(read(i), 0, 255).astype(np.uint8)
+    rules = [rule_of(faces.names(), share, 0) for share in (0.2, 0.1)]
+    made = [Reader(points, "5"), *(Reader(points, "5", held_out=[rule]) for rule in rules)]
+    for nets, count in ((made[:1], 18), (made[:2], 12), (made, 6)):
+        result = run(monkeypatch, faces, nets, tmp_path / str(count))
+        assert (result["faces"], result["trained_on"]) == (count, 18 - count)
+        left_out = f"left out {18 - count} more: a net was trained on their pictures"
+        assert (left_out in capsys.readouterr().out) == (count < 18)
+    measured = Measured(faces, 0.3, config)
+    assert measured.leave_out_trained_on(made) == 12
+    assert is_held_out([f"{i}.jpg" for i in measured.indices], rules[1]).all()
+    assert measured.draws.shape[1] == 6
+    assert run(monkeypatch, faces, made, tmp_path / "all", share=1)["faces"] == 60
+    seen = [Reader(points, "5", held_out=[{"seed": 0, "bound": -1}])]
+    with pytest.raises(Problem, match="none was held out from the training of every net"):
+        run(monkeypatch, faces, seen, tmp_path / "none")
 
 
 def has(picture, color):

@@ -20,7 +20,6 @@ from facelet import schemes
 from facelet.console import Problem
 from prepare_data import face_crop, landmark_samples
 from prepare_data import store as stores
-from prepare_data.held_out import split
 from prepare_data.points import cuts, face_sets
 from prepare_data.points.face_sets import Crops, plain
 
@@ -366,39 +365,6 @@ def test_plain_crops(made, kind):
         )
         _, moved, _ = plain(faces, [3, 3], SIZE, crop, np.random.default_rng(0), (0.1, 0.1, 0.1))
         assert np.abs(moved[0] - moved[1]).max() > 0.01
-
-
-def test_held_out_are_whole_pictures_the_same_in_every_set(tmp_path):
-    """Two lists of the same pictures, one without some; each picture has two faces."""
-
-    class Named:
-        path = "named"
-
-        def __init__(self, names):
-            self.named = names
-
-        def names(self):
-            return self.named
-
-        def __len__(self):
-            return len(self.named)
-
-    every = [f"a/{i // 2}.jpg" for i in range(4000)]
-    some = [f"other/folder/{i // 2}.jpg" for i in range(0, 4000, 3)]
-    held = []
-    for names in (every, some):
-        training, held_out = split(Named(names), 0.1, 5)
-        assert sorted([*training, *held_out]) == list(range(len(names)))
-        assert len(held_out) / len(names) == pytest.approx(0.1, abs=0.02)
-        parts = [{names[i].rsplit("/")[-1] for i in rows} for rows in (training, held_out)]
-        assert not parts[0] & parts[1]
-        held.append(parts[1])
-    assert held[1] <= held[0]
-    assert set(split(Named(every), 0.1, 6)[1]) != set(split(Named(every), 0.1, 5)[1])
-    with pytest.raises(Problem, match="named has 2 faces: that leaves none to hold out"):
-        split(Named(every[:2]), 1e-9, 5)
-    with pytest.raises(Problem, match="leaves none to train on"):
-        split(Named(every[:2]), 0.9999999, 5)
 
 
 def test_a_mosaic_shows_the_points(made, tmp_path):

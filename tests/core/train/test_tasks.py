@@ -15,7 +15,7 @@ from core.train import tasks as lessons
 from core.train import trainer
 from facelet import schemes
 from facelet.console import Problem
-from prepare_data.held_out import split
+from prepare_data.held_out import is_held_out, split_faces
 from prepare_data.points import cuts, face_sets
 from prepare_data.points import sets as points
 from symbols import zoo
@@ -100,6 +100,8 @@ def test_figures_are_those_of_the_saved_net(finished, five):
     assert logged["mean_face_error"] == pytest.approx(mean, rel=1e-6)
     # Held out by whole pictures, and trained on by nobody.
     held = {five.names()[i] for i in lesson.held_out[0]}
+    (rule,) = checkpoint.load(finished / "Lnet_v2-0002.params").facts()["held_out"]
+    assert {name for name in five.names() if is_held_out([name], rule)} == held
     assert held and not held & {five.names()[i] for i in lesson.training[0]}
 
 
@@ -125,7 +127,7 @@ def test_faces_of_unreadable_pictures_are_counted(drawn_set, tmp_path, capsys):
     shutil.copytree(drawn_set, tmp_path / "set")
     faces = face_sets.Pictures(points.open_set(tmp_path / "set" / "landmarks" / "train_5.txt"))
     settings = for_landmarks(5, QUICK)
-    training, _ = split(faces, settings.train.val_fraction, settings.train.seed)
+    (training,), _, _ = split_faces([faces], settings.train.val_fraction, settings.train.seed)
     gone = sorted({faces.names()[i] for i in training})[:2]
     lost = sum(faces.names()[i] in gone for i in training)
     for name in gone:
@@ -138,7 +140,9 @@ def test_faces_of_unreadable_pictures_are_counted(drawn_set, tmp_path, capsys):
 
 def test_another_head_keeps_the_trunk(finished, many, tmp_path, capsys):
     """Two epochs at a rate of next to nothing: the trunk is that of the five points' net."""
-    settings = for_landmarks(68, [*QUICK, "train.epochs=1", "train.lr=1e-9"])
+    settings = for_landmarks(
+        68, [*QUICK, "train.epochs=1", "train.lr=1e-9", "train.val_fraction=0.5"]
+    )
     params = trainer.train(
         "Lnet_v2", {"base": 4, "points": 68}, [many], tmp_path / "run", settings, finished
     )
@@ -148,6 +152,12 @@ def test_another_head_keeps_the_trunk(finished, many, tmp_path, capsys):
     np.testing.assert_allclose(new["conv3_dw_weight"], old["conv3_dw_weight"], atol=1e-6)
     fresh = checkpoint.initial("Lnet_v2", {"base": 4, "points": 68}, 0, 0.25)
     assert np.abs(fresh.arguments["conv3_dw_weight"] - old["conv3_dw_weight"]).max() > 0.01
+    # Half of the pictures are held out now, but the trunk has seen some of these.
+    before, after = (
+        checkpoint.load(path).facts()["held_out"]
+        for path in (finished / "Lnet_v2-0002.params", params)
+    )
+    assert after == before
     with pytest.raises(Problem, match="does not fit Lnet_v2"):  # another trunk
         trainer.train(
             "Lnet_v2", {"base": 8, "points": 68}, [many], tmp_path / "other", settings, finished

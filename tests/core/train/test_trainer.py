@@ -340,6 +340,15 @@ def test_it_begins_from_given_parameters(finished, store20, tmp_path):
     params = trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path / "run", still, finished[0])
     before, after = (checkpoint.load(path).arguments for path in (finished[0], params))
     assert all(np.allclose(before[name], after[name], atol=1e-7) for name in before)
+    held = [checkpoint.load(path).facts()["held_out"] for path in (finished[0], params)]
+    assert (
+        held[0]
+        == held[1]
+        == [Samples([Store(store20)]).held_out_rule(still.train.val_fraction, still.train.seed)]
+    )
+    seen = override(still, ["train.val_fraction=0.5"])
+    params = trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path / "more", seen, finished[0])
+    assert checkpoint.load(params).facts()["held_out"] == held[0]
     with pytest.raises(Problem, match="start was .*, is None"):
         trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path / "run", still)
     with pytest.raises(Problem, match="Pnet20_v1.* does not fit Pnet20_v0"):

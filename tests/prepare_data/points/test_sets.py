@@ -4,30 +4,17 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from oracles import IN_MIGU
+from face_lists import GOOD, face, listed, numbers
 
 from facelet import boxes as geometry
 from facelet import picture as pictures
 from facelet import schemes
 from facelet.console import Problem, program
 from facelet.files import sha256
-from prepare_data.drawn.face import SUBSETS, Head, neutral_shape, rotation
+from prepare_data.drawn.face import Head, neutral_shape, rotation
 from prepare_data.points import check as check_points
 from prepare_data.points import sets as points
 from prepare_data.points.__main__ import main
-
-GOOD = "40.5 30 60 80 55 60 85.25 61 70 75 58 92 83 93"
-
-
-def listed(folder, *lines, pictures=("a.jpg",), where="images"):
-    """A list with pictures (files that are there, nobody reads them) in a folder."""
-    for name in pictures:
-        path = folder / where / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    file = folder / "list.txt"
-    file.write_text("".join(f"{line}\n" for line in lines))
-    return file
 
 
 def test_a_line_becomes_a_face(tmp_path):
@@ -111,55 +98,13 @@ def test_a_list_of_nothing_to_use(tmp_path):
         points.open_set(tmp_path / "list.txt")
 
 
-@pytest.mark.parametrize("where", ["images", ".", "../.."])
-def test_pictures_are_looked_for_near_the_list(tmp_path, where):
-    """Beside it, in a folder `images` there, or in the folder above, as in a drawn set."""
-    folder = tmp_path / "set" / "landmarks"
-    folder.mkdir(parents=True)
-    (folder / ".." / "train").mkdir()
-    name = "train/a.jpg" if where == "../.." else "a.jpg"
-    file = listed(
-        folder,
-        f"gone.jpg {GOOD}",
-        f"{name} {GOOD}",
-        pictures=[name],
-        where=".." if where == "../.." else where,
-    )
-    found = points.open_set(file)
-    assert (found.images / name).resolve() == next(tmp_path.rglob("a.jpg")).resolve()
-    assert points.open_set(file, found.images).images == found.images
-    with pytest.raises(Problem, match="elsewhere; the first is gone.jpg: say where .*--images"):
-        points.open_set(file, tmp_path / "elsewhere")
-
-
 def test_drawn_lists_are_read(drawn_set):
     made = points.open_set(drawn_set / "landmarks" / "train_5.txt")
     assert made.images == drawn_set and not made.rejected
     assert len(made.faces) == (drawn_set / "landmarks" / "train_5.txt").read_text().count("\n")
 
 
-# ---- every kind of set ---------------------------------------------------------------------
-
-
-def face(name, shift=0.0):
-    """The points (P, 2) of a drawn face in a scheme, float, in a picture of 200 px."""
-    migu, _ = Head(neutral_shape(), np.random.default_rng(0)).seen(rotation(0, 0, 0))
-    row = {**IN_MIGU, "5": SUBSETS[5]}.get(name, range(106))
-    found = np.round(migu[[*row]] * 50 + (100 + shift, 90), 2)
-    return schemes.convert(found, "migu", name) if name == "jingdong" else found
-
-
-def numbers(values):
-    return " ".join(f"{value:g}" for value in np.ravel(values))
-
-
-def pts(values):
-    lines = "\n".join(numbers(point) for point in values)
-    return f"version: 1\nn_points:  {len(values)}\n{{\n{lines}\n}}\n"
-
-
-def jpg_txt(values):
-    return "\n".join([str(len(values)), *(numbers(point) for point in values)]) + "\n"
+# ---- schemes -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["5", "68", "98", "migu", "jingdong"])
@@ -211,148 +156,6 @@ def test_some_lips_may_touch(tmp_path):
         listed(tmp_path, *(f"a.jpg {numbers(one)}" for one in (touching, folded, flat)))
     )
     assert len(made.faces) == 1 and made.reasons == {SAME: 2}
-
-
-def test_backslashes_are_slashes(tmp_path):
-    made = points.open_set(listed(tmp_path, f"sub\\a.jpg {GOOD}", pictures=["sub/a.jpg"]))
-    assert made.faces[0].path == "sub/a.jpg"
-
-
-def test_cnn_facepoint(tmp_path):
-    """Left right top bottom, told from x y w h by where the points are."""
-    file = listed(
-        tmp_path,
-        *["lfw\\a b.jpg 40 101 30 111 55 60 85.25 61 70 75 58 92 83 93"] * 2,
-        pictures=["lfw/a b.jpg"],
-        where=".",
-    )
-    made = points.open_set(file)
-    assert made.images == tmp_path and made.faces[0].path == "lfw/a b.jpg"
-    assert made.faces[0].box.tolist() == [40, 30, 101, 111]
-    assert made.faces[0].points[1].tolist() == [85.25, 61]
-    assert points.open_set(file, reader="list").faces[0].box.tolist() == [40, 101, 70, 212]
-
-
-@pytest.mark.parametrize(
-    "name, where",
-    [("list_landmarks_celeba", "img_celeba"), ("list_landmarks_align_celeba", "img_align_celeba")],
-)
-def test_celeba_as_downloaded(tmp_path, name, where):
-    """Each list finds its own pictures, which have the same names, and reads no boxes."""
-    for folder in ("img_celeba", "img_align_celeba"):
-        (tmp_path / "Img" / folder).mkdir(parents=True)
-        (tmp_path / "Img" / folder / "000001.jpg").touch()
-    file = tmp_path / "Anno" / f"{name}.txt"
-    file.parent.mkdir()
-    names = " ".join(
-        f"{point}_{axis}"
-        for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
-        for axis in "xy"
-    )
-    file.write_text(
-        f"2\n{names}\n000001.jpg 165 184 244 176 196 249 194 271 266  260\n"
-        "000002.jpg 165 184 144 176 196 249 194 271 266  260\n"
-    )
-    made = points.open_set(file)
-    assert made.images == tmp_path / "Img" / where and made.faces[0].box is None
-    assert made.faces[0].points.tolist() == [
-        [165, 184],
-        [244, 176],
-        [196, 249],
-        [194, 271],
-        [266, 260],
-    ]
-    assert made.rejected == [f"{file}, line 4: the eyes are swapped, or the face is upside down"]
-    file.write_text("1\nimage_id x_1 y_1 width height\n000001.jpg 95 71 226 313\n")
-    with pytest.raises(Problem, match="4 numbers .2 points. a face go with no scheme"):
-        points.open_set(file)
-
-
-@pytest.mark.parametrize("attributes", [True, False])
-def test_wflw_as_downloaded(tmp_path, attributes):
-    path = "37--Soccer/37_Soccer_soccer ball_37_45.jpg"
-    more = "60 50 150 170 0 0 1 0 0 0 " if attributes else ""
-    (tmp_path / "WFLW_images" / path).parent.mkdir(parents=True)
-    (tmp_path / "WFLW_images" / path).touch()
-    file = tmp_path / "WFLW_annotations" / "list_98pt" / "list.txt"
-    file.parent.mkdir(parents=True)
-    short = numbers(face("98")[:97])
-    file.write_text(f"{numbers(face('98'))} {more}{path}\n" * 2 + f"{short} {more}{path}\n")
-    made = points.open_set(file)
-    assert (made.scheme, made.faces[0].path) == ("98", path)
-    assert made.images == tmp_path / "WFLW_images"
-    np.testing.assert_allclose(made.faces[1].points, face("98"), atol=1e-4)
-    assert (
-        (made.faces[0].box.tolist() == [60, 50, 150, 170])
-        if attributes
-        else (made.faces[0].box is None)
-    )
-    assert made.rejected[0].startswith(
-        f"{file}, line 3: another number of points: 97 points, where 98 points"
-    )
-
-
-def test_a_folder_of_pts(tmp_path):
-    """Counted from 1; a picture of any kind, below any folder."""
-    (tmp_path / "helen" / "trainset").mkdir(parents=True)
-    files = {
-        "a.pts": pts(face("68") + 1),
-        "helen/trainset/b.c_1.pts": pts(face("68", 4) + 1),
-        "broken.pts": "version: 1\nn_points: 68\n",
-        "alone.pts": pts(face("68")),
-        "short.pts": pts(face("68")[:67]),
-        "word.pts": pts(face("68")).replace("\n{\n", "\n{\nx"),
-    }
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    for name in ("a.png", "helen/trainset/b.c_1.JPG", "broken.jpg", "short.jpg", "word.jpg"):
-        (tmp_path / name).touch()
-    made = points.open_set(tmp_path)
-    assert made.scheme == "68" and made.images == made.truth == tmp_path
-    assert [one.path for one in made.faces] == ["a.png", "helen/trainset/b.c_1.JPG"]
-    assert made.faces[0].source == str(tmp_path / "a.pts") and made.faces[0].box is None
-    np.testing.assert_allclose(made.faces[1].points, face("68", 4), atol=1e-4)
-    assert made.rejected == [
-        f"{tmp_path / 'alone.pts'}: no picture of its name",
-        f"{tmp_path / 'broken.pts'}: no points between {{ and }}",
-        f"{tmp_path / 'short.pts'}: another number of points: 67 points, where 68 points are "
-        "expected",
-        f"{tmp_path / 'word.pts'}: {NOWHERE}",
-    ]
-    np.testing.assert_allclose(
-        points.open_set(tmp_path, counted_from=0).faces[1].points, face("68", 4) + 1, atol=1e-4
-    )
-    known = made.sha256
-    assert points.open_set(tmp_path).sha256 == known
-    (tmp_path / "a.pts").rename(tmp_path / "0.pts")
-    assert points.open_set(tmp_path).sha256 != known
-
-
-@pytest.mark.parametrize("apart", [False, True])
-def test_jd106_as_downloaded(tmp_path, apart):
-    """Points beside their pictures, or in `landmark` beside `picture`."""
-    for name, text in {
-        "a_0.jpg": jpg_txt(face("jingdong")),
-        "b.c.jpg": jpg_txt(face("jingdong", 2)),
-        "d.jpg": jpg_txt(face("jingdong")[:105]),
-        "e.jpg": jpg_txt(face("jingdong")).replace("106", "105", 1),
-    }.items():
-        place = tmp_path / "AFW" / ("landmark" if apart else "") / f"{name}.txt"
-        picture = tmp_path / "AFW" / ("picture" if apart else "") / name
-        for file in (place, picture):
-            file.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text)
-        picture.touch()
-    made = points.open_set(tmp_path)
-    assert made.scheme == "jingdong"
-    assert [one.path for one in made.faces] == [
-        f"AFW/picture/{name}" if apart else f"AFW/{name}" for name in ("a_0.jpg", "b.c.jpg")
-    ]
-    np.testing.assert_allclose(made.faces[1].points, face("jingdong", 2), atol=1e-4)
-    assert [line.split(": ", 1)[1] for line in made.rejected] == [
-        "another number of points: 105 points, where 106 points are expected",
-        "another number of points than its first line says: 105, and then 212 numbers",
-    ]
 
 
 # ---- a detector's box ----------------------------------------------------------------------
