@@ -8,7 +8,9 @@ saved with each run.
 import ast
 import copy
 import difflib
+import sys
 from dataclasses import asdict
+from functools import cache
 
 from easydict import EasyDict
 
@@ -49,11 +51,11 @@ config.landmark_samples.padding = 0.1       # of a crop's area that may lie out 
 config.landmark_samples.min_face = 20       # faces whose box is smaller give none, px
 config.landmark_samples.seed = 0
 
-# --- crops that landmark nets are trained on (prepare_data.face_crop, core.train.landmark_loader) ------------
+# --- crops that landmark nets are trained on (prepare_data.face_crop, core.train.landmark_loader)
 # A row is a preset, crop.preset=NAME; of its two dicts the first is for five points. Lengths are in
 # sides of the face's box unless it says otherwise.
 CROPS = {
-    # As the original trained its nets, with its defects mended.
+    # As train-mtcnn trained its nets, with its defects mended.
     "reference": (
         dict(box="half", scale=[0.5, 2.5], plain=2.0, shift=0.4, angle=45.0, upright=False,
              margin=[-0.05, 0.05, -0.05, -0.05], nose=True, spread=0.2, blur=[0.67, 12],
@@ -87,7 +89,7 @@ config.crop = EasyDict(
 # occlusion  probability of a patch of another sample, and its least and greatest side, in sides of
 #            the crop
 
-# --- crops of bodies that heat-map nets are trained on (core.train.heatmaps) --------------------------
+# --- crops of bodies that heat-map nets are trained on (core.train.heatmaps) -----------------
 # scale, plain, shift, angle, blur and occlusion as above, of the list's box.
 config.joints = EasyDict()
 config.joints.scale = [1.0, 1.5]
@@ -99,13 +101,13 @@ config.joints.occlusion = [0.0, 0.1, 0.4]
 config.joints.sigma = 3.0            # of the spot in a joint's map, exp(-d^2 / sigma^2), its pixels
 config.joints.min_side = 80          # bodies whose box is smaller are left out, px
 
-# --- another detector's opinion of the labels (prepare_data.second_opinion) -------------------
-config.second = EasyDict()
-config.second.floor = 0.1            # boxes with smaller scores aren't written down
-config.second.iou = 0.3              # a box and a labelled face with this IoU are of one face
-config.second.score = 0.5            # from it on a box of no labelled face is taken for a face
-config.second.hopeless = 0.15        # labelled faces whose best box is below it are no use
-config.second.min_face = 20          # ... except smaller ones, which detectors miss anyway, px
+# --- labels checked with another detector (prepare_data.teacher) -----------------------------
+config.teacher = EasyDict()
+config.teacher.floor = 0.1           # boxes with smaller scores aren't written down
+config.teacher.iou = 0.3             # a box and a labelled face with this IoU are of one face
+config.teacher.score = 0.5           # from it on a box of no labelled face is taken for a face
+config.teacher.hopeless = 0.15       # labelled faces whose best box is below it are no use
+config.teacher.min_face = 20         # ... except smaller ones, which detectors miss anyway, px
 
 # --- hard examples (prepare_data.mine) -------------------------------------------------------
 config.mine = EasyDict()
@@ -168,7 +170,7 @@ config.train.gpus = []               # CUDA device numbers; empty: the CPU
 LANDMARK_TRAINING = {"train.batch": 64, "train.lr": 0.05, "train.warmup": 200, "train.epochs": 40,
                      "loss.landmark.kind": "smooth_l1"}
 
-# --- detection (facelet.cascade, facelet.detector) and its evaluation (core.evaluate) ---------------
+# --- detection (facelet.cascade, facelet.detector) and its evaluation (core.evaluate) --------
 # facelet.settings has the values, and what each is; lists, as all here.
 config.detect = EasyDict({name: list(value) if isinstance(value, tuple) else value
                           for name, value in asdict(Settings()).items()})
@@ -188,17 +190,19 @@ config.pipeline.floors = [0.9, 0.85, 0.8]  # recall on held-out pictures that Pn
                                            # reach for the course to go on
 
 
+RENAMED = {"second": "teacher"}  # sections by their old name
+
 # What a value must be, beside its type: (keys, test, in words).
 LIMITS = (
     (("samples.base_num", "samples.min_face", "landmark_samples.base_num",
       "landmark_samples.min_face", "train.batch", "train.epochs", "train.prefetch",
       "evaluate.min_face", "mine.min_side", "mine.per_picture", "mine.total",
-      "second.min_face"), lambda v: v >= 1, "at least 1"),
+      "teacher.min_face"), lambda v: v >= 1, "at least 1"),
     (("mine.pnet", "mine.rnet"), lambda v: len(v) == 1 and 0 <= v[0] <= 1,
      "one number from 0 to 1"),
     (("mine.onet",), lambda v: len(v) == 2 and all(0 <= x <= 1 for x in v),
      "two numbers from 0 to 1, for Pnet,Rnet"),
-    (("mine.max_negative_iou", "second.iou"), lambda v: 0 < v <= 1, "in (0, 1]"),
+    (("mine.max_negative_iou", "teacher.iou"), lambda v: 0 < v <= 1, "in (0, 1]"),
     (("samples.negatives", "samples.near_negatives", "samples.positives", "samples.seed",
       "landmark_samples.seed", "mine.seed", "train.seed", "train.warmup", "train.momentum",
       "train.weight_decay", "augment.color", "loss.cls.weight", "loss.bbox.weight",
@@ -236,7 +240,7 @@ LIMITS = (
      "in (0, 1]"),
     (("train.val_fraction",), lambda v: 0 < v < 1, "between 0 and 1"),
     *(((f"detect.{name}",), *rule) for name, rule in DETECT_LIMITS.items()),
-    (("second.floor", "second.score", "second.hopeless"),
+    (("teacher.floor", "teacher.score", "teacher.hopeless"),
      lambda v: 0 <= v <= 1, "from 0 to 1"),
     (("pipeline.floors",),
      lambda v: len(v) == 3 and all(0 <= x <= 1 for x in v),
@@ -305,12 +309,24 @@ def _typed(key, old, text):
     return value
 
 
+@cache  # one line, however often a program resolves its settings
+def _new_spelling(key):
+    section, dot, name = key.partition(".")
+    if section not in RENAMED or not dot:
+        return key
+    new = f"{RENAMED[section]}.{name}"
+    print(f"note: {key} is now {new}; the old spelling will go", file=sys.stderr)
+    return new
+
+
 def override(tree, assignments):
     """A copy of `tree` with "section.key=value" assignments applied; values take the type of
-    the default. Raises Problem for an unknown key, a value of another type or out of LIMITS."""
+    the default; a section's old name works, and a line says so. Raises Problem for an unknown key,
+    a value of another type or out of LIMITS."""
     tree = copy.deepcopy(tree)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
+        key = _new_spelling(key)
         known = list(_keys(tree))
         if not equals:
             raise Problem(f"{assignment!r} is no override: write section.key=value")

@@ -10,7 +10,7 @@ __all__ = [
     "mosaic",
     "points",
     "samples",
-    "second_opinion",
     "store",
+    "teacher",
     "wider",
 ]

@@ -13,7 +13,7 @@ from facelet import schemes
 from facelet.console import Problem
 
 FIRST_TRIES, MOST_TRIES = 4, 128  # draws for a face at a time
-ANGLE_STEP = 2.5  # degrees between those looked at for how far crops reach
+ANGLE_STEP = 2.5  # degrees between the angles by which it is measured how far crops reach
 WARP_LIMIT = 32_767  # rows and columns that cv2.warpAffine can't reach
 CORNERS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
 
@@ -198,8 +198,8 @@ class _Faces:
         return low, high, np.zeros_like(low), np.broadcast_to(self.side[rows, None], degrees.shape)
 
     def draw(self, rows, count, rng):
-        """`count` draws for each of some faces: which of them were lucky (N,), and squares (N, 4)
-        and degrees (N,), of use for these alone."""
+        """`count` draws for each of some faces: which of them were accepted (N,), and squares
+        (N, 4) and degrees (N,), of use for these alone."""
         settings, shape = self.settings, (len(rows), count)
         degrees = self.angle[rows, None] + rng.uniform(-settings.angle, settings.angle, shape)
         low, high, centre, box_side = self.turned(rows, degrees)
@@ -228,9 +228,9 @@ def draw(points, listed, settings, scheme, rng):
     left, count, tries = np.arange(len(points)), FIRST_TRIES, settings.tries
     while len(left) and tries:
         count = min(count, tries)
-        lucky, found, angles = faces.draw(left, count, rng)
-        squares[left[lucky]], degrees[left[lucky]] = found[lucky], angles[lucky]
-        left, tries, count = left[~lucky], tries - count, min(2 * count, MOST_TRIES)
+        accepted, found, angles = faces.draw(left, count, rng)
+        squares[left[accepted]], degrees[left[accepted]] = found[accepted], angles[accepted]
+        left, tries, count = left[~accepted], tries - count, min(2 * count, MOST_TRIES)
     return squares, degrees
 
 

@@ -1,5 +1,5 @@
-"""Which pictures are held out of training, to measure on: one rule for stores of samples, faces with
-points and lists of them.
+"""Which pictures are held out of training, to measure on: one rule for stores of samples, faces
+with points and lists of them.
 
 A picture has a number by the seed and its file's name alone; held out are those with numbers up to
 a bound, the one that holds out exactly a fraction of a reference list: the first that a net learns

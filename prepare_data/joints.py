@@ -1,7 +1,7 @@
 """Reads lists of bodies with joints: path x y w h, then x y visible of each joint, visible 0 or 1.
 
-Joints are in the order of the scheme "14" of facelet.schemes. Where one is not visible, its numbers
-are not looked at.
+Joints are in the order of the scheme "14" of facelet.schemes. The numbers of one
+that is not visible do not count.
 """
 
 import collections

@@ -1,10 +1,10 @@
 """Cuts samples with landmark points out of annotated faces, into a packed store.
 
-    python -m prepare_data.landmark_samples --points FILE --size 48 --out STORE
+    python -m prepare_data.landmark_samples --faces FACES --size 48 --out STORE
 
 A net with landmarks only ever sees squares around boxes that a detector gave: that is what is cut
 here, squares around the box of each face with a detector's scatter in place and size, turned a
-little by one affine warp. (The original cuts squares of half to 0.85 times the box about the nose,
+little by one affine warp. (train-mtcnn cuts squares of half to 0.85 times the box about the nose,
 out of whole pictures that it has turned, and may try for ever.) What is drawn for a picture depends
 on the seed and the picture's path alone. Training mirrors samples as it goes (core.train.loader).
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from config import config, override
+from core.base import options
 from facelet import boxes as geometry
 from facelet import picture as pictures
 from facelet.console import Problem, program
@@ -26,9 +27,9 @@ from prepare_data.points import sets as landmarks
 
 SIZES = (12, 24, 48, 64, 80, 96, 112)
 TRIES = 20  # draws per sample wanted, then a face makes do with what was found
-# Places of a crop, in sides, that are looked at for how much of it is padding: spread evenly in
+# Places of a crop, in sides, by which the part of it that is padding is measured: spread evenly in
 # every direction (Roberts's sequence), as the rows of a grid would lie in or out as one.
-LOOKED_AT = np.arange(1, 129)[:, None] * (0.7548776662, 0.5698402910) % 1
+PLACES = np.arange(1, 129)[:, None] * (0.7548776662, 0.5698402910) % 1
 
 
 def box_of(face, scheme, settings):
@@ -40,7 +41,7 @@ def box_of(face, scheme, settings):
 
 def _padding(squares, degrees, width, height):
     """Part of each turned square that lies outside of a picture: (N,)."""
-    places = to_picture(squares, degrees, LOOKED_AT)
+    places = to_picture(squares, degrees, PLACES)
     inside = ((places >= 0) & (places <= (width, height))).all(axis=2)
     return 1 - inside.mean(axis=1)
 
@@ -166,7 +167,7 @@ def main(argv):
         "prepare_data.drawn` draws a set to try, with landmarks/train_5.txt.",
     )
     parser.add_argument(
-        "--points",
+        "--faces",
         required=True,
         metavar="FACES",
         help="a list or folder of faces with points (prepare_data.points)",
@@ -186,10 +187,9 @@ def main(argv):
         help="hold out this share of the pictures, in a second store at OUT-val",
     )
     parser.add_argument("--workers", type=int, help="processes (default: all cores)")
-    parser.add_argument("settings", nargs="*", metavar="landmark_samples.key=value")
-    args = parser.parse_args(argv)
+    args = options.parse(parser, argv, {"--points": "--faces"})
     settings = override(config, args.settings).landmark_samples
-    point_set, parts = landmarks.from_args(args.points, args), {}
+    point_set, parts = landmarks.from_args(args.faces, args), {}
     if args.val_fraction is None:
         parts[args.out] = point_set
     else:

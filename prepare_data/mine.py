@@ -2,14 +2,14 @@
 
     python -m prepare_data.mine --data DIR --nets DIR --for rnet --size 24 --out STORE
 
-The rounds of the original: a Pnet for itself, a Pnet for the Rnet, Pnet and Rnet for the Onet, at
+The rounds of train-mtcnn: a Pnet for itself, a Pnet for the Rnet, Pnet and Rnet for the Onet, at
 the thresholds of config.mine. A square is what the net that learns from it sees in the detector:
 the window itself where a net is mined for itself, else the square around a box of the net before.
 
 A square with less IoU than mine.max_negative_iou with every face is a negative; those that touch
-an ignored box, or come as near to a face that only a second detector sees, are left out and
-counted. With mine.parts and mine.positives, squares near a face give parts and positives by the
-rules of config.samples.
+an ignored box, or come as near to a face that only a teacher finds (prepare_data.teacher), are left
+out and counted. With mine.parts and mine.positives, squares near a face give parts and positives by
+the rules of config.samples.
 
 The detector runs once over the pictures; squares are noted in a journal beside the store, so that
 a kill loses little, and which are kept is told by numbers drawn for each from the seed and its
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from config import config, override
-from core.base import parallel
+from core.base import options, parallel
 from core.base.journal import Journal
 from core.detect import nets as net_files
 from core.detect.detector import FaceDetector
@@ -32,12 +32,12 @@ from facelet import boxes as geometry
 from facelet import picture as pictures
 from facelet.console import Problem, Progress, program
 from facelet.files import sha256
-from prepare_data import samples, second_opinion, store, wider
+from prepare_data import samples, store, teacher, wider
 
 STAGES = ("pnet", "rnet", "onet")
 PICTURES_PER_JOB = 16
 ESTIMATE_FROM = 24  # pictures that the estimate of size and time is made from
-LEFT_OUT = ("near faces", "ignored", "second opinion", "small", "outside", "over the cap")
+LEFT_OUT = ("near faces", "ignored", "unlabelled", "small", "outside", "over the cap")
 
 
 def cascade_for(target, given):
@@ -96,7 +96,7 @@ def squares_of(picture, annotation, detector, target, settings):
     touching = geometry.intersections(squares, annotation.ignored).sum(axis=1) > 0
     squares = squares[leave_out("ignored", touching)]
     unsure = _nearest(squares, annotation.unsure)[1] >= mine.max_negative_iou
-    squares = squares[leave_out("second opinion", unsure)]
+    squares = squares[leave_out("unlabelled", unsure)]
     nearest, overlap = _nearest(squares, annotation.boxes)
     labels = np.full(len(squares), -9, np.int8)
     labels[overlap < mine.max_negative_iou] = 0
@@ -235,7 +235,7 @@ def make_store(face_set, nets, target, size, out, settings, workers=None):
             "file": face_set.truth.name,
             "sha256": sha256(face_set.truth),
             **face_set.counts,
-            **face_set.opinion,
+            **face_set.checked_by,
         },
     }
     count, *expected = _estimate(face_set, nets, target, size, settings, workers)
@@ -315,7 +315,7 @@ def main(argv):
         "section.key=value, e.g. mine.rnet=0.4 mine.positives=True; config.py explains "
         "each.",
     )
-    parser.add_argument("--data", required=True, help="a set laid out like WIDER FACE")
+    parser.add_argument("--data", required=True, metavar="DIR", help="laid out like WIDER FACE")
     parser.add_argument("--split", default="train", choices=("train", "val"))
     parser.add_argument("--nets", metavar="DIR", help="folder with the nets so far")
     for stage in STAGES[:2]:
@@ -335,17 +335,16 @@ def main(argv):
         required=True,
         help="side of the samples in pixels: " + ", ".join(map(str, samples.SIZES)),
     )
-    second_opinion.arguments(parser)
+    teacher.arguments(parser)
     parser.add_argument("--out", required=True, help="folder to make the store in")
     parser.add_argument("--workers", type=int, help="processes (default: all cores)")
-    parser.add_argument("settings", nargs="*", metavar="section.key=value")
-    args = parser.parse_args(argv)
+    args = options.parse(parser, argv, teacher.RENAMED)
     settings = override(config, args.settings)
     given = {stage: path for stage in STAGES[:2] if (path := getattr(args, stage))}
     if args.nets:
         given = {**net_files.in_folder(args.nets, given)[0], **given}
-    face_set = second_opinion.apply(
-        wider.open_set(args.data, args.split), settings.second, args.second, args.scores
+    face_set = teacher.clean_labels(
+        wider.open_set(args.data, args.split), settings.teacher, args.teacher_boxes, args.scores
     )
     make_store(face_set, given, args.target, args.size, args.out, settings, args.workers)
 

@@ -2,11 +2,11 @@
 
     python -m prepare_data.samples --data DIR --size 20 --out STORE
 
-The rules are the original's: random negatives all over the picture, negatives near each face,
+The rules are train-mtcnn's: random negatives all over the picture, negatives near each face,
 positives and parts around it, told apart by their IoU with it. Where it differs: it ends on every
 picture; crops that reach over the border are padded with black, as the detector pads them, so
 faces there are kept; offsets keep their precision; negatives keep clear of boxes marked invalid,
-and of what another detector holds for a face (prepare_data.second_opinion); and what is drawn for
+and of what another detector holds for a face (prepare_data.teacher); and what is drawn for
 a picture depends on the seed and the picture's path alone.
 """
 
@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from config import config, override
-from core.base import parallel
+from core.base import options, parallel
 from facelet import boxes as geometry
 from facelet import picture as pictures
 from facelet.console import Problem, Progress, clock, program
 from facelet.files import sha256
-from prepare_data import mosaic, second_opinion, store, wider
+from prepare_data import mosaic, store, teacher, wider
 
 SIZES = (12, 16, 20, 24, 48)
 TRIES = 20  # draws per negative wanted, then a picture makes do with what was found
@@ -59,7 +59,7 @@ def _negatives(candidates, annotation, settings):
 def _random_negatives(rng, annotation, width, height, size, settings):
     wanted = settings.base_num * settings.negatives
     shorter = min(width, height)
-    # Sides up to half the picture, as the original; a small picture gives what it can.
+    # Sides up to half the picture, as in train-mtcnn; a small picture gives what it can.
     largest = max(size + 1, shorter // 2)
     side = rng.integers(size, min(largest, shorter + 1), wanted * TRIES)
     x = rng.integers(0, width - side + 1)
@@ -296,7 +296,7 @@ def make_store(face_set, size, out, settings, workers=None):
                 "file": face_set.truth.name,
                 "sha256": sha256(face_set.truth),
                 **face_set.counts,
-                **face_set.opinion,
+                **face_set.checked_by,
             },
         },
         workers,
@@ -307,11 +307,11 @@ def main(argv):
     parser = argparse.ArgumentParser(
         prog="python -m prepare_data.samples",
         description="Cut positives, parts and negatives out of photographs into a packed store.",
-        epilog="Settings of the sections samples and second are overridden as section.key=value, "
+        epilog="Settings of the sections samples and teacher are overridden as section.key=value, "
         "e.g. samples.min_face=40; config.py explains each. "
         "`python -m prepare_data.drawn` draws a set to try.",
     )
-    parser.add_argument("--data", required=True, help="a set laid out like WIDER FACE")
+    parser.add_argument("--data", required=True, metavar="DIR", help="laid out like WIDER FACE")
     parser.add_argument("--split", default="train", choices=("train", "val"))
     parser.add_argument(
         "--size",
@@ -320,13 +320,12 @@ def main(argv):
         help="side of the samples in pixels: " + ", ".join(map(str, SIZES)),
     )
     parser.add_argument("--out", required=True, help="folder to make the store in")
-    second_opinion.arguments(parser)
+    teacher.arguments(parser)
     parser.add_argument("--workers", type=int, help="processes (default: all cores)")
-    parser.add_argument("settings", nargs="*", metavar="section.key=value")
-    args = parser.parse_args(argv)
+    args = options.parse(parser, argv, teacher.RENAMED)
     settings = override(config, args.settings)
-    face_set = second_opinion.apply(
-        wider.open_set(args.data, args.split), settings.second, args.second, args.scores
+    face_set = teacher.clean_labels(
+        wider.open_set(args.data, args.split), settings.teacher, args.teacher_boxes, args.scores
     )
     make_store(face_set, args.size, args.out, settings.samples, args.workers)
 

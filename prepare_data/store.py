@@ -3,7 +3,7 @@ JPEGs.
 
     crops.npy    uint8 (N, S, S, 3)   BGR
     labels.npy   int8 (N,)            1 positive, 0 negative, -1 part, -2 landmark
-    offsets.npy  float32 (N, 4)       box targets (facelet.boxes.offsets), zeros where there are none
+    offsets.npy  float32 (N, 4)       box targets (facelet.boxes.offsets), zeros where none are
     sources.npy  int32 (N, 5)         index of the picture, x1 y1 x2 y2 of the crop in it
     landmarks.npy  float32 (N, P, 2)  points, (point + 0.5 - corner) / side of the crop; only in
                                       stores of landmark samples

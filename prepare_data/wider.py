@@ -23,8 +23,8 @@ class Annotation:
     path -- of the picture, relative to the set's folder of images
     boxes -- (N, 4) float32, x1 y1 x2 y2: faces to learn
     ignored -- (M, 4) float32: marked invalid, neither face nor background
-    unsure -- (K, 4) float32: what a second detector holds for a face and no label has
-        (prepare_data.second_opinion); neither face nor background
+    unsure -- (K, 4) float32: what a teacher holds for a face and no label has
+        (prepare_data.teacher); neither face nor background
     rows -- (R,) bool: which rows of the ground truth `boxes` are; all if not given
     """
 
@@ -46,9 +46,9 @@ class FaceSet:
     images: Path
     truth: Path
     annotations: list
-    # pictures, faces, invalid, zero_sized; unsure and hopeless where somebody was asked
+    # pictures, faces, invalid, zero_sized; unsure and hopeless where labels were checked
     counts: dict = field(default_factory=dict)
-    opinion: dict = field(default_factory=dict)  # who was (prepare_data.second_opinion.apply)
+    checked_by: dict = field(default_factory=dict)  # files (prepare_data.teacher.clean_labels)
 
     def describe(self):
         left_out = [

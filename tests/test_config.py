@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from config import config, override
+from config import _new_spelling, config, override
 from facelet.console import Problem
 
 
@@ -131,3 +131,18 @@ def test_all_else_is_kept():
 def test_values_out_of_range(assignment, says):
     with pytest.raises(Problem, match=says):
         override(config, [assignment])
+
+
+def test_a_section_by_its_old_name(capsys):
+    """It works for all its keys, and one line says so however often settings are resolved."""
+    _new_spelling.cache_clear()
+    for _ in range(3):
+        changed = override(config, ["second.score=0.4", "teacher.floor=0.2"])
+    assert (changed.teacher.score, changed.teacher.floor) == (0.4, 0.2)
+    assert capsys.readouterr().err == (
+        "note: second.score is now teacher.score; the old spelling will go\n"
+    )
+    with pytest.raises(Problem, match="there is no setting 'teacher.scores'; near: teacher.score"):
+        override(config, ["second.scores=1"])
+    with pytest.raises(Problem, match="there is no setting 'second'"):
+        override(config, ["second=1"])

@@ -28,7 +28,7 @@ PROGRAMS = (
     "prepare_data.samples",
     "prepare_data.drawn",
     "prepare_data.points",
-    "prepare_data.second_opinion",
+    "prepare_data.teacher",
 )
 
 

@@ -13,7 +13,7 @@ from facelet.console import Problem
 from facelet.files import differences, read_json, to_json, whole_file, write_json
 
 IDENTITY = "journal.json"
-SHOWN = 3  # differences that a line names
+DIFFERENCES = 3  # that a line names
 
 
 class Journal:
@@ -29,19 +29,19 @@ class Journal:
     def __init__(self, folder, identity):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        about, identity = self.folder / IDENTITY, json.loads(to_json(identity))
-        if about.exists():
-            before = read_json(about)
+        path, identity = self.folder / IDENTITY, json.loads(to_json(identity))
+        if path.exists():
+            before = read_json(path)
             if before != identity:
-                differing = "; ".join(differences(identity, before)[:SHOWN])
+                differing = "; ".join(differences(identity, before)[:DIFFERENCES])
                 raise Problem(
                     f"{self.folder} was begun otherwise ({differing}): give what it was "
                     "begun with to go on, or remove it to start over"
                 )
-        elif any(not path.name.startswith(".") for path in self.folder.iterdir()):
+        elif any(not file.name.startswith(".") for file in self.folder.iterdir()):
             raise Problem(f"{self.folder} is there already and is no journal: remove it")
         else:
-            write_json(about, identity)
+            write_json(path, identity)
         self.done = {int(path.stem) for path in self.folder.glob("*.npz") if path.stem.isdecimal()}
 
     def _file(self, number):

@@ -32,8 +32,8 @@ def _start():
 
 
 @contextlib.contextmanager
-def _deaf_to_interrupts():
-    """Processes started in this block never hear ctrl-C, not even while they start: it is the
+def _ignoring_interrupts():
+    """Processes started in this block ignore ctrl-C, even while they start: it is the
     parent's to answer. Only the main thread may set handlers, and only there ctrl-C arrives."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -55,7 +55,7 @@ def in_order(function, jobs, workers):
     # A fork of a process where OpenCV or MXNet has threads can hang: workers start afresh.
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start) as pool:
         try:
-            with _deaf_to_interrupts():
+            with _ignoring_interrupts():
                 waiting = deque(pool.submit(function, job) for job in islice(jobs, AHEAD * workers))
             while waiting:
                 yield waiting.popleft().result()
@@ -141,7 +141,7 @@ class Ahead:
                 waiting.append((self.pool.submit(_fill, number, slot), slot))
 
         try:
-            with _deaf_to_interrupts():
+            with _ignoring_interrupts():
                 for _ in range(self.ahead):
                     ask()
             while waiting:

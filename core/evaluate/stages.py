@@ -25,7 +25,7 @@ from core.evaluate.stage_figures import figures, measure, open_detector
 from facelet.console import Problem, Progress
 from facelet.detector import STAGES
 from facelet.files import write_json
-from prepare_data import second_opinion, wider
+from prepare_data import teacher, wider
 
 SUBSET = 200  # pictures that thresholds are tuned on
 SKIPPED = 10  # pictures skipped that are named
@@ -125,7 +125,7 @@ def arguments(parser):
         "--second",
         metavar="FILE",
         help="what a second detector finds in the set "
-        "(prepare_data.second_opinion): faces without a label count neither way",
+        "(prepare_data.teacher): faces without a label count neither way",
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="for figures and pictures")
     parser.add_argument(
@@ -158,7 +158,7 @@ def main(args, settings):
     goal = stage_tuning.parsed(args.tune) if args.tune else None
     face_set = wider.open_set(args.data, args.split)
     if args.second:
-        face_set = second_opinion.add(face_set, args.second, settings.second)
+        face_set = teacher.add_unlabelled(face_set, args.second, settings.teacher)
     files = {stage: getattr(args, stage) for stage in STAGES if getattr(args, stage)}
     detector = open_detector(args.settings, settings, args.nets, **files)
     if goal:

@@ -230,10 +230,10 @@ class Run:
         """The training pictures, with the second detector's opinion if there is one."""
         if not self.second:
             return self.sets["train"]
-        from prepare_data import second_opinion
+        from prepare_data import teacher
 
-        return second_opinion.apply(
-            self.sets["train"], self.settings.second, second=self.out / "second_opinion.json"
+        return teacher.clean_labels(
+            self.sets["train"], self.settings.teacher, self.out / "second_opinion.json"
         )
 
     def held_out(self):
@@ -288,13 +288,13 @@ class Run:
 
     def _second_opinion(self):
         def run():
-            from prepare_data import second_opinion
+            from prepare_data import teacher
 
-            second_opinion.ask(self.sets["train"], self.second, path, self.settings)
+            teacher.run_teacher(self.sets["train"], self.second, path, self.settings)
 
         path = self.out / "second_opinion.json"
         detect = self.settings.detect
-        settings = {"floor": self.settings.second.floor}
+        settings = {"floor": self.settings.teacher.floor}
         if self.second.is_dir():  # a cascade of ours
             settings.update(min_face=detect.min_face, thresholds=detect.thresholds[:2])
         return Step(
@@ -315,7 +315,7 @@ class Run:
         """What training samples depend on beside their own settings: steps, settings."""
         if not self.second:
             return ("data",), {}
-        return ("data", "second_opinion"), {"second": self.settings.second}
+        return ("data", "second_opinion"), {"second": self.settings.teacher}
 
     def _samples(self, stage):
         name, size = f"samples_{stage}", self.size(stage)

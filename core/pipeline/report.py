@@ -349,7 +349,7 @@ def _data(run):
     if run.second:
         more += (
             f"<p>A second detector, {_text(run.second.name)}, was asked about the labels "
-            "(prepare_data.second_opinion): what it sees and nobody labelled is no "
+            "(prepare_data.teacher): what it sees and nobody labelled is no "
             "background, labelled faces that it finds hopeless are left out.</p>"
         )
     if run.landmarks:

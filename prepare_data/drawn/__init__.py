@@ -1,3 +1,3 @@
 """The sample set: pictures drawn by the program, with exact boxes and points."""
 
-__all__ = ["face", "sets"]
+__all__ = ["face", "picture", "sets"]

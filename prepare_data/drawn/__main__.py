@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from core.base import options
 from facelet.console import program
 from prepare_data.drawn.sets import draw_sample_set
 
@@ -22,16 +23,14 @@ def main(argv):
         help="share of the pictures for validation (default %(default)s)",
     )
     parser.add_argument("--workers", type=int, help="processes (default: one per core)")
-    options = parser.parse_args(argv)
-    summary = draw_sample_set(
-        options.out, options.count, options.val_fraction, options.seed, options.workers
-    )
+    args = options.parse(parser, argv, settings=False)
+    summary = draw_sample_set(args.out, args.count, args.val_fraction, args.seed, args.workers)
     for split, counts in summary.items():
         print(
             f"{split}: {counts['pictures']:,} pictures, {counts['faces']:,} faces, "
             f"{counts['landmark_faces']:,} of them with points"
         )
-    print(f"see {Path(options.out) / 'mosaic.png'}")
+    print(f"see {Path(args.out) / 'mosaic.png'}")
 
 
 if __name__ == "__main__":

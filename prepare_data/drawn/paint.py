@@ -95,7 +95,7 @@ class Canvas:
 
 
 @dataclass
-class Look:
+class Appearance:
     """What a person looks like and wears, and the light on it; colours are BGR (3,)."""
 
     skin: np.ndarray
@@ -112,7 +112,7 @@ class Look:
     mask: np.ndarray = None  # colour of a medical mask
 
 
-def random_look(rng):
+def random_appearance(rng):
     tone = rng.uniform(0, len(SKIN) - 1)
     skin = SKIN[int(tone)] + (SKIN[int(tone) + 1] - SKIN[int(tone)]) * (tone % 1)
     skin = np.clip(skin * rng.uniform(0.96, 1.04, 3), 8, 250).astype(np.float32)
@@ -129,7 +129,7 @@ def random_look(rng):
         )
     light = np.array([rng.uniform(-0.9, 0.9), rng.uniform(-0.9, 0.1), rng.uniform(0.5, 1.2)])
     whiskers = rng.random() < 0.25
-    return Look(
+    return Appearance(
         skin,
         hair=np.float32(hair * rng.uniform(0.8, 1.2)),
         iris=IRIS[0 if dark else rng.integers(len(IRIS))],
@@ -147,11 +147,11 @@ def random_look(rng):
     )
 
 
-def _paint_face(head, look, scale):
+def _paint_face(head, style, scale):
     """A Canvas with everything of a face that lies on its skin."""
     canvas, s = Canvas(scale), head.shape
     p = head.points[:, :2]
-    skin = look.skin
+    skin = style.skin
     dark, deep = skin * (0.55, 0.58, 0.66), skin * (0.28, 0.30, 0.38)
     red = skin * (0.85, 0.85, 1.0) + (0, 0, 8)
     for side in (-1, 1):
@@ -172,8 +172,8 @@ def _paint_face(head, look, scale):
             soft=0.008,
         )
     if scale > FINE:
-        _paint_lines(canvas, p, s, look, deep, dark)
-    if look.moustache:
+        _paint_lines(canvas, p, s, style, deep, dark)
+    if style.moustache:
         upper = [
             p[84] + (0, -0.02),
             p[85] - (0, 0.09),
@@ -185,15 +185,15 @@ def _paint_face(head, look, scale):
             p[87],
             p[86],
         ]
-        canvas.fill(smooth(upper, True), look.hair * 0.9, opacity=look.moustache, soft=0.02)
-    _paint_mouth(canvas, p, s, look, deep)
+        canvas.fill(smooth(upper, True), style.hair * 0.9, opacity=style.moustache, soft=0.02)
+    _paint_mouth(canvas, p, s, style, deep)
     for names, eye in zip(EYES, (0, 1)):
-        _paint_eye(canvas, p, names, 104 + eye, (s.lid_left, s.lid_right)[eye], look, deep, dark)
+        _paint_eye(canvas, p, names, 104 + eye, (s.lid_left, s.lid_right)[eye], style, deep, dark)
     for names in BROWS:
         canvas.fill(
-            smooth(p[list(names)], True), look.hair * 0.55 + skin * 0.12, opacity=0.88, soft=0.010
+            smooth(p[list(names)], True), style.hair * 0.55 + skin * 0.12, opacity=0.88, soft=0.010
         )
-    if look.mask is not None:
+    if style.mask is not None:
         x = 0.86 * s.width
         edge = smooth(
             [
@@ -209,11 +209,11 @@ def _paint_face(head, look, scale):
             ],
             True,
         )
-        canvas.fill(edge, look.mask, soft=0.008)
+        canvas.fill(edge, style.mask, soft=0.008)
         for y in (0.72, 0.92, 1.12):
             canvas.fill(
                 [(-0.8 * x, y), (0, y + 0.04), (0.8 * x, y)],
-                look.mask * 0.75,
+                style.mask * 0.75,
                 line=0.02,
                 soft=0.01,
                 opacity=0.7,
@@ -221,7 +221,7 @@ def _paint_face(head, look, scale):
     return canvas
 
 
-def _paint_lines(canvas, p, s, look, deep, dark):
+def _paint_lines(canvas, p, s, style, deep, dark):
     """What only shows when a face is large: wings of the nose, folds, wrinkles."""
     for wing, foot, corner in ((82, 47, 84), (83, 51, 90)):
         wing, foot, corner = p[wing], p[foot], p[corner]
@@ -230,13 +230,13 @@ def _paint_lines(canvas, p, s, look, deep, dark):
         canvas.fill(curve, deep, opacity=0.6, soft=0.008, line=0.025)
         fold = smooth([wing, 0.5 * (wing + corner) + 0.06 * out, corner + 0.08 * out], False)
         canvas.fill(
-            fold, dark, line=0.03, soft=0.012, opacity=0.35 + 0.5 * look.lines * max(s.smile, 0.3)
+            fold, dark, line=0.03, soft=0.012, opacity=0.35 + 0.5 * style.lines * max(s.smile, 0.3)
         )
         canvas.ellipse(corner, (0.025, 0.02), deep, opacity=0.6, soft=0.01)
     canvas.ellipse(
         p[46] - (0, 0.02),
         (0.05, 0.05),
-        np.minimum(look.skin * 1.25 + 12, 255),
+        np.minimum(style.skin * 1.25 + 12, 255),
         opacity=0.35,
         soft=0.025,
     )
@@ -246,25 +246,25 @@ def _paint_lines(canvas, p, s, look, deep, dark):
         opacity=0.3,
         soft=0.02,
     )
-    if look.lines > 0.35:
+    if style.lines > 0.35:
         for y in (-0.62, -0.5):
             canvas.fill(
                 [(x, y - 0.03 * np.cos(2 * x)) for x in np.linspace(-0.5, 0.5, 9)],
                 dark,
-                opacity=0.5 * look.lines,
+                opacity=0.5 * style.lines,
                 soft=0.01,
                 line=0.02,
             )
 
 
-def _paint_mouth(canvas, p, s, look, deep):
+def _paint_mouth(canvas, p, s, style, deep):
     inner = np.concatenate([p[96:101], p[101:104]])
     canvas.fill(
-        smooth(p[[84, *range(85, 91), 100, 99, 98, 97, 96]], True), look.lips * 0.88, soft=0.006
+        smooth(p[[84, *range(85, 91), 100, 99, 98, 97, 96]], True), style.lips * 0.88, soft=0.006
     )
     canvas.fill(
         smooth(p[[90, *range(91, 96), 84, 96, 103, 102, 101, 100]], True),
-        np.minimum(look.lips * 1.08, 255),
+        np.minimum(style.lips * 1.08, 255),
         soft=0.006,
     )
     if s.mouth_open > 0.06:
@@ -296,15 +296,15 @@ def _paint_mouth(canvas, p, s, look, deep):
         )
 
 
-def _paint_eye(canvas, p, names, pupil, lid, look, deep, dark):
+def _paint_eye(canvas, p, names, pupil, lid, style, deep, dark):
     outline = smooth(p[list(names)], True, 6)
     upper, lower = p[list(names[:5])], p[[names[4], *names[5:], names[0]]]
-    white = np.minimum(look.skin * 0.15 + (190, 194, 196), 255)
+    white = np.minimum(style.skin * 0.15 + (190, 194, 196), 255)
     size = 0.092
     canvas.fill(outline, white, soft=0.004)
-    canvas.ellipse(p[pupil], (size, size), look.iris * 0.5, within=outline)
+    canvas.ellipse(p[pupil], (size, size), style.iris * 0.5, within=outline)
     if canvas.scale > FINE:
-        canvas.ellipse(p[pupil], (size * 0.82, size * 0.82), look.iris, within=outline, soft=0.008)
+        canvas.ellipse(p[pupil], (size * 0.82, size * 0.82), style.iris, within=outline, soft=0.008)
     canvas.ellipse(p[pupil], (0.045, 0.045), (10, 9, 9), within=outline)
     canvas.ellipse(
         p[pupil] + (0.025, -0.03),
@@ -321,25 +321,25 @@ def _paint_eye(canvas, p, names, pupil, lid, look, deep, dark):
         canvas.fill(smooth(upper - (0, 0.055), False), dark, line=0.02, soft=0.01, opacity=0.7)
 
 
-def _clothe(head, look):
+def _clothe(head, style):
     """Colours (rows, columns, 3) of the head's surface by turn and height, and the share of it
     that hair or hat cover."""
     below = np.clip((head.y - head.jaw_y) / 0.10, 0, 1)
     light = (1 + 0.10 * (head.blotches - 0.5)) * (
         1 - 0.5 * below * np.clip(1.3 - 0.7 * (head.y - head.jaw_y), 0.4, 1)
     )
-    if look.beard:
+    if style.beard:
         size = np.abs(head.turn)
         mouth = np.hypot(head.turn / 0.33, (head.y - head.points[93, 1] + 0.08) / 0.30)
         line = 1.05 - 0.75 * np.clip((size - 0.35) / 0.5, 0, 1)
         beard = np.clip((head.y - line) / 0.25, 0, 1) * np.clip((0.98 - size) / 0.1, 0, 1)
         beard *= np.clip((head.jaw_y + 0.15 - head.y) / 0.1, 0, 1)
         beard *= np.clip((mouth - 0.8) * 3, 0, 1)
-        beard = np.float32(look.beard * beard * (0.75 + 0.25 * head.streaks))
+        beard = np.float32(style.beard * beard * (0.75 + 0.25 * head.streaks))
     planes = []  # channel by channel: numpy is slow along an axis of three
-    for skin, hair, hat, ear in zip(look.skin, look.hair, look.hat, (0.25, 0.22, 0.12)):
+    for skin, hair, hat, ear in zip(style.skin, style.hair, style.hat, (0.25, 0.22, 0.12)):
         plane = skin * light * (1 - ear * head.ear)
-        if look.beard:
+        if style.beard:
             plane += (hair - plane) * beard
         plane += (hair * (0.55 + 0.8 * head.streaks) - plane) * head.hair_cover
         if head.hat:
@@ -353,16 +353,16 @@ def thrice(plane):
     return cv2.merge((plane, plane, plane))
 
 
-def _paint_glasses(colour, head, look, turned, place):
+def _paint_glasses(colour, head, style, turned, place):
     """Draw glasses onto the rendered head (h, w, 3); `place` maps camera units to its pixels."""
     s = head.shape
     front = head.points[43, 2] + 0.12
     angle = np.linspace(0, 2 * np.pi, 33)
-    power = 1.0 if look.glasses == "round" else 0.5
+    power = 1.0 if style.glasses == "round" else 0.5
     round_x, round_y = (np.sign(f) * np.abs(f) ** power for f in (np.cos(angle), np.sin(angle)))
     scale = np.linalg.norm(place(np.array([[1.0, 0]])) - place(np.array([[0.0, 0]])))
     thick = max(1, int(round(0.035 * scale)))
-    frame = look.hat * 0.35 if look.glasses != "dark" else np.float32((15, 15, 15))
+    frame = style.hat * 0.35 if style.glasses != "dark" else np.float32((15, 15, 15))
     frame = tuple(float(c) for c in frame)
 
     def drawn(x, y, z):
@@ -375,11 +375,11 @@ def _paint_glasses(colour, head, look, turned, place):
         cv2.fillPoly(
             layer,
             [lens],
-            (22, 20, 20) if look.glasses == "dark" else (235, 225, 215),
+            (22, 20, 20) if style.glasses == "dark" else (235, 225, 215),
             cv2.LINE_8,
             4,
         )
-        share = 0.9 if look.glasses == "dark" else 0.10
+        share = 0.9 if style.glasses == "dark" else 0.10
         cv2.addWeighted(layer, share, colour, 1 - share, 0, colour)
         cv2.polylines(colour, [lens], False, frame, thick, cv2.LINE_8, 4)
         if side * turned[0, 2] < 0.15:  # the arm on the other side is behind the face
@@ -405,7 +405,7 @@ class Sprite:
     face: np.ndarray  # (h, w) float32, 0 to 1: the part of it that is the face itself
 
 
-def render(head, look, turned, centre, unit, shape):
+def render(head, style, turned, centre, unit, shape):
     """Paint a head into its Sprite, or None when nothing of it is in the picture.
 
     turned -- (3, 3) rotation; centre -- (2,) picture coordinates of the head's origin;
@@ -425,9 +425,9 @@ def render(head, look, turned, centre, unit, shape):
     if not met.any():
         return None
 
-    surface, cover = _clothe(head, look)
+    surface, cover = _clothe(head, style)
     colour = head.look_up(surface, turn, y)
-    canvas = _paint_face(head, look, float(np.clip(scale, 20, 170)))
+    canvas = _paint_face(head, style, float(np.clip(scale, 20, 170)))
     at = (np.float32((x - LEFT) * canvas.scale - 0.5), np.float32((y - TOP) * canvas.scale - 0.5))
     on = (z > 0) * (1 - head.look_up(cover, turn, y))
     on = on.astype(np.float32)
@@ -448,17 +448,17 @@ def render(head, look, turned, centre, unit, shape):
         x, y, z = (float(c) for c in way / np.linalg.norm(way))
         return (z - x * slope_x - y * slope_y) * length
 
-    direct = np.maximum(0.3 + facing(look.light), 0)
-    bright = look.ambient + (1 - look.ambient) * direct
-    gloss = np.maximum(facing(look.light + (0, 0, 1)), 0) ** 24 * 22
+    direct = np.maximum(0.3 + facing(style.light), 0)
+    bright = style.ambient + (1 - style.ambient) * direct
+    gloss = np.maximum(facing(style.light + (0, 0, 1)), 0) ** 24 * 22
     colour = colour * thrice(np.float32(bright)) + thrice(np.float32(gloss))
 
-    if look.glasses:
+    if style.glasses:
         colour = np.ascontiguousarray(colour, np.float32)
         _paint_glasses(
             colour,
             head,
-            look,
+            style,
             turned,
             lambda points: np.stack(
                 [(points[:, 0] - u[0]) * scale, (points[:, 1] - v[0]) * scale], axis=1

@@ -1,3 +1,4 @@
-"""Faces with landmark points: reads the lists and folders they come in, checks, cuts and labels them."""
+"""Faces with landmark points: reads the lists and folders they come in, checks them, cuts them out
+of their pictures, and gives them the points that a net finds."""
 
-__all__ = ["cuts", "face_sets", "sets"]
+__all__ = ["cuts", "face_sets", "readers", "sets"]

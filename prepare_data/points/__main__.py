@@ -4,13 +4,14 @@
     python -m prepare_data.points cut ...         its faces with room around them, in one store
     python -m prepare_data.points label ...       points that a net gives to faces
 
-FACES is a list or a folder, of a kind that is told by its content; prepare_data/points/sets.py has
+FACES is a list or a folder, of a kind that is told by its content; prepare_data.points.readers has
 the kinds.
 """
 
 import argparse
 
 from config import config, override
+from core.base import options
 from facelet.console import program
 from prepare_data.points import check, cuts, label
 
@@ -32,8 +33,7 @@ def main(argv):
             epilog="Settings of config.py are overridden as section.key=value.",
         )
         module.arguments(command)
-        command.add_argument("settings", nargs="*", metavar="section.key=value")
-    args = parser.parse_args(argv)
+    args = options.parse(parser, argv, {"--points": "--faces", "--net": "--weights"})
     modules[args.command].main(args, override(config, args.settings))
 
 

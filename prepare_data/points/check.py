@@ -16,7 +16,7 @@ from prepare_data.points import sets as landmarks
 COLUMNS, ROWS, CELL = 8, 5, 200
 ROOM = 0.3  # around the points' bounding square, in its sides
 UNEVEN = 0.15  # asymmetry from which a mean face isn't its own mirror image
-TOLD = 10  # rejected faces that are named
+NAMED = 10  # rejected faces that are named
 
 
 def arguments(parser):
@@ -79,10 +79,10 @@ def sheet(point_set, path):
 def main(args, settings):
     point_set = landmarks.from_args(args.faces, args)
     print(point_set.describe())
-    for line in point_set.rejected[:TOLD]:
+    for line in point_set.rejected[:NAMED]:
         print(f"  rejected {line}")
-    if len(point_set.rejected) > TOLD:
-        print(f"  and {len(point_set.rejected) - TOLD:,} more")
+    if len(point_set.rejected) > NAMED:
+        print(f"  and {len(point_set.rejected) - NAMED:,} more")
     scheme = schemes.get(point_set.scheme)
     print(f"  scheme {scheme.name}: {scheme.about}")
     sides = np.array([np.ptp(face.points, axis=0).max() for face in point_set.faces])

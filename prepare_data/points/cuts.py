@@ -1,6 +1,6 @@
 """Cuts faces with points out of their pictures, with room for every augmentation, into one store.
 
-    python -m prepare_data.points cut --points FACES --size 112 --out STORE
+    python -m prepare_data.points cut --faces FACES --size 112 --out STORE
 
 --size is the longer side of a cut in pixels; smaller ones stay as they are. A cut is a good two
 sides of the crops that training makes of it: 112 is enough for nets of 48 pixels, 224 for nets of
@@ -36,7 +36,7 @@ from prepare_data.samples import check_new, print_some
 
 QUALITY = 95  # of JPEG files made here; one that is cut to nothing less is kept as it is
 JPEG = b"\xff\xd8"  # what such a file begins with
-EDGE = 2  # px of a picture, around the room, that interpolation may look at
+EDGE = 2  # px of a picture, around the room, that interpolation may read
 PICTURES_PER_JOB = 16
 OFFLINE = 10  # crops of each face, made once, that a store is compared with ...
 ESTIMATED_FROM = 200  # ... by those of as many faces
@@ -208,7 +208,7 @@ def _saved(cuts, read, settings):
 
 def arguments(parser):
     parser.add_argument(
-        "--points", required=True, metavar="FACES", help="a list or folder of faces with points"
+        "--faces", required=True, metavar="FACES", help="a list or folder of faces with points"
     )
     landmarks.arguments(parser)
     parser.add_argument("--size", type=int, required=True, help="longer side of a cut, px")
@@ -218,7 +218,7 @@ def arguments(parser):
 
 def main(args, settings):
     del settings  # crop.* depends on the number of points
-    point_set = landmarks.from_args(args.points, args)
+    point_set = landmarks.from_args(args.faces, args)
     make_store(
         point_set,
         args.size,

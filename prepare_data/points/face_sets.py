@@ -1,5 +1,5 @@
-"""Faces with points to train on and to measure on, wherever they are: in stores of cuts, in pictures
-as they are, or as crops made once."""
+"""Faces with points to train on and to measure on, wherever they are: in stores of cuts, in
+pictures as they are, or as crops made once."""
 
 from pathlib import Path
 
@@ -17,8 +17,7 @@ OUTSIDE = 1.0  # px: farther out of its picture a point is nowhere
 
 
 class Cuts:
-    """The faces in a store of cuts. The interface of all sets of faces (Pictures, and
-    prepare_data.points.face_sets.Crops):
+    """The faces in a store of cuts. The interface of all sets of faces, of Pictures and Crops too:
 
     len(faces) -- how many
     points -- how many points each has; scheme -- their order, one of facelet.schemes.NAMES
@@ -122,9 +121,8 @@ class Pictures:
 
 
 class Crops:
-    """Crops made once (a prepare_data.store.Store of landmark samples) with the interface of
-    prepare_data.points.face_sets.Cuts; they are trained on as they are. Raises Problem for a store without
-    landmarks."""
+    """Crops made once (a prepare_data.store.Store of landmark samples) with the interface of Cuts;
+    they are trained on as they are. Raises Problem for a store without landmarks."""
 
     def __init__(self, store):
         if store.landmarks is None:

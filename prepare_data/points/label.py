@@ -1,17 +1,18 @@
 """Gives faces the points that a net finds, as a list to train another one on: pseudo-labels.
 
-    python -m prepare_data.points label --net TEACHER --faces FACES --out LIST
-    python -m prepare_data.points label --net TEACHER --pictures DIR --out LIST
+    python -m prepare_data.points label --weights TEACHER --faces FACES --out LIST
+    python -m prepare_data.points label --weights TEACHER --pictures DIR --out LIST
 
-The faces are those of a set with points of any kind, which tell no more than where to look, or
+The faces are those of a set with points of any kind, which only tell where the faces are, or
 those that the detector that comes along finds in the pictures below a folder. TEACHER is any net
 that gives points: an ONNX model, a .params file, a run's folder.
 
-Each face is looked at twice: where its box is, and then, in several crops that differ a little,
-mirrored ones among them, where the first look has found it. The points are the mean of those. How
-far the crops disagree tells how sure they are: the root mean square distance of their points from
-the mean, in sides of the crops; faces over --max-spread are left out. (Of a published net of 106
-points, 98 % of 200 faces had less than 0.02, and the rest 1.7 times their error.)
+The net runs twice on each face: on the crop about its box, and then on several crops about the
+points that this gave, which differ a little, mirrored ones among them. The points are the mean of
+the second. How far the crops disagree tells how sure they are: the root mean square distance of
+their points from the mean, in sides of the crops; faces over --max-spread are left out. (Of
+train-mtcnn's net of 106 points, 98 % of 200 faces had less than 0.02, and the rest 1.7 times their
+error.)
 
 LIST has a line `path x1 y1 x2 y2 ...` a face; LIST.json beside it says that these are
 pseudo-labels, and whose, and whoever reads LIST passes that on. They are no better than their
@@ -67,7 +68,7 @@ class Teacher:
         picture, and their spread (N,), see above."""
         squares, n = looked_at(boxes, self.net).astype(np.float64), len(boxes)
         first = [
-            self._look(picture, square[None], np.zeros(1), np.zeros(1, bool))[0]
+            self._points(picture, square[None], np.zeros(1), np.zeros(1, bool))[0]
             for square in squares
         ]
         found = [self._averaged(picture, points) for points in first]
@@ -76,7 +77,7 @@ class Teacher:
             np.array([spread for _, spread in found]),
         )
 
-    def _look(self, picture, squares, degrees, mirrored):
+    def _points(self, picture, squares, degrees, mirrored):
         """Points (N, P, 2) in the picture that the net finds in crops, of which some are mirrored
         (N,)."""
         matrices = face_crop.matrices(squares, degrees, self.size, mirrored)
@@ -95,9 +96,9 @@ class Teacher:
         if schemes.get(self.scheme).partners is not None:
             squares, degrees = np.tile(squares, (2, 1)), np.tile(degrees, 2)
             mirrored = np.repeat([False, True], n)
-        looks = self._look(picture, squares, degrees, mirrored)
-        mean, sides = looks.mean(axis=0), squares[:, 2] - squares[:, 0]
-        return mean, float(np.sqrt(((looks - mean) ** 2).sum(axis=2).mean()) / sides.mean())
+        found = self._points(picture, squares, degrees, mirrored)
+        mean, sides = found.mean(axis=0), squares[:, 2] - squares[:, 0]
+        return mean, float(np.sqrt(((found - mean) ** 2).sum(axis=2).mean()) / sides.mean())
 
 
 # ---- faces ---------------------------------------------------------------------------------
@@ -105,7 +106,7 @@ class Teacher:
 
 def of_set(faces):
     """Yields (path of a picture, picture or BrokenPicture, a detector's box (1, 4) of a face in it,
-    corner (2,) and scale (2,) of it in that at the path) for faces as prepare_data.points.face_sets.Cuts."""
+    corner (2,) and scale (2,) of it in that at the path) for faces as face_sets.Cuts."""
     centre, side = face_crop.boxes_of(faces.points_of, faces.boxes, "detector", faces.scheme)
     boxes = np.concatenate([centre - side[:, None] / 2, centre + side[:, None] / 2], axis=1)
     for i, name in enumerate(faces.names()):
@@ -138,10 +139,10 @@ def _read(read, what):
         return error
 
 
-def label(teacher, faces, out, most_spread, about):
-    """Write the list of what a Teacher says of faces, as of of_set(), and what it is.
+def label(teacher, faces, out, most_spread, source):
+    """Write the list of the points that a Teacher gives to faces, as of of_set(), and what it is.
 
-    most_spread -- of points that are kept; about -- JSON values, on the faces
+    most_spread -- of points that are kept; source -- JSON values, where the faces are from
 
     Raises Problem where nothing is kept.
     """
@@ -187,7 +188,7 @@ def label(teacher, faces, out, most_spread, about):
             "average": teacher.average,
             "max_spread": most_spread,
             "spread": {"median": float(np.median(spreads)), "largest": float(max(spreads))},
-            **about,
+            **source,
             "rejected": rejected,
         },
     )
@@ -201,7 +202,10 @@ def label(teacher, faces, out, most_spread, about):
 
 def arguments(parser):
     parser.add_argument(
-        "--net", required=True, metavar="TEACHER", help="the net that gives the points"
+        "--weights",
+        required=True,
+        metavar="TEACHER",
+        help="the net that gives the points: an ONNX model, a .params file or a run's folder",
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument(
@@ -232,11 +236,11 @@ def main(args, settings):
     del settings
     if args.average < 1:
         raise Problem(f"--average {args.average}: it must be at least 1")
-    teacher = Teacher(args.net, args.average, parallel.cores())
+    teacher = Teacher(args.weights, args.average, parallel.cores())
     if args.pictures:
-        faces, about = of_folder(args.pictures), {"pictures": Path(args.pictures).name}
+        faces, source = of_folder(args.pictures), {"pictures": Path(args.pictures).name}
     else:
         found = open_faces(args.faces, args)
         print(found.describe())
-        faces, about = of_set(found), {"source": found.facts}
-    label(teacher, faces, args.out, args.max_spread, about)
+        faces, source = of_set(found), {"source": found.facts}
+    label(teacher, faces, args.out, args.max_spread, source)

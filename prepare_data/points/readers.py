@@ -22,7 +22,7 @@ import numpy as np
 from facelet.console import Problem
 from facelet.picture import SUFFIXES, in_folder
 
-LOOKED_FOR = 100  # lines that a kind is told by, faces whose pictures are looked for
+FIRST = 100  # lines that a kind is told by, faces whose pictures are looked for
 
 
 class Unusable(ValueError):
@@ -217,7 +217,7 @@ def recognised(truth):
         )
     try:
         with open(truth, encoding="utf-8-sig", errors="replace") as file:
-            lines = [line for line in itertools.islice(file, LOOKED_FOR) if line.strip()]
+            lines = [line for line in itertools.islice(file, FIRST) if line.strip()]
     except OSError as error:
         raise Problem(f"{truth} can't be read ({error.strerror})") from None
     if len(lines) > 1 and lines[0].strip().isdigit() and lines[1].split()[0].isidentifier():
@@ -264,7 +264,7 @@ def folder_of(images, truth, names, faces):
         else [folder for place in near for folder in (*(place / name for name in names), place)]
     )
     for folder in tried:
-        if any((folder / face.path).is_file() for face in faces[:LOOKED_FOR]):
+        if any((folder / face.path).is_file() for face in faces[:FIRST]):
             return folder
     raise Problem(
         f"none of the first pictures that {truth} lists is in "

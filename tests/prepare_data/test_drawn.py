@@ -8,8 +8,16 @@ import pytest
 
 from facelet.console import Problem
 from prepare_data.drawn import sets as drawn
-from prepare_data.drawn.face import Head, face_points, neutral_shape, random_shape, rotation
-from prepare_data.drawn.paint import random_look, render
+from prepare_data.drawn.face import (
+    SUBSETS,
+    Head,
+    face_points,
+    neutral_shape,
+    random_shape,
+    rotation,
+)
+from prepare_data.drawn.paint import random_appearance, render
+from prepare_data.drawn.picture import FACE_SCHEMES, draw_picture
 
 COUNT, SEED = 10, 3
 
@@ -33,7 +41,7 @@ PARTNER = (
 
 @pytest.fixture(scope="module")
 def pictures():
-    return [drawn.draw_picture(SEED, index) for index in range(COUNT)]
+    return [draw_picture(SEED, index) for index in range(COUNT)]
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +80,10 @@ def test_same_bytes_whatever_the_processes(folder, tmp_path):
 
 
 def test_a_picture_depends_on_seed_and_index(pictures):
-    again, faces = drawn.draw_picture(SEED, 4)
+    again, faces = draw_picture(SEED, 4)
     assert np.array_equal(again, pictures[4][0])
     assert all(np.array_equal(a.points[106], b.points[106]) for a, b in zip(faces, pictures[4][1]))
-    other = drawn.draw_picture(SEED + 1, 4)[0]
+    other = draw_picture(SEED + 1, 4)[0]
     assert other.shape != again.shape or not np.array_equal(other, again)
 
 
@@ -105,7 +113,7 @@ def test_ground_truth_says_what_is_drawn(folder, pictures):
     assert seen == COUNT
 
 
-@pytest.mark.parametrize("scheme", drawn.FACE_SCHEMES)
+@pytest.mark.parametrize("scheme", FACE_SCHEMES)
 def test_landmark_lists_say_what_is_drawn(folder, pictures, scheme):
     for split in ("train", "val"):
         lines = (folder / "landmarks" / f"{split}_{scheme}.txt").read_text().splitlines()
@@ -131,7 +139,7 @@ def test_points_are_in_their_box(pictures):
     assert len(faces) > 10
     for face in faces:
         assert face.box.dtype == np.float32 and face.box.shape == (4,)
-        for scheme in drawn.FACE_SCHEMES:
+        for scheme in FACE_SCHEMES:
             points = face.points[scheme] + 0.5  # the box's coordinates
             assert points.shape == (scheme, 2) and points.dtype == np.float32
             assert (points >= face.box[:2] - 0.01).all() and (points <= face.box[2:] + 0.01).all()
@@ -158,7 +166,7 @@ def test_the_order_of_the_points():
     assert x[84] == x[84:104].min() and x[90] == x[84:104].max()
     assert y[87] < y[98] <= y[102] < y[93]  # lips
     assert np.allclose(p[[104, 105]], p[[74, 77]])
-    sets = drawn.SUBSETS
+    sets = SUBSETS
     assert np.allclose(p[sets[68]][36:42], p[52:58]) and np.allclose(p[sets[68]][8], p[16])
     assert np.allclose(p[sets[68]][[48, 54, 57, 62, 66]], p[[84, 90, 93, 98, 102]])
     assert np.allclose(p[sets[5]], p[[74, 77, 46, 84, 90]])
@@ -167,7 +175,7 @@ def test_the_order_of_the_points():
 @pytest.mark.parametrize("seed", range(6))
 def test_pupils_and_brows_are_drawn_where_the_points_are(seed):
     rng = np.random.default_rng(seed)
-    shape, look = random_shape(rng, expression=0), random_look(rng)
+    shape, look = random_shape(rng, expression=0), random_appearance(rng)
     shape.lid_left = shape.lid_right = 1.0
     look.glasses, look.mask, look.hair = "", None, np.float32((20, 25, 30))
     look.skin = np.float32((140, 175, 225))

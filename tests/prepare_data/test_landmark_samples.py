@@ -247,7 +247,7 @@ def test_what_a_store_holds(dotted_set, tmp_path, store20):
 def test_program_holds_out_pictures(drawn_set, tmp_path, capsys):
     file, out = drawn_set / "landmarks" / "train_5.txt", tmp_path / "out"
     line = [
-        "--points",
+        "--faces",
         str(file),
         "--size",
         "24",

@@ -138,7 +138,7 @@ def test_faces_are_no_background_whoever_holds_them_for_faces():
     assert left_out == {
         "near faces": 1,
         "ignored": 1,
-        "second opinion": 1,
+        "unlabelled": 1,
         "small": 1,
         "outside": 0,
         "over the cap": 0,

@@ -143,7 +143,8 @@ def test_what_cannot_be_cut_is_named_and_counted(tmp_path, capsys):
             f"{folder / 'list.txt'}, line 4: points out of the picture, which is 400x160",
             f"{folder / 'list.txt'}, line 6: points out of the picture, which is 400x320",
             f"{folder / 'list.txt'}, line 7: points over 6 px: crop.min_face is 12",
-            f"{folder / 'images' / 'text.png'}: no picture that OpenCV can read, or a truncated one",
+            f"{folder / 'images' / 'text.png'}: "
+            "no picture that OpenCV can read, or a truncated one",
         ]
     )
     out = capsys.readouterr().out
@@ -202,7 +203,7 @@ def test_pictures_as_they_are(dotted_set, store):
 
 
 def test_program(dotted_set, tmp_path, capsys):
-    line = ["cut", "--points", str(dotted_set.truth), "--size", "64", "--workers", "1", "--out"]
+    line = ["cut", "--faces", str(dotted_set.truth), "--size", "64", "--workers", "1", "--out"]
     main([*line, str(tmp_path / "out"), "crop.preset=detector", "crop.scale=0.5,3"])
     made = face_sets.Cuts(tmp_path / "out")
     assert made.facts["settings"]["box"] == "detector"

@@ -102,7 +102,7 @@ def run(monkeypatch, net, folder, out, *more):
     main(
         [
             "label",
-            "--net",
+            "--weights",
             str(file),
             "--faces",
             str(folder / "list.txt"),
@@ -158,7 +158,7 @@ def test_faces_in_a_store_of_cuts(faces, tmp_path, monkeypatch):
     assert {store.read(i).shape[1] for i in range(4)} == {150}
     monkeypatch.setattr(label, "open_stage", lambda stage, path, threads: Dots())
     teacher, found = label.Teacher("dots.params", 3), []
-    for name, picture, boxes, corner, scale in label.of_set(store):
+    for _, picture, boxes, corner, scale in label.of_set(store):
         points, spread = teacher(picture, boxes)
         assert picture.shape[1] == 150 and spread < 0.01
         found.append(points[0] * scale + corner)
@@ -214,7 +214,7 @@ def test_faces_that_a_detector_finds(tmp_path, capsys):
     main(
         [
             "label",
-            "--net",
+            "--weights",
             str(MODELS / "Onet_v1.onnx"),
             "--pictures",
             str(tmp_path / "in"),
@@ -239,7 +239,7 @@ def test_what_is_refused(faces, tmp_path, monkeypatch):
             main(["label", *map(str, arguments)])
         assert list(tmp_path.glob("out*")) == []
 
-    refused("Rnet_v1.onnx can't be the landmark", "--net", MODELS / "Rnet_v1.onnx", *given)
+    refused("Rnet_v1.onnx can't be the landmark", "--weights", MODELS / "Rnet_v1.onnx", *given)
     made, path = checkpoint.initial("Lnet106_v2", {"base": 4}, 0, 0.25), tmp_path / "net.params"
     params_file.write(
         path,
@@ -250,22 +250,22 @@ def test_what_is_refused(faces, tmp_path, monkeypatch):
     )
     refused(
         "doesn't say in which order its 106 points are: python -m core.convert",
-        "--net",
+        "--weights",
         path,
         *given,
     )
-    refused("--average 0: it must be at least 1", "--net", path, *given, "--average", 0)
+    refused("--average 0: it must be at least 1", "--weights", path, *given, "--average", 0)
     refused(
         "holds no pictures",
-        "--net",
+        "--weights",
         MODELS / "Onet_v1.onnx",
         "--pictures",
         tmp_path,
         "--out",
         tmp_path / "out.txt",
     )
-    with pytest.raises(SystemExit):  # neither faces nor pictures
-        main(["label", "--net", str(path), "--out", str(tmp_path / "out.txt")])
+    with pytest.raises(Problem, match="one of the arguments --faces --pictures is required"):
+        main(["label", "--weights", str(path), "--out", str(tmp_path / "out.txt")])
     beside = tmp_path / "list.txt.json"
     (tmp_path / "list.txt").write_text((folder / "list.txt").read_text())
     beside.write_text("{}")

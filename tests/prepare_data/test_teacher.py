@@ -1,4 +1,4 @@
-"""A second detector's opinion: what it finds, and what becomes of the labels."""
+"""Labels checked with a teacher: what it finds, and what becomes of them."""
 
 import json
 import subprocess
@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from trained import sensible
 
+import config as config_module
 from config import config, override
 from core.detect.detector import FaceDetector
 from core.formats import checkpoint
 from facelet.console import Problem, program
-from prepare_data import samples, second_opinion, store, wider
+from prepare_data import samples, second_opinion, store, teacher, wider
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE = 96  # of the pictures, px
-SETTINGS = override(config, ["second.min_face=6"])
+SETTINGS = override(config, ["teacher.min_face=6"])
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +61,10 @@ def cells_set(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def opinion(model, cells_set, tmp_path_factory):
+def found_boxes(model, cells_set, tmp_path_factory):
     """The file, by two processes."""
-    out = tmp_path_factory.mktemp("out") / "second.json"
-    second_opinion.ask(face_set(cells_set), model, out, SETTINGS, workers=2)
+    out = tmp_path_factory.mktemp("out") / "boxes.json"
+    teacher.run_teacher(face_set(cells_set), model, out, SETTINGS, workers=2)
     return out
 
 
@@ -71,8 +72,8 @@ def face_set(cells_set):
     return wider.open_set(cells_set[0], "train")
 
 
-def test_what_is_found(cells_set, opinion, model):
-    made = json.loads(opinion.read_text())
+def test_what_is_found(cells_set, found_boxes, model):
+    made = json.loads(found_boxes.read_text())
     assert made["pictures"].keys() == cells_set[1].keys()
     for path, cells in cells_set[1].items():
         found = np.array(made["pictures"][path]).reshape(-1, 5)
@@ -82,25 +83,26 @@ def test_what_is_found(cells_set, opinion, model):
         np.testing.assert_allclose(found[:, 4], expected[:, 4], atol=1e-3)
     assert list(made["skipped"]) == ["cut.png"] and "no picture" in made["skipped"]["cut.png"]
     assert list(made["detector"]) == [model.name] and len(made["source"]["sha256"]) == 64
-    assert [path.name for path in opinion.parent.iterdir()] == [opinion.name]  # no journal any more
+    # The journal is gone.
+    assert [path.name for path in found_boxes.parent.iterdir()] == [found_boxes.name]
 
 
-def test_killed_and_run_again(cells_set, model, opinion, tmp_path):
+def test_killed_and_run_again(cells_set, model, found_boxes, tmp_path):
     """kill -9 after four jobs of two pictures; the rest makes the same file."""
-    out = tmp_path / "second.json"
+    out = tmp_path / "boxes.json"
     script = textwrap.dedent("""
         import os, signal, sys
         from config import config, override
-        from prepare_data import second_opinion, wider
+        from prepare_data import teacher, wider
         folder, model, out, jobs = sys.argv[1:]
-        second_opinion.PICTURES_PER_JOB, job, asked = 2, second_opinion._job, []
+        teacher.PICTURES_PER_JOB, job, asked = 2, teacher._job, []
         def mortal(arguments):
             if len(asked) == int(jobs):
                 os.kill(os.getpid(), signal.SIGKILL)
             asked.append(arguments)
             return job(arguments)
-        second_opinion._job = mortal
-        second_opinion.ask(wider.open_set(folder, "train"), model, out, config, workers=1)
+        teacher._job = mortal
+        teacher.run_teacher(wider.open_set(folder, "train"), model, out, config, workers=1)
         print(len(asked))
     """)
 
@@ -114,11 +116,13 @@ def test_killed_and_run_again(cells_set, model, opinion, tmp_path):
 
     assert run(4).returncode == -9 and not out.exists()
     with pytest.raises(Problem, match="settings.thresholds was .*, is .*0.2"):
-        second_opinion.ask(face_set(cells_set), model, out, override(config, ["second.floor=0.2"]))
+        teacher.run_teacher(
+            face_set(cells_set), model, out, override(config, ["teacher.floor=0.2"])
+        )
     again = run(99)
     assert again.stdout.splitlines()[-1] == "11", again.stderr  # jobs of the 15
     assert "going on after 8" in again.stdout
-    assert out.read_bytes() == opinion.read_bytes()
+    assert out.read_bytes() == found_boxes.read_bytes()
 
 
 def test_a_cascade_of_ours(tmp_path):
@@ -132,7 +136,7 @@ def test_a_cascade_of_ours(tmp_path):
     faces = wider.open_set(tmp_path, "val")
     checkpoint.save(tmp_path / "nets", sensible(scene, "Pnet20_v0", {}), 1, {})
     settings = override(config, ["detect.min_face=40", "detect.thresholds=0.8,0.5,0.5"])
-    second_opinion.ask(faces, tmp_path / "nets", tmp_path / "out.json", settings, workers=1)
+    teacher.run_teacher(faces, tmp_path / "nets", tmp_path / "out.json", settings, workers=1)
     made = json.loads((tmp_path / "out.json").read_text())["pictures"]
     detector = FaceDetector.open(tmp_path / "nets", min_face=40, thresholds=(0.8, 0.5, 0.5))
     for annotation in faces.annotations:
@@ -148,10 +152,10 @@ def iou_by_hand(a, b):
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
-def test_unsure_and_hopeless_by_hand(cells_set, opinion):
+def test_unsure_and_hopeless_by_hand(cells_set, found_boxes):
     """Against the cells, box by box."""
-    labelled, settings = face_set(cells_set), SETTINGS.second
-    seen = second_opinion.apply(labelled, settings, second=opinion)
+    labelled, settings = face_set(cells_set), SETTINGS.teacher
+    seen = teacher.clean_labels(labelled, settings, boxes=found_boxes)
     unsure, hopeless, small = 0, 0, 0
     for before, after in zip(labelled.annotations, seen.annotations):
         cells = cells_set[1].get(before.path, [])
@@ -179,9 +183,9 @@ def test_unsure_and_hopeless_by_hand(cells_set, opinion):
         "hopeless": hopeless,
     }
     assert f"{hopeless} hopeless, {unsure} unsure" in seen.describe()
-    assert seen.opinion["second"]["file"] == "second.json"
-    never = override(SETTINGS, ["second.hopeless=0"]).second
-    assert "hopeless" not in second_opinion.apply(labelled, never, second=opinion).counts
+    assert seen.checked_by["teacher"]["file"] == "boxes.json"
+    never = override(SETTINGS, ["teacher.hopeless=0"]).teacher
+    assert "hopeless" not in teacher.clean_labels(labelled, never, boxes=found_boxes).counts
 
 
 def scores_text(folder, labelled, change=lambda path, values: (path, values)):
@@ -202,10 +206,10 @@ def test_scores_of_a_text(cells_set, tmp_path, prefix):
     labelled = face_set(cells_set)
     assert labelled.counts["invalid"] and labelled.counts["zero_sized"]
     path, expected = scores_text(tmp_path, labelled, lambda path, values: (prefix + path, values))
-    found = second_opinion.read_scores(path, labelled)
+    found = teacher.read_label_scores(path, labelled)
     assert [list(one) for one in found] == list(expected.values())
-    seen = second_opinion.apply(
-        labelled, override(config, ["second.hopeless=0.4"]).second, scores=path
+    seen = teacher.clean_labels(
+        labelled, override(config, ["teacher.hopeless=0.4"]).teacher, scores=path
     )
     for annotation, score, before in zip(seen.annotations, found, labelled.annotations):
         np.testing.assert_array_equal(annotation.boxes, before.boxes[score >= 0.4])
@@ -213,14 +217,14 @@ def test_scores_of_a_text(cells_set, tmp_path, prefix):
     assert 0 < seen.counts["hopeless"] < labelled.counts["faces"]
 
 
-def test_both(cells_set, opinion, tmp_path):
+def test_both(cells_set, found_boxes, tmp_path):
     """A face stays when neither finds it hopeless; rows are still those of the ground truth."""
-    labelled, settings = face_set(cells_set), SETTINGS.second
+    labelled, settings = face_set(cells_set), SETTINGS.teacher
     path, _ = scores_text(tmp_path, labelled)
-    both = second_opinion.apply(labelled, settings, second=opinion, scores=path)
+    both = teacher.clean_labels(labelled, settings, boxes=found_boxes, scores=path)
     one, other = (
-        second_opinion.apply(labelled, settings, **given)
-        for given in ({"second": opinion}, {"scores": path})
+        teacher.clean_labels(labelled, settings, **given)
+        for given in ({"boxes": found_boxes}, {"scores": path})
     )
     for a, b, c in zip(both.annotations, one.annotations, other.annotations):
         assert {tuple(x) for x in a.boxes} == {tuple(x) for x in b.boxes} & {
@@ -251,12 +255,12 @@ def test_texts_of_something_else(cells_set, tmp_path, change, says):
     labelled.annotations = [a for a in labelled.annotations if len(a.boxes)]
     path, _ = scores_text(tmp_path, labelled, change)
     with pytest.raises(Problem, match=f"prob.txt.*{says}"):
-        second_opinion.read_scores(path, labelled)
+        teacher.read_label_scores(path, labelled)
     with pytest.raises(Problem, match="nowhere can't be read"):
-        second_opinion.read_scores(tmp_path / "nowhere", labelled)
+        teacher.read_label_scores(tmp_path / "nowhere", labelled)
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(Problem, match="prob.txt can't be read"):
-        second_opinion.read_scores(path, labelled)
+        teacher.read_label_scores(path, labelled)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +273,7 @@ def test_texts_of_something_else(cells_set, tmp_path, change, says):
         (lambda made: {**made, "source": {"file": "x.txt", "sha256": ""}}, "was made for x.txt"),
         (
             lambda made: {**made, "settings": {"thresholds": [0.5, 0.5, 0.2]}},
-            "has boxes with scores from 0.2 only, 0.15 is asked for.*second.floor=0.15",
+            "has boxes with scores from 0.2 only, 0.15 is asked for.*teacher.floor=0.15",
         ),
         (lambda made: {**made, "skipped": {}}, "has nothing of cut.png"),
         (lambda made: {**made, "pictures": {"a": [[1, 2, 3]]}}, "was not made by"),
@@ -278,11 +282,11 @@ def test_texts_of_something_else(cells_set, tmp_path, change, says):
         (lambda made: [made], "was not made by"),
     ],
 )
-def test_files_of_something_else(cells_set, opinion, tmp_path, change, says):
-    path = tmp_path / "second.json"
-    path.write_text(json.dumps(change(json.loads(opinion.read_text()))))
-    with pytest.raises(Problem, match=f"second.json {says}"):
-        second_opinion.apply(face_set(cells_set), SETTINGS.second, second=path)
+def test_files_of_something_else(cells_set, found_boxes, tmp_path, change, says):
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(change(json.loads(found_boxes.read_text()))))
+    with pytest.raises(Problem, match=f"teacher.json {says}"):
+        teacher.clean_labels(face_set(cells_set), SETTINGS.teacher, boxes=path)
 
 
 def test_detectors_that_are_none(cells_set, tmp_path):
@@ -294,9 +298,9 @@ def test_detectors_that_are_none(cells_set, tmp_path):
         ("nowhere", "is not there"),
     ):
         with pytest.raises(Problem, match=says):
-            second_opinion.ask(face_set(cells_set), tmp_path / name, tmp_path / "o.json", config)
+            teacher.run_teacher(face_set(cells_set), tmp_path / name, tmp_path / "o.json", config)
     with pytest.raises(Problem, match="empty is a folder"):
-        second_opinion.ask(face_set(cells_set), "x", tmp_path / "empty", config)
+        teacher.run_teacher(face_set(cells_set), "x", tmp_path / "empty", config)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "text.onnx"]
 
 
@@ -304,7 +308,7 @@ def test_nothing_readable(cells_set, model, tmp_path):
     faces = face_set(cells_set)
     faces.annotations = [a for a in faces.annotations if a.path == "cut.png"]
     with pytest.raises(Problem, match="not one picture could be read; the first: .*cut.png"):
-        second_opinion.ask(faces, model, tmp_path / "o.json", config, workers=1)
+        teacher.run_teacher(faces, model, tmp_path / "o.json", config, workers=1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -315,31 +319,31 @@ def test_the_programs(cells_set, model, tmp_path, capsys):
         program(main, [str(a) for a in arguments])
         return capsys.readouterr().out
 
-    second, data = tmp_path / "second.json", ("--data", cells_set[0])
+    boxes, data = tmp_path / "boxes.json", ("--data", cells_set[0])
     printed = run(
-        second_opinion.main,
+        teacher.main,
         *data,
-        "--detector",
+        "--teacher",
         model,
         "--out",
-        second,
+        boxes,
         "--workers",
         1,
-        "second.min_face=6",
+        "teacher.min_face=6",
     )
-    seen = second_opinion.apply(face_set(cells_set), SETTINGS.second, second=second)
+    seen = teacher.clean_labels(face_set(cells_set), SETTINGS.teacher, boxes=boxes)
     cells = sum(map(len, cells_set[1].values()))
     assert f"{cells} boxes with scores from 0.1; {seen.counts['unsure']} faces" in printed
     assert "skipped" in printed and "cut.png" in printed
     scores, _ = scores_text(tmp_path, face_set(cells_set))
-    seen = second_opinion.apply(face_set(cells_set), SETTINGS.second, second, scores)
+    seen = teacher.clean_labels(face_set(cells_set), SETTINGS.teacher, boxes, scores)
     printed = run(
         samples.main,
         *data,
         "--size",
         12,
-        "--second",
-        second,
+        "--teacher-boxes",
+        boxes,
         "--scores",
         scores,
         "--out",
@@ -347,12 +351,12 @@ def test_the_programs(cells_set, model, tmp_path, capsys):
         "--workers",
         1,
         "samples.min_face=1",
-        "second.min_face=6",
+        "teacher.min_face=6",
     )
     assert seen.describe() in printed
     made = store.Store(tmp_path / "store")
     assert made.facts["source"]["hopeless"] == seen.counts["hopeless"] > 0
-    assert made.facts["source"]["second"]["file"] == "second.json"
+    assert made.facts["source"]["teacher"]["file"] == "boxes.json"
     for index, annotation in enumerate(seen.annotations):
         chosen = made.sources[:, 0] == index
         squares, labels = made.sources[chosen, 1:].tolist(), made.labels[chosen]
@@ -366,3 +370,17 @@ def test_the_programs(cells_set, model, tmp_path, capsys):
             else:
                 face = np.array(square) + offsets * (square[2] - square[0])
                 assert np.abs(annotation.boxes - face).max(axis=1).min() < 1e-3
+
+
+def test_old_spellings(cells_set, model, found_boxes, tmp_path, capsys):
+    """The command, its option and its settings by their old names: the same file, a line each."""
+    out = tmp_path / "boxes.json"
+    config_module._new_spelling.cache_clear()
+    argv = ["--data", cells_set[0], "--detector", model, "--out", out, "second.min_face=6"]
+    second_opinion.main([*map(str, argv), "--workers", "1"])
+    assert out.read_bytes() == found_boxes.read_bytes()
+    assert [line for line in capsys.readouterr().err.splitlines() if "note" in line] == [
+        "note: python -m prepare_data.second_opinion is now prepare_data.teacher",
+        "note: --detector is now --teacher; the old spelling will go",
+        "note: second.min_face is now teacher.min_face; the old spelling will go",
+    ]
