@@ -89,10 +89,10 @@ class PointSet:
 
 
 # Where the box of scheme 5 is from: the squares that train-mtcnn's Pnets and Rnets pass to an Onet
-# are 4.1 with a centre 0.09 above the mean (2,000 faces; the side scatters by 12 %, the centre by 0.08
-# sides across and 0.06 along); boxes of train-mtcnn's Onet and of YuNet, as their longer side, 4.5
-# and 4.7, both 0.08 above; labels of photographs, eyebrows to chin, 4.4 and 0.05; drawn faces 4.6
-# and 0.08.
+# are 4.1 with a centre 0.09 above the mean (2,000 faces; the side scatters by 12 %, the centre by
+# 0.08 sides across and 0.06 along); boxes of train-mtcnn's Onet and of YuNet, as their longer side,
+# 4.5 and 4.7, both 0.08 above; labels of photographs, eyebrows to chin, 4.4 and 0.05; drawn faces
+# 4.6 and 0.08.
 def box_of_points(points, scheme):
     """The square that a detector would give a face, (4,) float64 x1 y1 x2 y2, by its points (P, 2)
     and its scheme's box. Raises Problem for a scheme without."""

@@ -285,7 +285,7 @@ def test_texts_of_something_else(cells_set, tmp_path, change, says):
 def test_files_of_something_else(cells_set, found_boxes, tmp_path, change, says):
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(change(json.loads(found_boxes.read_text()))))
-    with pytest.raises(Problem, match=f"teacher.json {says}"):
+    with pytest.raises(Problem, match=f"boxes.json {says}"):
         teacher.clean_labels(face_set(cells_set), SETTINGS.teacher, boxes=path)
 
 
