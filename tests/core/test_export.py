@@ -51,7 +51,7 @@ def raw(path, data):
 @pytest.mark.parametrize("split", [False, True])
 def test_onnx(tmp_path, net, options, sizes, split):
     made, path = saved(tmp_path, net, **options)
-    export.export(path, tmp_path / "out", split_prelu=split)
+    export.export(path, tmp_path / "out", plain=not split)
     assert names(tmp_path / "out") == [f"{net}.json", f"{net}.onnx"]
     rng, reference = np.random.default_rng(0), MxNet(made)
     for count, height, width in sizes:
