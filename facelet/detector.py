@@ -53,7 +53,9 @@ Self = TypeVar("Self", bound="FaceDetector")
 
 
 class NoSuchPoints(Problem):
-    """No net gives as many points as are asked for."""
+    """No net gives as many points as are asked for; `available` are the numbers that some give."""
+
+    available: frozenset[int] = frozenset()
 
 
 class FaceDetector:
@@ -167,13 +169,13 @@ class FaceDetector:
         try:
             return cls(**{**settings, **paths, **given})
         except NoSuchPoints as problem:
-            others = nets.points_in(folder)
-            if not others or "landmark" in given:
+            available = sorted({*nets.points_in(folder), *problem.available})
+            if not available or "landmark" in given:
                 raise
             raise NoSuchPoints(
-                f"{folder} has nets for {' and '.join(map(str, others))} points, none for "
+                f"{folder} has nets for {' and '.join(map(str, available))} points, none for "
                 f"{points}: ask for one of these, or name a net as the landmark"
-            ) from problem
+            ) from None
 
     def _open_net(self, path: AnyPath, threads: int) -> Net:
         return nets.open_net(path, threads)
@@ -290,10 +292,12 @@ class FaceDetector:
             self.nets.pop("landmark", None)
             if points and gives.get(list(self.nets)[-1]) != points:
                 found = ", ".join(f"the {stage} gives {count}" for stage, count in gives.items())
-                raise NoSuchPoints(
+                problem = NoSuchPoints(
                     f"no net gives {points} points ({found or 'nor any others'}): "
                     "name one that does as the landmark"
                 )
+                problem.available = frozenset(gives.values())
+                raise problem
 
     def stages(self, picture: Pixels) -> Iterator[tuple[str, Faces]]:
         """Yields (name, Faces) after each stage on a picture uint8 (H, W, 3) BGR: "pnet", then

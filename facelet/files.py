@@ -12,7 +12,7 @@ from typing import Any, Union
 
 from facelet.console import Problem
 
-AnyPath = Union[str, "os.PathLike[str]"]
+AnyPath = Union[str, os.PathLike[str]]
 
 
 def _temporary(path: AnyPath) -> Path:

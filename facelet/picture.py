@@ -155,7 +155,7 @@ class PillowImage(Protocol):
     def __array_interface__(self) -> dict[str, Any]: ...
 
 
-Picture = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, Array, PillowImage]
+Picture = Union[str, os.PathLike[str], bytes, bytearray, memoryview, Array, PillowImage]
 
 
 def check_order(order: str) -> None:
