@@ -2,18 +2,24 @@
 
     python -m core.export RUN --out DIR
     python -m core.export NET.params --out DIR --format onnx ncnn zqcnn
-    python -m core.export RUN --out DIR --int8 PICTURES
+    python -m core.export models --out DIR --int8 PICTURES
+
+Of a folder every net in it is exported, by its newest checkpoint; of a finished run of
+core.pipeline, the nets of its detector.
 
 Batch norms are merged (ZQCNN's classes do that themselves) and the scale of activations is evened
-out, so that half precision will do as well. Files are run in their engine and compared with the
-checkpoint, for several pictures at a time and, where a net takes pictures of any size, another size
-too; only then do they appear, all those of a net together.
+out, so that half precision will do as well. ONNX models are in the form that is fast in
+onnxruntime, with the same outputs: PReLUs split, sigmoids for the softmax; --plain keeps both as
+they were trained. Files are run in their engine and compared with the checkpoint, for several
+pictures at a time and, where a net takes pictures of any size, another size too; only then do they
+appear, all those of all nets together.
 """
 
 import argparse
 import contextlib
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +27,14 @@ from typing import Callable
 
 import numpy as np
 
+from core.base import options
+from core.detect.nets import newest_of_each
 from core.formats import checkpoint as checkpoints
 from core.formats import fuse, ncnn_file, numpy_net, onnx_file, quantize, zqcnn_file
 from core.formats.checkpoint import Checkpoint
 from facelet.console import Problem, program
 from facelet.files import read_json, sha256, whole_file, write_json
+from facelet.nets import nets_of
 from symbols.graph import shapes
 
 TRIED, ANOTHER_SIZE = 3, (9, 23)  # pictures at a time; pixels added to height and width
@@ -60,7 +69,7 @@ class Source:
 
     @cached_property
     def fast(self):
-        return fuse.split_prelu(self.ready, self.size)
+        return fuse.fast(self.ready, self.size)
 
     @cached_property
     def tries(self):
@@ -158,12 +167,22 @@ def opened(path):
     return Source(checkpoints.load(path), str(path)), path
 
 
+def checkpoints_of(path):
+    """The .params files that a path stands for: itself, or of a folder, or of the detector of a
+    finished run, the newest of each net. Raises Problem."""
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    folder = nets_of(path)
+    return newest_of_each(folder.glob("*.params")) or [checkpoints.newest(folder)]
+
+
 @contextlib.contextmanager
-def _appearing(out, name):
+def _appearing(out):
     """Give a folder whose files move to `out` when the block ends well."""
     there = out.exists()
     out.mkdir(parents=True, exist_ok=True)
-    part = out / f".{name}.part"  # the same each time: a rerun clears what a kill left
+    part = out / ".export.part"  # the same each time: a rerun clears what a kill left
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
@@ -177,16 +196,37 @@ def _appearing(out, name):
                 out.rmdir()
 
 
-def export(path, out, formats=("onnx",), split_prelu=False, pictures=None):
-    """Write a checkpoint's net into the folder `out`, with NAME.json: what it takes to use it.
+def export(paths, out, formats=("onnx",), plain=False, pictures=None):
+    """Write the nets of checkpoints into the folder `out`, each with NAME.json: what it takes to
+    use it.
 
-    formats -- of FORMATS; split_prelu -- ONNX in the form that is fast in onnxruntime
+    paths -- .params files and folders (see checkpoints_of), one or a list
+    formats -- of FORMATS; plain -- ONNX with PReLUs and softmax, not in the form that is fast in
+        onnxruntime
     pictures -- folder; with it there is NAME-int8.onnx as well (core.formats.quantize)
 
     Prints a line a file. Raises Problem; nothing is written then.
     """
-    source, path = opened(path)
-    out, net = Path(out), source.checkpoint.net
+    paths, out = [paths] if isinstance(paths, (str, Path)) else paths, Path(out)
+    sources = [opened(file) for path in paths for file in checkpoints_of(path)]
+    files = {}
+    for source, path in sources:
+        other = files.setdefault(source.checkpoint.net, path)
+        if other is not path:
+            raise Problem(
+                f"two of the checkpoints are {source.checkpoint.net}, {other} and {path}: export "
+                "each into a folder of its own"
+            )
+    with _appearing(out) as folder:
+        lines = []
+        for source, path in sources:
+            lines += _exported(source, path, folder, out, formats, plain, pictures)
+    print("\n".join(lines), flush=True)
+
+
+def _exported(source, path, folder, out, formats, plain, pictures):
+    """Write a net into a folder, from where it goes to `out`; lines that say what was written."""
+    net = source.checkpoint.net
     before, after = (
         numpy_net.largest_activation(graph, source.tries[0][0])
         for graph in (source.original, source.ready)
@@ -195,33 +235,28 @@ def export(path, out, formats=("onnx",), split_prelu=False, pictures=None):
         f"{net} of {path}: largest activation {before:.3g}, in the files {after:.3g}"
         + (", too large for half precision" if after > fuse.HALF_LARGEST else "")
     ]
-    beside, outputs = _beside(out / f"{net}.json", path, formats), {}
-    with _appearing(out, net) as folder:
-        stem = folder / net
-        for name in formats:
-            kind, there = FORMATS[name], set(folder.iterdir())
-            kind.write(source, source.fast if split_prelu else source.ready, stem)
-            found = source.difference(
-                kind.run(source, stem), f"what is written for {name}", kind.limit
+    beside, outputs, stem = _beside(out / f"{net}.json", path, formats), {}, folder / net
+    for name in formats:
+        kind, there = FORMATS[name], set(folder.iterdir())
+        kind.write(source, source.ready if plain else source.fast, stem)
+        found = source.difference(kind.run(source, stem), f"what is written for {name}", kind.limit)
+        outputs[name] = dict(kind.outputs(source))
+        for file in sorted(set(folder.iterdir()) - there):
+            lines.append(
+                f"  {out / file.name}  {file.stat().st_size:,} bytes, differs from "
+                f"the checkpoint by {found:.1e} ({kind.engine})"
             )
-            outputs[name] = dict(kind.outputs(source))
-            for file in sorted(set(folder.iterdir()) - there):
-                lines.append(
-                    f"  {out / file.name}  {file.stat().st_size:,} bytes, differs from "
-                    f"the checkpoint by {found:.1e} ({kind.engine})"
-                )
-        if pictures:
-            lines += _int8(source, folder / f"{net}-int8.onnx", out, pictures)
-        write_json(
-            folder / f"{net}.json",
-            {
-                **source.checkpoint.facts(),
-                "outputs": {**beside, **outputs},
-                "checkpoint": {"file": path.name, "sha256": sha256(path)},
-            },
-        )
-        lines.append(f"  {out / net}.json")
-    print("\n".join(lines), flush=True)
+    if pictures:
+        lines += _int8(source, folder / f"{net}-int8.onnx", out, pictures)
+    write_json(
+        folder / f"{net}.json",
+        {
+            **source.checkpoint.facts(),
+            "outputs": {**beside, **outputs},
+            "checkpoint": {"file": path.name, "sha256": sha256(path)},
+        },
+    )
+    return [*lines, f"  {out / net}.json"]
 
 
 def _beside(facts, path, formats):
@@ -267,35 +302,46 @@ def main(argv):
     parser = argparse.ArgumentParser(
         prog="python -m core.export",
         description="Trained nets as ONNX models and as files for ncnn and ZQCNN.",
-        epilog="Each file is run in its engine and compared with the checkpoint before it appears.",
+        epilog="Files are run in their engine and compared with the checkpoint before any appears.",
     )
     parser.add_argument(
-        "checkpoints", nargs="+", metavar="CHECKPOINT", help="a .params file or a run's folder"
+        "checkpoints",
+        nargs="+",
+        metavar="CHECKPOINT",
+        help="a .params file, or a folder, of which every net is exported: a training run, a "
+        "folder of nets, a finished run of core.pipeline",
     )
     parser.add_argument("--out", required=True, help="folder for the files")
     parser.add_argument(
         "--format", nargs="+", default=["onnx"], choices=FORMATS, help="default: onnx"
     )
     parser.add_argument(
-        "--split-prelu",
+        "--plain",
         action="store_true",
-        help="ONNX without PReLUs on maps, which is faster in onnxruntime",
+        help="ONNX with PReLUs and softmax as they were trained, which is several times slower in "
+        "onnxruntime (other engines may have a PReLU that is faster)",
     )
+    parser.add_argument("--split-prelu", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
         "--int8",
         metavar="PICTURES",
         help="an ONNX model in 8-bit integers too, calibrated with a folder's "
         "pictures; says what that costs",
     )
-    args = parser.parse_args(argv)
-    if args.split_prelu and "onnx" not in args.format:
-        raise Problem("--split-prelu is a form of the ONNX model: it goes with --format onnx")
-    nets = [opened(path)[0].checkpoint.net for path in args.checkpoints]
-    for net in nets:
-        if nets.count(net) > 1:
-            raise Problem(f"two of the checkpoints are {net}: export each into a folder of its own")
-    for path in args.checkpoints:
-        export(path, args.out, args.format, args.split_prelu, args.int8)
+    args = options.parse(parser, argv)
+    if args.settings:
+        raise Problem(f"{args.settings[0]} is a setting, and core.export takes none")
+    for flag, name in ((args.plain, "--plain"), (args.split_prelu, "--split-prelu")):
+        if flag and "onnx" not in args.format:
+            raise Problem(f"{name} is a form of the ONNX model: it goes with --format onnx")
+    if args.split_prelu and args.plain:
+        raise Problem("--plain and --split-prelu are two forms of the ONNX model: give one")
+    if args.split_prelu:
+        print(
+            "note: core.export splits PReLUs without --split-prelu too; the option will go",
+            file=sys.stderr,
+        )
+    export(args.checkpoints, args.out, args.format, args.plain, args.int8)
 
 
 if __name__ == "__main__":

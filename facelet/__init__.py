@@ -19,22 +19,24 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from facelet.console import Problem
-    from facelet.detector import FaceDetector, Faces
+    from facelet.detector import FaceDetector
+    from facelet.faces import Face, Faces
     from facelet.picture import BrokenPicture
 
 __version__ = "1.0.0"
-__all__ = ["BrokenPicture", "FaceDetector", "Faces", "Problem"]
+__all__ = ["BrokenPicture", "Face", "FaceDetector", "Faces", "Problem"]
 
 # Imported when first asked for: messages and files need neither OpenCV nor onnxruntime.
 _WHERE = {
     "BrokenPicture": "picture",
     "FaceDetector": "detector",
-    "Faces": "detector",
+    "Faces": "faces",
+    "Face": "faces",
     "Problem": "console",
 }
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

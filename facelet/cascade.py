@@ -3,11 +3,19 @@
 Boxes are x1 y1 x2 y2 in continuous pixel coordinates of the picture, float32 (see facelet.boxes).
 """
 
+from collections.abc import Mapping
+from typing import Callable, Optional
+
 import cv2
 import numpy as np
 
 from facelet import boxes as geometry
 from facelet import picture as pictures
+from facelet.arrays import Array, Floats, Pixels
+from facelet.settings import Settings
+
+# A net: inputs (N, 3, H, W) -> outputs by task.
+Run = Callable[[Floats], Mapping[str, Floats]]
 
 # Input of a net at a time, in pixels. More brings nothing but memory: what a net makes of this much
 # stays in the processor's cache.
@@ -15,33 +23,39 @@ TILE_PIXELS = 100_000
 BATCH_PIXELS = 20_000
 CROPS_AT_ONCE = 256
 # By how much the box of a window is wider than the window, on each side, in pixels of the picture.
-# The reference counts in whole pixels, first to last, which makes its boxes one pixel wider.
+# train-mtcnn counts in whole pixels, first to last, which makes its boxes one pixel wider.
 WINDOW_MARGIN = 0.5
 
 
-def scales(width, height, cell, min_face, factor):
+def scales(width: int, height: int, cell: int, min_face: float, factor: float) -> list[float]:
     """Factors to resize a picture by, so that a net with a window of `cell` pixels meets faces
     from min_face pixels on: the first makes such a face as large as the window, each next is
     `factor` times smaller, down to the window itself. At least one where the picture is no
     smaller than the window at that factor."""
-    found, scale = [], cell / min_face
+    found: list[float] = []
+    scale = cell / min_face
     while min(int(width * scale), int(height * scale)) >= cell:
         found.append(scale)
         scale *= factor
     return found
 
 
-def window_boxes(rows, columns, cell, stride, scale_x, scale_y):
+def window_boxes(
+    rows: Array, columns: Array, cell: int, stride: int, scale_x: float, scale_y: float
+) -> Floats:
     """Boxes (N, 4) of a fully convolutional net's outputs, in the unscaled picture: what each
     window sees and WINDOW_MARGIN around it."""
     x1, y1 = columns * stride, rows * stride
     windows = np.stack(
         [x1 / scale_x, y1 / scale_y, (x1 + cell) / scale_x, (y1 + cell) / scale_y], axis=1
     )
-    return (windows + WINDOW_MARGIN * np.array([-1, -1, 1, 1])).astype(np.float32)
+    boxes: Array = windows + WINDOW_MARGIN * np.array([-1, -1, 1, 1])
+    return boxes.astype(np.float32)
 
 
-def _spans(length, cell, stride, longest):
+def _spans(
+    length: int, cell: int, stride: int, longest: int
+) -> list[tuple[int, int, Optional[int]]]:
     """Parts [start, stop) of a side of `length` pixels that a net is run on one after another,
     each with the outputs of it that are kept, as (start, stop, outputs); None: all of them.
 
@@ -49,14 +63,15 @@ def _spans(length, cell, stride, longest):
     the last output of each part but the last is not used.
     """
     outputs = (longest - cell) // stride
-    start, spans = 0, []
+    start = 0
+    spans: list[tuple[int, int, Optional[int]]] = []
     while start + longest < length:
         spans.append((start, start + longest, outputs))
         start += outputs * stride
     return [*spans, (start, length, None)]
 
 
-def maps(picture, net, cell, stride):
+def maps(picture: Pixels, net: Run, cell: int, stride: int) -> tuple[Floats, Floats]:
     """Face probabilities (h, w) and box offsets (4, h, w) of a fully convolutional net on a whole
     picture, uint8 (H, W, 3), tile by tile: the memory doesn't grow with the picture.
 
@@ -77,10 +92,12 @@ def maps(picture, net, cell, stride):
     return both[0], both[1:]
 
 
-def suppress_on_grid(prob, threshold, cell, stride, overlap):
+def suppress_on_grid(
+    prob: Array, threshold: float, cell: int, stride: int, overlap: float
+) -> tuple[Array, Array]:
     """Greedy non-maximum suppression among the windows of a map (h, w): rows and columns of those
-    kept, best first. The same as facelet.boxes.nms of the windows with a score over `threshold`, but
-    neighbours are found by where they are.
+    kept, best first. The same as facelet.boxes.nms of the windows with a score over `threshold`,
+    but neighbours are found by where they are.
 
     overlap -- greatest IoU of two windows kept
     """
@@ -107,10 +124,13 @@ def suppress_on_grid(prob, threshold, cell, stride, overlap):
     return rows[order], columns[order]
 
 
-def propose(picture, net, cell, stride, settings):
+def propose(
+    picture: Pixels, net: Run, cell: int, stride: int, settings: Settings
+) -> tuple[Floats, Floats, Floats]:
     """Boxes that a Pnet proposes.
 
-    picture -- uint8 (H, W, 3) BGR; net, cell, stride -- see maps(); settings -- as config.detect
+    picture -- uint8 (H, W, 3) BGR; net, cell, stride -- see maps(); settings -- see
+        facelet.settings
 
     Returns boxes (N, 4) float32, scores (N,) float32 and the windows (N, 4) float32 that they
     come from, best first; nothing in each when there is nothing. Boxes may reach over the border
@@ -144,8 +164,10 @@ def propose(picture, net, cell, stride, settings):
     return boxes[kept], scores[kept], windows[kept]
 
 
-def look(picture, squares, net, size):
-    """What a net says of squares of a picture.
+def run_on_crops(
+    picture: Pixels, squares: Array, net: Run, size: int
+) -> Optional[dict[str, Floats]]:
+    """Outputs of a net on squares of a picture.
 
     squares -- (N, 4), whole numbers; what lies outside the picture is black
     net -- function of an input (n, 3, size, size) giving outputs by task

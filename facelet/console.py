@@ -2,46 +2,46 @@
 
 import sys
 import time
+from collections.abc import Sequence
+from typing import Callable, Optional, TextIO
 
 
 class Problem(Exception):
     """Something the user can mend: says what is wrong, where, and what to do, in one line."""
 
 
-def describe_os_error(error):
+def describe_os_error(error: OSError) -> str:
     """One line for an OSError: the system's reason and the file it is about."""
     where = f": {error.filename}" if error.filename else ""
     hint = "; free some space and run the same command again" if error.errno == 28 else ""
     return f"{error.strerror or error}{where}{hint}"
 
 
-def program(main, argv=None):
+def program(main: Callable[[list[str]], object], argv: Optional[Sequence[str]] = None) -> None:
     """Run main(argv) and leave the process: 0 when it returns, 2 with one line on stderr for
     a Problem or a failure of the file system, 130 when interrupted (ctrl-C)."""
     try:
-        main(sys.argv[1:] if argv is None else argv)
+        main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except Problem as problem:
-        sys.exit(_last_words(f"error: {problem}", 2))
+        sys.exit(_fail(f"error: {problem}", 2))
     except BrokenPipeError:  # the reader of a pipe went away: `... | head`
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
-        sys.exit(_last_words(f"error: {describe_os_error(error)}", 2))
+        sys.exit(_fail(f"error: {describe_os_error(error)}", 2))
     except KeyboardInterrupt as stop:
         sys.exit(
-            _last_words(
-                str(stop) or "stopped: nothing is half-written; the same command goes on", 130
-            )
+            _fail(str(stop) or "stopped: nothing is half-written; the same command goes on", 130)
         )
 
 
-def _last_words(line, status):
+def _fail(line: str, status: int) -> int:
     print(line, file=sys.stderr, flush=True)
     return status
 
 
-def clock(seconds):
+def clock(seconds: float) -> str:
     """1:02:03 or 2:03 for a number of seconds."""
     minutes, seconds = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
@@ -56,25 +56,31 @@ class Progress:
     label -- what a step is, in the plural ("pictures")
     """
 
-    def __init__(self, total, label, interval=10.0, stream=None):
+    def __init__(
+        self,
+        total: Optional[int],
+        label: str,
+        interval: float = 10.0,
+        stream: Optional[TextIO] = None,
+    ) -> None:
         self.total, self.label, self.done = total, label, 0
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
         self.interval = 0.2 if self.live else interval
         self.start = self.shown = time.perf_counter()
 
-    def step(self, n=1):
+    def step(self, n: int = 1) -> None:
         self.done += n
         now = time.perf_counter()
         if now - self.shown >= self.interval:
             self.shown = now
             self._show(now, "\r" if self.live else "", "" if self.live else "\n")
 
-    def close(self):
+    def close(self) -> None:
         """Print the last line; the total is what was really done."""
         self._show(time.perf_counter(), "\r" if self.live else "", "\n", final=True)
 
-    def _show(self, now, before, after, final=False):
+    def _show(self, now: float, before: str, after: str, final: bool = False) -> None:
         spent = max(now - self.start, 1e-9)
         rate = self.done / spent
         if final or self.total is None:

@@ -10,22 +10,29 @@ The nets are ONNX models; core.detect has the same detector for checkpoints as w
 """
 
 import copy
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
+from typing import Any, Callable, Literal, Optional, TypeVar, Union, cast, overload
 
 import numpy as np
 
 from facelet import boxes as geometry
 from facelet import cascade, nets, schemes
 from facelet import picture as pictures
+from facelet.arrays import Array, Floats, Pixels
 from facelet.console import Problem
 from facelet.faces import Faces
+from facelet.files import AnyPath
+from facelet.nets import Net
+from facelet.picture import BrokenPicture, Picture
 from facelet.settings import Settings
 
 # What a net must give to be a stage, whether it slides over the picture, and its family if only
 # one will do.
-STAGES = {
+STAGES: dict[str, tuple[set[str], bool, Optional[str]]] = {
     "pnet": ({"cls", "bbox"}, True, "Pnet"),
     "rnet": ({"cls", "bbox"}, False, "Rnet"),
     "onet": ({"cls", "bbox"}, False, "Onet"),
@@ -33,22 +40,42 @@ STAGES = {
 }
 # What landmark nets are trained on crops of (config.crop.box), in the square around a detector's
 # box: its side, and how far its centre is below, in sides. "bounds" goes by the scheme of points.
-IN_SQUARE = {"detector": (1, 0), "list": (1, 0), "half": (0.5, 0.02)}
+IN_SQUARE: dict[str, tuple[float, float]] = {
+    "detector": (1, 0),
+    "list": (1, 0),
+    "half": (0.5, 0.02),
+}
+ERRORS = ("raise", "return")
+
+NetOrPath = Union[AnyPath, Net]
+P = TypeVar("P", bound=Picture)
+Self = TypeVar("Self", bound="FaceDetector")
+
+
+class NoSuchPoints(Problem):
+    """No net gives as many points as are asked for; `available` are the numbers that some give."""
+
+    available: frozenset[int] = frozenset()
 
 
 class FaceDetector:
-    """Pnet, or Pnet and Rnet, or Pnet, Rnet and Onet, and a net for landmarks after any of them.
+    """Detects faces, and the landmarks of each, by a cascade of nets: a Pnet, or Pnet and Rnet, or
+    Pnet, Rnet and Onet, and after any of them, if given, a net for landmarks.
 
     pnet, rnet, onet, landmark -- an ONNX model of core.export each, or a net that is open
-        (facelet.nets); cell, stride, size and points come from there. An Onet with a landmark head gives
-        points by itself; those of `landmark`, if given, take their place
-    min_face -- smallest face looked for, px: the larger, the faster
-    factor -- between the scales at which it is looked for
+        (facelet.nets); cell, stride, size and points come from there. An Onet with a landmark head
+        gives points by itself; those of `landmark`, if given, take their place
+    min_face -- smallest face to detect, px: the larger, the faster
+    factor -- between the scales of the pyramid in which the Pnet sees a picture
     thresholds -- scores from which Pnet, Rnet and Onet keep a box
     max_faces -- how many to keep, the best; all if None
     points -- how many a face gets, 0 for none: a net that gives as many must be among those above;
         if None, what `landmark` gives, or else the last net before it
-    threads -- of the nets; on nets this small a second one costs more than it brings
+    threads -- of onnxruntime in each net; on nets this small a second one costs more than it brings
+
+    A detector may be used by several threads at once: it does not change after it is made, and
+    onnxruntime runs a net for several callers at a time. It can be pickled, and so be sent to the
+    processes of a pool. Two are equal that run the same models with the same settings.
 
     Raises Problem for a net that can't be its stage, for values out of range, and for points that
     no net gives.
@@ -56,95 +83,223 @@ class FaceDetector:
 
     def __init__(
         self,
-        pnet,
-        rnet=None,
-        onet=None,
-        landmark=None,
-        min_face=Settings.min_face,
-        factor=Settings.factor,
-        thresholds=Settings.thresholds,
-        max_faces=None,
-        points=None,
-        threads=1,
-    ):
-        self.settings = Settings(min_face, factor, thresholds)
+        pnet: NetOrPath,
+        rnet: Optional[NetOrPath] = None,
+        onet: Optional[NetOrPath] = None,
+        landmark: Optional[NetOrPath] = None,
+        min_face: float = Settings.min_face,
+        factor: float = Settings.factor,
+        thresholds: Iterable[float] = Settings.thresholds,
+        max_faces: Optional[int] = None,
+        points: Optional[int] = None,
+        threads: int = 1,
+    ) -> None:
+        self.settings = Settings(min_face, factor, cast("tuple[float, ...]", thresholds))
         if max_faces is not None and (not isinstance(max_faces, Integral) or max_faces < 1):
             raise Problem(f"max_faces is {max_faces}: it must be a whole number from 1, or None")
         if not isinstance(threads, Integral) or threads < 1:
             raise Problem(f"threads is {threads}: it must be a whole number from 1")
         if onet is not None and rnet is None:
             raise Problem("an onet needs an rnet before it")
-        self.max_faces = max_faces
+        self.max_faces: Optional[int] = max_faces
         given = {"pnet": pnet, "rnet": rnet, "onet": onet, "landmark": landmark}
-        self.nets = {
+        self.nets: dict[str, Net] = {
             stage: as_stage(
-                stage, nets.open_net(net, threads) if isinstance(net, (str, Path)) else net
+                stage, self._open_net(net, threads) if isinstance(net, (str, os.PathLike)) else net
             )
             for stage, net in given.items()
             if net is not None
         }
-        self.points = points
+        self.points: Optional[int] = points
         if points is not None:
-            self._leave_out_other_points()
+            self._leave_out_other_points(points)
 
     @classmethod
-    def open(cls, folder=nets.MODELS, **options):
-        """The detector whose nets are in a folder, see facelet.nets.in_folder; without one, the
-        trained one that comes with the toolkit. `options` are those of the class; they go before
-        what the folder says. Raises Problem."""
-        paths, settings = nets.in_folder(folder, not_looked_for(options), options.get("points"))
-        return cls(**{**settings, **options, **paths})
+    def open(
+        cls: type[Self],
+        folder: AnyPath = nets.MODELS,
+        *,
+        pnet: Optional[NetOrPath] = None,
+        rnet: Optional[NetOrPath] = None,
+        onet: Optional[NetOrPath] = None,
+        landmark: Optional[NetOrPath] = None,
+        min_face: Optional[float] = None,
+        factor: Optional[float] = None,
+        thresholds: Optional[Iterable[float]] = None,
+        max_faces: Optional[int] = None,
+        points: Optional[int] = None,
+        threads: int = 1,
+    ) -> Self:
+        """The detector whose nets are in a folder (facelet.nets.in_folder): ONNX models of
+        core.export, with or without a detector.json that names them, or a finished run of the
+        toolkit. Without a folder, the trained detector that comes along.
 
-    def changed(self, **settings):
+        The rest is as for the class, and goes before what the folder says: a net given here takes
+        the place of the folder's, and None means as the folder or the class has it. For
+        points=68, a net that gives as many is taken from the folder.
+
+        Raises Problem.
+        """
+        options = {
+            "pnet": pnet,
+            "rnet": rnet,
+            "onet": onet,
+            "landmark": landmark,
+            "min_face": min_face,
+            "factor": factor,
+            "thresholds": thresholds,
+            "max_faces": max_faces,
+            "points": points,
+            "threads": threads,
+        }
+        return cls._from_folder(folder, options, nets.in_folder)
+
+    @classmethod
+    def _from_folder(
+        cls: type[Self],
+        folder: AnyPath,
+        options: dict[str, Any],
+        in_folder: Callable[..., tuple[dict[str, Path], dict[str, Any]]],
+    ) -> Self:
+        """As open(), with a function that finds the nets, as facelet.nets.in_folder."""
+        given = {name: value for name, value in options.items() if value is not None}
+        points = given.get("points")
+        elsewhere = [stage for stage in STAGES if stage in given] + ["landmark"] * (points == 0)
+        paths, settings = in_folder(folder, elsewhere, points=points)
+        try:
+            return cls(**{**settings, **paths, **given})
+        except NoSuchPoints as problem:
+            available = sorted({*nets.points_in(folder), *problem.available})
+            if not available or "landmark" in given:
+                raise
+            raise NoSuchPoints(
+                f"{folder} has nets for {' and '.join(map(str, available))} points, none for "
+                f"{points}: ask for one of these, or name a net as the landmark"
+            ) from None
+
+    def _open_net(self, path: AnyPath, threads: int) -> Net:
+        return nets.open_net(path, threads)
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self.settings, self.max_faces, self.points, *self.nets.items()))
+
+    def __repr__(self) -> str:
+        names = ", ".join(f"{stage} {net.facts['net']}" for stage, net in self.nets.items())
+        settings = ", ".join(f"{name} {getattr(self.settings, name)}" for name in nets.SETTINGS)
+        return f"<{type(self).__name__}: {names}; {settings}>"
+
+    def changed(self: Self, **settings: Any) -> Self:
         """The detector with other values of some of its `settings` (facelet.settings.Settings),
         and the same nets."""
         other = copy.copy(self)
         other.settings = replace(self.settings, **settings)
         return other
 
-    def detect(self, picture, order="BGR"):
-        """The Faces in a picture, or a list of them for a list of pictures of any sizes.
+    @overload
+    def detect(
+        self, picture: Picture, order: str = ..., errors: Literal["raise"] = ...
+    ) -> Faces: ...
 
-        picture -- path, bytes of a file, or an array (see facelet.picture.open_any); order -- of the
-            colours in arrays, "BGR" or "RGB"
+    @overload
+    def detect(
+        self, picture: Picture, order: str = ..., *, errors: Literal["return"]
+    ) -> Union[Faces, BrokenPicture]: ...
 
-        Raises facelet.picture.BrokenPicture.
+    @overload
+    def detect(
+        self,
+        picture: Union[list[P], tuple[P, ...]],
+        order: str = ...,
+        errors: Literal["raise"] = ...,
+    ) -> list[Faces]: ...
+
+    @overload
+    def detect(
+        self, picture: Union[list[P], tuple[P, ...]], order: str = ..., *, errors: Literal["return"]
+    ) -> list[Union[Faces, BrokenPicture]]: ...
+
+    @overload
+    def detect(
+        self, picture: Iterator[P], order: str = ..., errors: Literal["raise"] = ...
+    ) -> Iterator[Faces]: ...
+
+    @overload
+    def detect(
+        self, picture: Iterator[P], order: str = ..., *, errors: Literal["return"]
+    ) -> Iterator[Union[Faces, BrokenPicture]]: ...
+
+    def detect(
+        self, picture: Any, order: str = "BGR", errors: Literal["raise", "return"] = "raise"
+    ) -> Any:
+        """The Faces in a picture; for several pictures, of any sizes, those of each.
+
+        picture -- a path; the bytes of a file; an array, uint8 or uint16, (H, W), (H, W, 3) or
+            (H, W, 4); an image of Pillow (see facelet.picture.open_any); or several of these: for a
+            list or tuple the result is a list, for a generator or any other iterable a generator,
+            which takes a picture when its result is asked for
+        order -- of the colours in arrays, "BGR" or "RGB"; files and images have their own
+        errors -- what becomes of a picture that can't be read: "raise" raises BrokenPicture, which
+            ends a list or generator; "return" puts the BrokenPicture, which says what is wrong, in
+            the place of that picture's Faces, and goes on
+
+        Raises BrokenPicture; Problem for an order or errors that are none.
         """
+        pictures.check_order(order)
+        if errors not in ERRORS:
+            raise Problem(f"errors is {errors!r}: it must be one of {', '.join(ERRORS)}")
         if isinstance(picture, (list, tuple)):
-            return [self.detect(one, order) for one in picture]
-        *_, (_, faces) = self.stages(pictures.open_any(picture, order))
+            return [self._detected(one, order, errors) for one in picture]
+        if pictures.is_picture(picture) or not isinstance(picture, Iterable):
+            return self._detected(picture, order, errors)
+        return (self._detected(one, order, errors) for one in picture)
+
+    def _detected(self, picture: Picture, order: str, errors: str) -> Union[Faces, BrokenPicture]:
+        try:
+            opened = pictures.open_any(picture, order)
+        except BrokenPicture as broken:
+            if errors == "raise":
+                raise
+            return broken
+        *_, (_, faces) = self.stages(opened)
         if self.points == 0:
-            faces = replace(faces, landmarks=None)
-        return faces if self.max_faces is None else faces.chosen(slice(self.max_faces))
+            faces = replace(faces, landmarks=None, scheme=None)
+        return faces if self.max_faces is None else faces[: self.max_faces]
 
     @property
-    def scheme(self):
-        """Name of the order of the points (facelet.schemes); None where that isn't known, or there are
-        none."""
+    def scheme(self) -> Optional[str]:
+        """Name of the order of the points (facelet.schemes); None where that isn't known, or there
+        are none."""
         *_, (stage, net) = self.nets.items()
         gives = stage != "pnet" and self.points != 0 and "landmark" in net.tasks
-        return net.facts["scheme"] if gives else None
+        return cast("Optional[str]", net.facts["scheme"]) if gives else None
 
-    def _leave_out_other_points(self):
+    def _leave_out_other_points(self, points: int) -> None:
         """Leave the net "landmark" out if others are asked for. Raises Problem where no net gives
         them."""
-        if not isinstance(self.points, Integral) or self.points < 0:
-            raise Problem(f"points is {self.points!r}: it must be a whole number from 0, or None")
+        if not isinstance(points, Integral) or points < 0:
+            raise Problem(f"points is {points!r}: it must be a whole number from 0, or None")
         gives = {
             stage: net.facts["points"]
             for stage, net in self.nets.items()
             if stage != "pnet" and "landmark" in net.tasks
         }
-        if gives.get("landmark") != self.points:
+        if gives.get("landmark") != points:
             self.nets.pop("landmark", None)
-            if self.points and gives.get(list(self.nets)[-1]) != self.points:
+            if points and gives.get(list(self.nets)[-1]) != points:
                 found = ", ".join(f"the {stage} gives {count}" for stage, count in gives.items())
-                raise Problem(
-                    f"no net gives {self.points} points ({found or 'nor any others'}): "
+                problem = NoSuchPoints(
+                    f"no net gives {points} points ({found or 'nor any others'}): "
                     "name one that does as the landmark"
                 )
+                problem.available = frozenset(gives.values())
+                raise problem
 
-    def stages(self, picture):
+    def stages(self, picture: Pixels) -> Iterator[tuple[str, Faces]]:
         """Yields (name, Faces) after each stage on a picture uint8 (H, W, 3) BGR: "pnet", then
         those of "rnet", "onet", "landmark" that there are."""
         faces = self._proposals(picture)
@@ -156,49 +311,42 @@ class FaceDetector:
         if "landmark" in self.nets:
             yield "landmark", self.with_landmarks(picture, faces)
 
-    def _proposals(self, picture):
+    def _proposals(self, picture: Pixels) -> Faces:
         net = self.nets["pnet"]
         boxes, scores, windows = cascade.propose(
             picture, net, net.facts["cell"], net.facts["stride"], self.settings
         )
         return Faces(boxes, scores, windows=windows)
 
-    def _refined(self, picture, faces, net, number):
+    def _refined(self, picture: Pixels, faces: Faces, net: Net, number: int) -> Faces:
         """What an Rnet (number 1) or Onet (2) makes of boxes."""
         squares = geometry.squares(faces.boxes)
-        out = cascade.look(picture, squares, net, net.facts["input"]["size"])
+        out = cascade.run_on_crops(picture, squares, net, net.facts["input"]["size"])
         if out is None:
             return _none(net)
         scores, moved = out["cls"][:, -1], geometry.apply_offsets(squares, out["bbox"])
         kept = np.flatnonzero((scores > self.settings.thresholds[number]) & geometry.whole(moved))
         squares, scores, moved = squares[kept], scores[kept], moved[kept]
         points = _points(squares, out["landmark"][kept]) if "landmark" in out else None
-        # An Rnet's boxes are still rough: it is the squares that were looked at which tell whether
-        # two are the same. After an Onet, a box within another is a part of its face.
+        # An Rnet's boxes are still rough: it is the squares that it saw which tell whether two are
+        # the same. After an Onet, a box within another is a part of its face.
         kept = (
             geometry.nms(squares, scores, self.settings.nms[1])
             if number == 1
             else geometry.nms(moved, scores, self.settings.nms[2], "minimum")
         )
-        return Faces(moved, scores, points, squares).chosen(kept)
+        return Faces(moved, scores, points, squares, _scheme(net))[kept]
 
-    def with_landmarks(self, picture, faces):
+    def with_landmarks(self, picture: Pixels, faces: Faces) -> Faces:
         """Faces with the points that the net "landmark" finds in a picture as stages() takes it."""
         net = self.nets["landmark"]
-        squares = looked_at(faces.boxes, net)
-        out = cascade.look(picture, squares, net, net.facts["input"]["size"])
+        squares = landmark_squares(faces.boxes, net)
+        out = cascade.run_on_crops(picture, squares, net, net.facts["input"]["size"])
         points = _none(net).landmarks if out is None else _points(squares, out["landmark"])
-        return replace(faces, landmarks=points)
+        return replace(faces, landmarks=points, scheme=_scheme(net))
 
 
-def not_looked_for(options):
-    """Stages whose nets a folder need not have, going by options of FaceDetector."""
-    return [stage for stage in STAGES if options.get(stage) is not None] + ["landmark"] * (
-        options.get("points") == 0
-    )
-
-
-def as_stage(stage, net):
+def as_stage(stage: str, net: Net) -> Net:
     """The net if it can be the stage "pnet", "rnet", "onet" or "landmark". Raises Problem."""
     tasks, slides, family = STAGES[stage]
     if (
@@ -212,45 +360,48 @@ def as_stage(stage, net):
             f"{kind} and gives {', '.join(net.tasks)}"
         )
     if stage == "landmark":
-        looked_at(np.zeros((0, 4), np.float32), net)  # says what is wrong with its facts
+        landmark_squares(np.zeros((0, 4), np.float32), net)  # raises if its facts are wrong
     return net
 
 
-def looked_at(boxes, net):
-    """The squares (N, 4) float32, whole numbers, that a net for landmarks is shown for a detector's
-    boxes (N, 4): those around them, or what it was trained on where its facts say that. Raises
-    Problem for facts that can't be."""
+def landmark_squares(boxes: Array, net: Net) -> Floats:
+    """The squares (N, 4) float32, whole numbers, that a net for landmarks is run on for a
+    detector's boxes (N, 4): those around them, or what it was trained on where its facts say that.
+    Raises Problem for facts that can't be."""
     crop = net.facts.get("crop")
     if crop is None:
         return geometry.squares(boxes)
     known, scale = crop.get("box"), crop.get("scale")
-    if known not in (*IN_SQUARE, "bounds") or not isinstance(scale, Real) or not 0 < scale < 100:
+    right = isinstance(scale, (int, float)) and 0 < scale < 100
+    if known not in (*IN_SQUARE, "bounds") or not right:
         raise Problem(
             f"{net.name} says that it was trained on crops of {crop}: that can't be; "
             "train or export it anew"
         )
-    scheme = net.facts["scheme"] and schemes.get(net.facts["scheme"])
-    side, below = (scheme and scheme.bounds or (1, 0)) if known == "bounds" else IN_SQUARE[known]
+    name = net.facts["scheme"]
+    bounds = schemes.get(name).bounds if name else None
+    side, below = (bounds or (1, 0)) if known == "bounds" else IN_SQUARE[known]
     sides = np.max(boxes[:, 2:] - boxes[:, :2], axis=1, keepdims=True)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2 + sides * np.array([0, below])
     half = sides * (side * scale / 2)
     return geometry.squares(np.concatenate([centres - half, centres + half], axis=1))
 
 
-def _points(squares, values):
+def _scheme(net: Net) -> Optional[str]:
+    return net.facts["scheme"] if "landmark" in net.tasks else None
+
+
+def _points(squares: Array, values: Array) -> Floats:
     """Points in the picture, (N, P, 2) float32, of landmark outputs (N, 2 P)."""
     side = (squares[:, 2] - squares[:, 0])[:, None, None]
     # Targets are (point + 0.5 - corner) / side: annotations count from the centre of a pixel.
-    return (squares[:, None, :2] + schemes.unpack(values) * side - 0.5).astype(np.float32)
+    points: Array = squares[:, None, :2] + schemes.unpack(values) * side - 0.5
+    return points.astype(np.float32)
 
 
-def _none(net):
+def _none(net: Net) -> Faces:
     landmarks = (
         np.zeros((0, net.facts["points"], 2), np.float32) if "landmark" in net.tasks else None
     )
-    return Faces(
-        np.zeros((0, 4), np.float32),
-        np.zeros(0, np.float32),
-        landmarks,
-        np.zeros((0, 4), np.float32),
-    )
+    boxes, scores = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+    return Faces(boxes, scores, landmarks, boxes, _scheme(net))

@@ -6,19 +6,23 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Union
 
 from facelet.console import Problem
 
+AnyPath = Union[str, os.PathLike[str]]
 
-def _temporary(path):
+
+def _temporary(path: AnyPath) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.parent / f".{path.name}.part"  # the same each time: a rerun clears what a kill left
 
 
 @contextlib.contextmanager
-def whole_file(path):
+def whole_file(path: AnyPath) -> Iterator[Path]:
     """Give a temporary path beside `path`; it takes its place when the block ends well and
     is removed when it doesn't. The suffix is kept, as cv2 and matplotlib go by it."""
     path = Path(path)
@@ -33,7 +37,7 @@ def whole_file(path):
 
 
 @contextlib.contextmanager
-def whole_folder(path):
+def whole_folder(path: AnyPath) -> Iterator[Path]:
     """Give a temporary folder beside `path`; it takes its name when the block ends well and
     is removed when it doesn't. Raises Problem if `path` is there already."""
     path = Path(path)
@@ -49,15 +53,15 @@ def whole_folder(path):
         shutil.rmtree(part, ignore_errors=True)
 
 
-def write_text(path, text):
+def write_text(path: AnyPath, text: str) -> None:
     with whole_file(path) as part:
         part.write_text(text)
 
 
-def to_json(value, **options):
+def to_json(value: Any, **options: Any) -> str:
     """JSON text; NaN, which JSON has not, becomes null."""
 
-    def known(part):
+    def known(part: Any) -> Any:
         if isinstance(part, dict):
             return {key: known(inner) for key, inner in part.items()}
         if isinstance(part, (list, tuple)):
@@ -67,11 +71,11 @@ def to_json(value, **options):
     return json.dumps(known(value), allow_nan=False, **options)
 
 
-def write_json(path, value):
+def write_json(path: AnyPath, value: Any) -> None:
     write_text(path, to_json(value, indent=1) + "\n")
 
 
-def read_json(path):
+def read_json(path: AnyPath) -> Any:
     """The value in a JSON file; Problem when it is missing or broken."""
     try:
         return json.loads(Path(path).read_text())
@@ -83,7 +87,7 @@ def read_json(path):
         ) from None
 
 
-def differences(now, then, prefix=""):
+def differences(now: dict[str, Any], then: dict[str, Any], prefix: str = "") -> list[str]:
     """What differs between two dicts of JSON values: lines like "train.lr was 0.3, is 0.1"."""
     found = []
     for key in sorted({*now, *then}):
@@ -95,7 +99,7 @@ def differences(now, then, prefix=""):
     return found
 
 
-def sha256(path):
+def sha256(path: AnyPath) -> str:
     """Hex digest of a file's content."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:

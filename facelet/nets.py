@@ -1,13 +1,16 @@
 """Nets ready to run, from ONNX models, and the nets of a detector in a folder.
 
-A net is a function of data (N, 3, H, W) float32 giving outputs by task, float32, with `name`, `tasks`
-and `facts`: what it takes to feed it and to read its outputs, JSON values.
+A net is a function of data (N, 3, H, W) float32 giving outputs by task, float32, with `name`,
+`tasks` and `facts`: what it takes to feed it and to read its outputs, JSON values.
 """
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any, Callable, Optional, Protocol
 
+from facelet.arrays import Floats
 from facelet.console import Problem
-from facelet.files import read_json
+from facelet.files import AnyPath, read_json
 from facelet.onnx_net import AnotherModel, OnnxNet
 
 HERE = Path(__file__).resolve().parent
@@ -20,7 +23,21 @@ SETTINGS = ("thresholds", "min_face", "factor")
 FLOAT, CHECKPOINT, INT8 = range(3)  # of the files of one net the first kind is taken
 
 
-def open_net(path, threads=1):
+# A folder -> its files of nets (path, FLOAT, CHECKPOINT or INT8, facts), and names of other models.
+Listing = tuple[list[tuple[Path, int, dict[str, Any]]], list[str]]
+
+
+class Net(Protocol):
+    """A net that is ready to run."""
+
+    name: str
+    tasks: list[str]
+    facts: dict[str, Any]
+
+    def __call__(self, data: Floats, /) -> dict[str, Floats]: ...
+
+
+def open_net(path: AnyPath, threads: int = 1) -> Net:
     """The net in an ONNX model that the toolkit has exported. Raises Problem."""
     path = Path(path)
     if path.suffix == ".params":
@@ -35,7 +52,7 @@ def open_net(path, threads=1):
     return OnnxNet(path, threads)
 
 
-def describe(net, options):
+def describe(net: str, options: dict[str, Any]) -> str:
     """A net of the zoo and what it was built with, in words."""
     extras = ", ".join(
         f"{key} {value}" if key != "landmark" else "with landmark head"
@@ -47,7 +64,7 @@ def describe(net, options):
 # ---- the nets of a detector ----------------------------------------------------------------
 
 
-def onnx_models(folder):
+def onnx_models(folder: Path) -> Listing:
     """What a folder's ONNX models are: [(path, FLOAT or INT8, facts)], and the names of those that
     are not the toolkit's."""
     files, others = [], []
@@ -61,7 +78,12 @@ def onnx_models(folder):
     return files, others
 
 
-def in_folder(folder, given=(), points=None, look=onnx_models):
+def in_folder(
+    folder: AnyPath,
+    given: Collection[str] = (),
+    points: Optional[int] = None,
+    listing: Callable[[Path], Listing] = onnx_models,
+) -> tuple[dict[str, Path], dict[str, Any]]:
     """The nets of a detector in a folder: (paths, settings).
 
     paths -- by stage: "pnet", and those of "rnet", "onet" and "landmark" that there are
@@ -72,11 +94,11 @@ def in_folder(folder, given=(), points=None, look=onnx_models):
     which one is taken when so many are asked for. Without it, the nets are found by what is in its
     files; ONNX models that the toolkit has not written are passed over, and an int8 model is taken
     where there is no other of the net. Of a finished run of the toolkit, its folder "detector" is
-    looked in.
+    taken.
 
-    given -- stages that are not looked for
+    given -- stages that are left out, as their nets come from elsewhere
     points -- how many the net for landmarks is to give, any number if None
-    look -- finds the files of nets, as onnx_models()
+    listing -- lists the files of nets in a folder, as onnx_models()
 
     Raises Problem: no Pnet, several nets for a stage, a manifest that can't be used.
     """
@@ -86,7 +108,9 @@ def in_folder(folder, given=(), points=None, look=onnx_models):
     folder = nets_of(folder)
     manifest = folder / MANIFEST
     paths, settings, others = (
-        _said(manifest, points) if manifest.exists() else _found(folder, given, points, look)
+        _from_manifest(manifest, points)
+        if manifest.exists()
+        else _by_content(folder, given, points, listing)
     )
     paths = {stage: path for stage, path in paths.items() if stage not in given}
     for stage, path in paths.items():
@@ -98,36 +122,38 @@ def in_folder(folder, given=(), points=None, look=onnx_models):
     return paths, settings
 
 
-def nets_of(folder):
+def nets_of(folder: AnyPath) -> Path:
     """The folder that has the nets: `folder`, or what a finished run has exported in it."""
     folder = Path(folder)
     inner = folder / DETECTOR
     return inner if not (folder / MANIFEST).exists() and (inner / MANIFEST).exists() else folder
 
 
-def _said(manifest, points):
+def _from_manifest(
+    manifest: Path, points: Optional[int]
+) -> tuple[dict[str, Path], dict[str, Any], list[str]]:
     """Paths, settings, names of other models by a manifest."""
-    said = read_json(manifest)
-    if not isinstance(said, dict):
+    values = read_json(manifest)
+    if not isinstance(values, dict):
         raise Problem(f"{manifest} holds no JSON object of file names by stage")
     stages = STAGES.values()
-    if isinstance(said.get("landmark"), dict):
-        several = _by_points(said.pop("landmark"), manifest)
-        if points in several:
-            said["landmark"] = several[points]
-    for key, value in said.items():
+    if isinstance(values.get("landmark"), dict):
+        several = _by_points(values.pop("landmark"), manifest)
+        if points is not None and points in several:
+            values["landmark"] = several[points]
+    for key, value in values.items():
         if key not in (*stages, *SETTINGS):
             raise Problem(f"{manifest} has {key!r}: known are {', '.join((*stages, *SETTINGS))}")
         if key in stages and not isinstance(value, str):
             raise Problem(f"{manifest} has {value!r} for the {key}: it must be a file's name")
     return (
-        {stage: manifest.parent / said[stage] for stage in stages if stage in said},
-        {key: said[key] for key in SETTINGS if key in said},
+        {stage: manifest.parent / values[stage] for stage in stages if stage in values},
+        {key: values[key] for key in SETTINGS if key in values},
         [],
     )
 
 
-def _by_points(several, manifest):
+def _by_points(several: dict[str, Any], manifest: Path) -> dict[int, str]:
     """Files of nets for landmarks by their number of points, as a manifest has them."""
     for key, file in several.items():
         if not key.isdecimal() or not isinstance(file, str):
@@ -138,18 +164,23 @@ def _by_points(several, manifest):
     return {int(key): file for key, file in several.items()}
 
 
-def points_in(folder):
+def points_in(folder: AnyPath) -> list[int]:
     """Numbers of points that nets are named for by the detector.json of a folder, see in_folder();
     none where it names one net, or none. Raises Problem."""
     manifest = nets_of(folder) / MANIFEST
-    said = read_json(manifest).get("landmark") if manifest.exists() else None
-    return sorted(_by_points(said, manifest)) if isinstance(said, dict) else []
+    values = read_json(manifest) if manifest.exists() else None
+    several = values.get("landmark") if isinstance(values, dict) else None
+    return sorted(_by_points(several, manifest)) if isinstance(several, dict) else []
 
 
-def _found(folder, given, points, look):
+def _by_content(
+    folder: Path, given: Collection[str], points: Optional[int], listing: Callable[[Path], Listing]
+) -> tuple[dict[str, Path], dict[str, Any], list[str]]:
     """Paths, settings, names of other models by the content of a folder."""
-    files, others = look(folder)
-    by_stage = {stage: {} for stage in STAGES.values() if stage not in given}
+    files, others = listing(folder)
+    by_stage: dict[str, dict[str, dict[int, list[Path]]]] = {
+        stage: {} for stage in STAGES.values() if stage not in given
+    }
     for path, kind, facts in files:
         stage = STAGES.get(facts["family"])
         if stage == "landmark" and points not in (None, facts["points"]):
@@ -166,5 +197,6 @@ def _found(folder, given, points, look):
                 f"{folder} has several nets for the {stage}: {names}; name one in "
                 f"{MANIFEST} there, or give --{stage}"
             )
-        paths.update({stage: path for path in best})
+        for path in best:
+            paths[stage] = path
     return paths, {}, sorted(others)

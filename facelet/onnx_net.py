@@ -1,12 +1,16 @@
 """Runs an exported net with onnxruntime."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any, Optional, Union
 
+from facelet.arrays import Floats
 from facelet.console import Problem
+from facelet.files import AnyPath
 from facelet.settings import INPUT
 
-FACTS = {
+FACTS: dict[str, Any] = {
     "net": str,
     "options": dict,
     "family": str,
@@ -31,17 +35,24 @@ class OnnxNet:
     model -- path, or the bytes of a model; name -- what to call the latter in errors
     threads -- of onnxruntime; these nets are so small that more than one rarely pays
 
+    It can be pickled, copied to another process, and called by several threads at once. Two are
+    equal that run the same model with as many threads.
+
     Raises Problem for what is no model, AnotherModel for one that is not ours.
     """
 
-    def __init__(self, model, threads=1, name=None):
-        self.name, self.threads = str(name or model), int(threads)
+    def __init__(
+        self, model: Union[AnyPath, bytes], threads: int = 1, name: Optional[AnyPath] = None
+    ) -> None:
+        if name is None:
+            name = "an ONNX model" if isinstance(model, bytes) else model
+        self.name, self.threads = str(name), int(threads)
         if not isinstance(model, bytes):
             try:
                 model = Path(model).read_bytes()
             except OSError as error:
                 raise Problem(f"{self.name}: {error.strerror}") from None
-        self._model = model
+        self._model: bytes = model
         try:
             import onnxruntime  # here, as it takes a while
         except ImportError:
@@ -62,19 +73,32 @@ class OnnxNet:
                 f"{self.name} is no ONNX model that onnxruntime can run, or a damaged "
                 f"one ({reason}): export it anew"
             ) from None
-        self.facts = _facts(metadata, {out.name for out in self._session.get_outputs()}, self.name)
-        self.tasks = list(self.facts["outputs"])
+        self.facts: dict[str, Any] = _facts(
+            metadata, {out.name for out in self._session.get_outputs()}, self.name
+        )
+        self.tasks: list[str] = list(self.facts["outputs"])
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["OnnxNet"], tuple[bytes, int, str]]:
         return OnnxNet, (self._model, self.threads, self.name)
 
-    def __call__(self, data):
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, OnnxNet):
+            return NotImplemented
+        return (self._model, self.threads) == (other._model, other.threads)
+
+    def __hash__(self) -> int:
+        return hash((self._model, self.threads))
+
+    def __repr__(self) -> str:
+        return f"<OnnxNet {self.facts['net']} of {self.name}>"
+
+    def __call__(self, data: Floats) -> dict[str, Floats]:
         """data (N, 3, H, W) float32 -> outputs by task, float32."""
         outputs = self._session.run(list(self.facts["outputs"].values()), {"data": data})
         return dict(zip(self.tasks, outputs))
 
 
-def _facts(metadata, blobs, name):
+def _facts(metadata: dict[str, str], blobs: Collection[str], name: str) -> dict[str, Any]:
     """What a model with outputs `blobs` says of its net. Raises Problem where it says nothing, or
     wants its pictures otherwise than they are made here."""
     try:

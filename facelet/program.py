@@ -14,16 +14,18 @@ leaves in OUT, which must be new or empty (without --out a new folder "found", "
                        "points": [[[x, y], ...], ...] or null, "scheme": the order of the points
                        (facelet.schemes) or null}, best faces first, as in facelet.detector.Faces,
                        rounded to hundredths of a pixel
-    crops/             with --crops: NAME-0.png for the first face of NAME. With five points it is
-                       shifted, turned and scaled to the usual place in 112 x 112 pixels, otherwise
-                       it is the square around the box
+    crops/             with --crops: NAME-0.png for the first face of NAME. Where its points include
+                       eyes, nose and corners of the mouth, it is shifted, turned and scaled to the
+                       usual place in 112 x 112 pixels (facelet.faces.Faces.aligned), otherwise it
+                       is the square around the box
 
 Folders are searched to the bottom, hidden files left out. A video that ends before its header says
 gets a line, but is no failure: headers are often wrong. A file that can't be read is passed over
 and named at the end. Ctrl-C ends a run after the picture at hand: detections.jsonl and a drawn
 video have what was found until then. Pressed again it ends at once, without that video.
 
-With --smooth the points in videos go through a One-Euro filter, at the price of a lag: facelet.smooth.
+With --smooth the points in videos go through a One-Euro filter, at the price of a lag (see
+facelet.smooth).
 
 The camera is written, never tried, for want of one.
 """
@@ -34,7 +36,10 @@ import itertools
 import os
 import signal
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Any, Callable, Optional, Union
 
 import cv2
 import numpy as np
@@ -42,36 +47,28 @@ import numpy as np
 from facelet import boxes as geometry
 from facelet import draw
 from facelet import picture as pictures
+from facelet.arrays import Array, Pixels
 from facelet.console import Problem, Progress, describe_os_error, program
-from facelet.detector import FaceDetector
-from facelet.files import to_json, whole_file
-from facelet.nets import MODELS
+from facelet.detector import STAGES, FaceDetector
+from facelet.faces import Faces
+from facelet.files import read_json, to_json, whole_file
+from facelet.nets import MANIFEST, MODELS, SETTINGS
 from facelet.settings import Settings
 from facelet.smooth import TRAIL, Smoother, lag
 
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 USUAL_RATE = 25  # frames/s, of videos that don't say
 
-# Where the eyes, the nose and the corners of the mouth are in an aligned crop, as nets for face
-# recognition want them (those of ArcFace's authors); (0, 0) is the centre of the first pixel.
-ALIGNED = np.array(
-    [
-        [38.2946, 51.6963],
-        [73.5318, 51.5014],
-        [56.0252, 71.7366],
-        [41.5493, 92.3655],
-        [70.7299, 92.2041],
-    ]
-)
-ALIGNED_SIZE = 112
-
 PIXELS_PER_LINE = 600  # of a picture's longer side, per pixel of the width of lines
 
 
-# ---- what is looked at ---------------------------------------------------------------------
+# ---- inputs ---------------------------------------------------------------------
 
 
-def listed(inputs):
+Source = Union[Path, int]  # a file, or the number of a camera
+
+
+def listed(inputs: Sequence[str]) -> list[tuple[Source, Path]]:
     """The files in what is given, paths or one camera's number: [(source, name)], where `source`
     is a Path or int and `name` the Path of what is drawn, below a folder.
 
@@ -83,11 +80,13 @@ def listed(inputs):
         if len(inputs) > 1:
             raise Problem(f"camera {cameras[0]} runs until ctrl-C: give nothing beside it")
         return [(int(cameras[0]), Path(f"camera{cameras[0]}.mp4"))]
-    files, tops = {}, []  # files by their absolute paths: none twice
+    files: dict[str, Path] = {}  # by their absolute paths: none twice
+    tops: list[str] = []
     for path in map(Path, inputs):
         tops.append(os.path.abspath(path if path.is_dir() else path.parent))
         files.update((os.path.abspath(file), file) for file in _files(path))
-    common, names = os.path.commonpath(tops), {}
+    common = os.path.commonpath(tops)
+    names: dict[Path, Path] = {}
     for absolute, file in files.items():
         suffix = ".mp4" if _is_video(file) else ".png"
         name = Path(os.path.relpath(absolute, common))
@@ -99,7 +98,7 @@ def listed(inputs):
     return [(file, name) for name, file in names.items()]
 
 
-def _files(path):
+def _files(path: Path) -> list[Path]:
     """The file itself, or the pictures and videos in a folder. Raises Problem."""
     if not path.is_dir():
         if not path.exists():
@@ -114,13 +113,13 @@ def _files(path):
     return files
 
 
-def _is_video(source):
+def _is_video(source: Source) -> bool:
     return isinstance(source, int) or source.suffix.lower() in VIDEOS
 
 
-def _open_video(source):
+def _open_video(source: Source) -> cv2.VideoCapture:
     """A cv2.VideoCapture of a file or camera. Raises BrokenPicture."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what goes wrong is said here
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # errors are raised here
     cv2.setLogLevel(0)
     if isinstance(source, int):
         video, wrong = cv2.VideoCapture(source), f"camera {source} can't be opened"
@@ -132,12 +131,12 @@ def _open_video(source):
     return video
 
 
-def _promised(video):
+def _promised(video: cv2.VideoCapture) -> int:
     """Frames in a video as its header has it; 0 where that doesn't say, as of a camera."""
     return max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
 
 
-def _count(source):
+def _count(source: Source) -> int:
     """Pictures in a file, as far as its header says."""
     try:
         return _promised(_open_video(source)) if _is_video(source) else 1
@@ -145,38 +144,26 @@ def _count(source):
         return 0
 
 
-# ---- what is made of it --------------------------------------------------------------------
+# ---- results --------------------------------------------------------------------
 
 
-def aligned(picture, points):
-    """The face with five points (5, 2) in a picture uint8 (H, W, 3), shifted, turned and scaled so
-    that they come nearest, in least squares, to ALIGNED: uint8 (112, 112, 3)."""
-    # As complex numbers, a turn with a scale is a product.
-    here, there = (values.astype(np.float64) @ [1, 1j] for values in (points, ALIGNED))
-    spread = here - here.mean()
-    turn = np.vdot(spread, there) / max(np.vdot(spread, spread).real, 1e-12)
-    shift = there.mean() - turn * here.mean()
-    matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
-    return cv2.warpAffine(picture, matrix, (ALIGNED_SIZE, ALIGNED_SIZE))
-
-
-def crops(picture, faces):
+def crops(picture: Pixels, faces: Faces) -> Iterator[Pixels]:
     """Yields a crop of each face, see above: uint8 (S, S, 3), black outside the picture."""
-    if faces.landmarks is not None and faces.landmarks.shape[1] == len(ALIGNED):
-        yield from (aligned(picture, points) for points in faces.landmarks)
+    if faces.can_be_aligned:
+        yield from faces.aligned(picture)
     else:
-        for square in geometry.squares(faces.boxes):
-            yield pictures.crop(picture, square, int(square[2] - square[0]))
+        for i, square in enumerate(geometry.squares(faces.boxes)):
+            yield faces[i : i + 1].crops(picture, int(square[2] - square[0]))[0]
 
 
 @contextlib.contextmanager
-def _lines(path):
+def _lines(path: Path) -> Iterator[Callable[[Any], None]]:
     """Give a function that adds a value as a line of JSON. The file gets its name when the block
     ends, in whatever way, if there is a line; none is cut short."""
     part, end = path.with_name(f".{path.name}.part"), 0
     file = open(part, "wb", buffering=0)
 
-    def add(value):
+    def add(value: Any) -> None:
         nonlocal end
         line = (to_json(value) + "\n").encode()
         done = 0
@@ -196,11 +183,11 @@ def _lines(path):
 
 
 @contextlib.contextmanager
-def _until_ctrl_c():
+def _until_ctrl_c() -> Iterator[Callable[[], bool]]:
     """Give a function that tells whether ctrl-C was pressed. Pressed again, it interrupts."""
-    presses = []
+    presses: list[bool] = []
 
-    def press(*_):
+    def press(number: int, frame: Optional[FrameType]) -> None:
         presses.append(True)
         signal.signal(signal.SIGINT, before)
 
@@ -214,19 +201,29 @@ def _until_ctrl_c():
 class _Run:
     """What is found in pictures, on its way into a folder."""
 
-    def __init__(self, detector, out, crops, smooth, add, stopped, progress):
+    def __init__(
+        self,
+        detector: FaceDetector,
+        out: Path,
+        crops: bool,
+        smooth: bool,
+        add: Callable[[Any], None],
+        stopped: Callable[[], bool],
+        progress: Progress,
+    ) -> None:
         self.detector, self.out, self.crops, self.smooth = detector, out, crops, smooth
         self.add, self.stopped, self.progress = add, stopped, progress
         self.pictures = self.faces = 0
-        self.remarks = []
+        self.remarks: list[str] = []
 
-    def picture(self, source, name):
+    def picture(self, source: Path, name: Path) -> None:
         picture = pictures.read(source)
-        self.look(picture, name, {"file": str(source)})
+        self._detect(picture, name, {"file": str(source)})
         pictures.write(self.out / "drawn" / name, picture)
 
-    def video(self, source, name):
+    def video(self, source: Source, name: Path) -> None:
         video, start, count = _open_video(source), time.perf_counter(), 0
+        picture: Any
         there, picture = video.read()
         if not there:
             raise pictures.BrokenPicture(f"{source}: not one frame of it can be read")
@@ -235,10 +232,10 @@ class _Run:
         smooth = Smoother(rate) if self.smooth else None
         with whole_file(self.out / "drawn" / name) as part:
             drawn = cv2.VideoWriter(
-                str(part), cv2.VideoWriter_fourcc(*"mp4v"), rate, picture.shape[1::-1]
+                str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, picture.shape[1::-1]
             )
             while there and not (count and self.stopped()):  # a video has a frame
-                self.look(
+                self._detect(
                     picture, f"{name}-{count:06d}", {"file": str(source), "frame": count}, smooth
                 )
                 drawn.write(picture)
@@ -257,8 +254,14 @@ class _Run:
             )
         self.remarks.append(remark)
 
-    def look(self, picture, name, record, smooth=None):
-        """Find faces, note and draw them, the latter in place."""
+    def _detect(
+        self,
+        picture: Pixels,
+        name: Union[Path, str],
+        record: dict[str, Any],
+        smooth: Optional[Smoother] = None,
+    ) -> None:
+        """Detect faces, write their line and crops, and draw them in place."""
         faces = self.detector.detect(picture)
         faces = smooth(faces) if smooth else faces
         if self.crops:
@@ -285,11 +288,17 @@ class _Run:
         self.progress.step()
 
 
-def _rounded(values, digits):
+def _rounded(values: Optional[Array], digits: int) -> Any:
     return None if values is None else np.round(values.astype(np.float64), digits).tolist()
 
 
-def run(detector, files, out, crops=False, smooth=False):
+def run(
+    detector: FaceDetector,
+    files: Sequence[tuple[Source, Path]],
+    out: Union[str, Path],
+    crops: bool = False,
+    smooth: bool = False,
+) -> None:
     """Find the faces in files, see listed(), and leave them in the folder `out`.
 
     crops -- save a crop of each face; smooth -- smooth the points in videos
@@ -311,7 +320,10 @@ def run(detector, files, out, crops=False, smooth=False):
                 if stopped():
                     break
                 try:
-                    (work.video if _is_video(source) else work.picture)(source, name)
+                    if isinstance(source, int) or _is_video(source):
+                        work.video(source, name)
+                    else:
+                        work.picture(source, name)
                 except pictures.BrokenPicture as error:
                     broken.append(str(error))
         except KeyboardInterrupt:
@@ -343,7 +355,7 @@ def run(detector, files, out, crops=False, smooth=False):
         )
 
 
-def _new_folder(name):
+def _new_folder(name: str) -> Path:
     """The first of NAME, NAME-2, NAME-3, ... that is not there."""
     return next(
         path
@@ -352,7 +364,7 @@ def _new_folder(name):
     )
 
 
-def _points(text):
+def _points(text: str) -> int:
     if text == "none":
         return 0
     if not text.isdecimal():
@@ -360,7 +372,19 @@ def _points(text):
     return int(text)
 
 
-def options(prog, files="ONNX models"):
+def _default(name: str) -> str:
+    """What a setting is where it isn't given, in words."""
+
+    def words(value: Any) -> str:
+        return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+    usual = words(getattr(Settings, name))
+    own = words(read_json(MODELS / MANIFEST).get(name, getattr(Settings, name)))
+    bundled = f"{own} for the nets that come along, " if own != usual else ""
+    return f"default: {bundled}by {MANIFEST} in DIR, otherwise {usual}"
+
+
+def options(prog: str, files: str = "ONNX models") -> argparse.ArgumentParser:
     """The parser of a program that main() runs; files -- what nets may be, in words."""
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -375,30 +399,26 @@ def options(prog, files="ONNX models"):
         "--out", help="folder for the results, new or empty (default: found, found-2, ...)"
     )
     parser.add_argument(
-        "--nets",
-        metavar="DIR",
-        help="folder with the nets (default: those that come with the toolkit)",
+        "--nets", metavar="DIR", help="folder with the nets (default: those that come along)"
     )
     for stage in ("pnet", "rnet", "onet", "landmark"):
         parser.add_argument(f"--{stage}", metavar="FILE", help=f"the {stage}, whatever DIR holds")
-    usual = Settings()  # where no detector.json says otherwise
     parser.add_argument(
         "--min-face",
         type=float,
         metavar="PX",
-        help=f"smallest face looked for (default {usual.min_face})",
+        help=f"smallest face to detect ({_default('min_face')})",
     )
     parser.add_argument(
         "--factor",
         type=float,
-        help=f"between the scales that a picture is looked at in (default {usual.factor})",
+        help=f"between the scales that a picture is searched at ({_default('factor')})",
     )
     parser.add_argument(
         "--thresholds",
         metavar="P,R,O",
         type=lambda text: text.split(","),
-        help="scores from which each net keeps a box (default "
-        f"{','.join(map(str, usual.thresholds))})",
+        help=f"scores from which each net keeps a box ({_default('thresholds')})",
     )
     parser.add_argument(
         "--points",
@@ -419,30 +439,25 @@ def options(prog, files="ONNX models"):
     return parser
 
 
-def main(argv, parser=None, detector_class=FaceDetector, more=()):
-    """Run the program on arguments, a list.
+def main(argv: Sequence[str]) -> None:
+    """The program on arguments, a list."""
+    execute(options("facelet").parse_args(argv), FaceDetector)
 
-    parser -- see options(); detector_class -- FaceDetector or one that takes the same; more --
-        names of arguments that it takes beside
+
+def execute(
+    args: argparse.Namespace, detector_class: type[FaceDetector], more: Sequence[str] = ()
+) -> None:
+    """Detect as the arguments of the parser options() say.
+
+    detector_class -- FaceDetector or one that takes the same; more -- names of arguments that it
+        takes beside
     """
-    args = (parser or options("facelet")).parse_args(argv)
     if args.threads < 1:
         raise Problem(f"--threads {args.threads}: it must be at least 1")
     files = listed(args.inputs)
     given = {
         name: getattr(args, name)
-        for name in (
-            "pnet",
-            "rnet",
-            "onet",
-            "landmark",
-            "min_face",
-            "factor",
-            "thresholds",
-            "max_faces",
-            "threads",
-            *more,
-        )
+        for name in (*STAGES, *SETTINGS, "max_faces", "threads", *more)
         if getattr(args, name) is not None
     }
     if args.points is not None:
@@ -464,6 +479,6 @@ def main(argv, parser=None, detector_class=FaceDetector, more=()):
     run(detector, files, args.out or _new_folder("found"), args.crops, args.smooth)
 
 
-def command():
+def command() -> None:
     """The command `facelet`."""
     program(main)

@@ -1,8 +1,8 @@
 """Runs a checkpoint with MXNet, on inputs of any size that the net can take.
 
 On processors with AVX-512 the oneDNN of MXNet 1.9.1 lays the outputs of fully connected layers out
-so that a batch norm over them fails from the second run of a test graph on ("We can't generate TBlob
-for MKLDNN data"). Kept to AVX2 it does not; training graphs are not concerned.
+so that a batch norm over them fails from the second run of a test graph on ("We can't generate
+TBlob for MKLDNN data"). Kept to AVX2 it does not; training graphs are not concerned.
 """
 
 import os

@@ -15,8 +15,7 @@ BACKENDS = ("onnxruntime", "mxnet")
 def open_net(path, backend="onnxruntime", threads=1):
     """The net in an ONNX model of core.export, a .params file or the newest of a run's folder.
 
-    With onnxruntime it gets its fast form (core.formats.fuse.split_prelu, face_score): of the
-    probabilities there is the face's alone, the last either way. Raises Problem.
+    With onnxruntime it gets its fast form (core.formats.fuse.fast). Raises Problem.
     """
     if backend not in BACKENDS:
         raise Problem(f"backend is {backend!r}: it must be one of {', '.join(BACKENDS)}")
@@ -56,7 +55,7 @@ def _fast_onnx(path, threads):
 
 def _fast(graph, facts, threads, path):
     size = facts["input"]["size"]
-    graph = fuse.face_score(fuse.split_prelu(graph, size))
+    graph = fuse.fast(graph, size)
     made = onnx_file.model(graph, facts, shapes(graph, size, size))
     return OnnxNet(made.SerializeToString(), threads, name=path)
 
@@ -71,19 +70,19 @@ def in_folder(folder, given=(), backend="onnxruntime", points=None):
     Raises Problem.
     """
 
-    def look(folder):
+    def listing(folder):
         files = [
             (path, nets.CHECKPOINT, checkpoint.load(path).facts())
-            for path in _newest(folder.glob("*.params"))
+            for path in newest_of_each(folder.glob("*.params"))
         ]
         models, others = nets.onnx_models(folder) if backend == "onnxruntime" else ([], [])
         return files + models, others
 
-    return nets.in_folder(folder, given, points, look)
+    return nets.in_folder(folder, given, points, listing)
 
 
-def _newest(files):
-    """Of .params files NAME-0016.params the last of each NAME; others as they are."""
+def newest_of_each(files):
+    """Of .params files NAME-0016.params the last epoch of each NAME, a list; others as they are."""
     last = {}
     for path in sorted(files):
         name, _, epoch = path.stem.rpartition("-")

@@ -1,4 +1,4 @@
-"""YuNet, a face detector by others that OpenCV runs: a second opinion, a rival to measure against.
+"""YuNet, a face detector by others that OpenCV runs: a teacher, and a rival to measure against.
 
 Its models are not part of this toolkit; yunet_n_640_640.onnx and yunet_s_640_640.onnx are two that
 OpenCV loads.

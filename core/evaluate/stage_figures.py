@@ -182,7 +182,7 @@ def _run(detector, nets, picture, last):
         seconds.append(time.process_time() - start)
     if "landmark" in detector.nets:  # of those faces alone that are over the threshold
         start = time.process_time()
-        detector.with_landmarks(picture, found[-1].chosen(found[-1].scores > last))
+        detector.with_landmarks(picture, found[-1][found[-1].scores > last])
         seconds.append(time.process_time() - start)
     return found, seconds
 

@@ -217,10 +217,10 @@ def _pool_first(graph):
     return replace(graph, nodes=tuple(nodes))
 
 
-def face_score(graph):
-    """The graph with the probability of a face alone in place of both: of two classes it is the
-    logistic function of the difference of their logits, which costs a layer of one output and no
-    softmax. Needs a merged graph."""
+def sigmoid_scores(graph):
+    """The graph with a sigmoid in place of the softmax over two classes: the probability of each
+    is the logistic function of how far its logit is above the other's. It gives the same two
+    values; a softmax over the channels of a map costs onnxruntime more. Needs a merged graph."""
     if "cls" not in graph.outputs:
         return graph
     makers = {node.top: node for node in graph.nodes}
@@ -228,8 +228,12 @@ def face_score(graph):
     head, params = makers[softmax.inputs[0]], dict(graph.params)
     for name in head.parameters():
         not_face, face = params[name].astype(np.float64)
-        params[name] = _float32(face - not_face)[None]
-    changed = {head.name: replace(head, channels=1), softmax.name: replace(softmax, op="sigmoid")}
-    return replace(
-        graph, params=params, nodes=tuple(changed.get(node.name, node) for node in graph.nodes)
-    )
+        params[name] = _float32(np.stack([not_face - face, face - not_face]))
+    nodes = tuple(replace(node, op="sigmoid") if node is softmax else node for node in graph.nodes)
+    return replace(graph, params=params, nodes=nodes)
+
+
+def fast(graph, size):
+    """A merged graph in the form that is fast in onnxruntime, with the same outputs; `size` as for
+    split_prelu()."""
+    return sigmoid_scores(split_prelu(graph, size))

@@ -24,12 +24,14 @@ order: point i of the other is point row[i] of this.
 """
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 
+from facelet.arrays import Array
 from facelet.console import Problem
 from facelet.files import read_json
 
@@ -68,37 +70,37 @@ class Scheme:
     name: str
     about: str
     points: int
-    partners: Optional[list]
-    groups: dict
-    colours: dict
-    lines: list
-    places: dict
-    box: Optional[tuple]
-    bounds: Optional[tuple]
+    partners: Optional[list[int]]
+    groups: dict[str, list[int]]
+    colours: dict[str, tuple[int, int, int]]
+    lines: list[list[int]]
+    places: dict[str, tuple[int, ...]]
+    box: Optional[tuple[float, float]]
+    bounds: Optional[tuple[float, float]]
     base: str
-    row: list
+    row: list[int]
 
-    def _pair(self, left, right):
+    def _pair(self, left: str, right: str) -> Optional[tuple[tuple[int, ...], tuple[int, ...]]]:
         return (self.places[left], self.places[right]) if {left, right} <= {*self.places} else None
 
     @property
-    def eyes(self):
+    def eyes(self) -> Optional[tuple[tuple[int, ...], tuple[int, ...]]]:
         """Points whose means are the centres of the left and the right eye, two tuples; or None."""
         return self._pair("left eye", "right eye")
 
     @property
-    def corners(self):
+    def corners(self) -> Optional[tuple[int, int]]:
         """The points that are the outer corners of the left and the right eye; or None."""
         found = self._pair("outer corner of the left eye", "outer corner of the right eye")
-        return found and (found[0][0], found[1][0])
+        return (found[0][0], found[1][0]) if found else None
 
     @property
-    def mouth(self):
+    def mouth(self) -> Optional[tuple[tuple[int, ...], tuple[int, ...]]]:
         """As eyes, the left and the right corner of the mouth."""
         return self._pair("left corner of the mouth", "right corner of the mouth")
 
     @property
-    def sides(self):
+    def sides(self) -> list[tuple[tuple[int, ...], tuple[int, ...], str]]:
         """What lies left and right of each other in an upright face: (points, points, name)."""
         return [
             (*pair, name)
@@ -107,29 +109,29 @@ class Scheme:
         ]
 
     @property
-    def point_colours(self):
+    def point_colours(self) -> list[tuple[int, int, int]]:
         """The colour of each point, a list of (blue, green, red)."""
-        colours = [None] * self.points
+        colours = [(0, 0, 0)] * self.points
         for name, points in self.groups.items():
             for point in points:
                 colours[point] = self.colours[name]
         return colours
 
 
-def _row(text):
+def _row(text: str) -> list[int]:
     """The points that "33-42 64-71" names, a list."""
-    found = []
+    found: list[int] = []
     for word in text.split():
-        first, _, last = word.partition("-")
-        first, last = int(first), int(last or first)
+        start, _, stop = word.partition("-")
+        first, last = int(start), int(stop or start)
         found += range(first, last + 1) if first <= last else range(first, last - 1, -1)
     return found
 
 
-def _partners(pairs, points):
+def _partners(pairs: dict[str, str], points: int) -> list[int]:
     partners = list(range(points))
-    for some, others in pairs.items():
-        some, others = _row(some), _row(others)
+    for left, right in pairs.items():
+        some, others = _row(left), _row(right)
         if len(some) != len(others) or any(partners[i] != i for i in some + others):
             raise ValueError(f"partners of {some} are {others}")
         for one, other in zip(some, others):
@@ -137,7 +139,7 @@ def _partners(pairs, points):
     return partners
 
 
-def _read(name, values):
+def _read(name: str, values: dict[str, Any]) -> Scheme:
     """The Scheme of a file's values. Raises ValueError, and others of its kind, for wrong ones."""
     if "from" in values:
         return _reordered(name, values["about"], get(values["from"]), _row(values["row"]))
@@ -170,15 +172,17 @@ def _read(name, values):
     )
 
 
-def _reordered(name, about, scheme, row):
+def _reordered(name: str, about: str, scheme: Scheme, row: list[int]) -> Scheme:
     """A Scheme whose point row[i] is the i-th of another."""
     if sorted(row) != list(range(scheme.points)):
         raise ValueError(f"its row doesn't hold each of the points 0 to {scheme.points - 1} once")
-    partners = None if scheme.partners is None else [0] * scheme.points
-    for i, partner in enumerate(scheme.partners or ()):
-        partners[row[i]] = row[partner]
+    partners = None
+    if scheme.partners is not None:
+        partners = [0] * scheme.points
+        for i, partner in enumerate(scheme.partners):
+            partners[row[i]] = row[partner]
 
-    def here(points):
+    def here(points: Iterable[int]) -> list[int]:
         return [row[point] for point in points]
 
     return Scheme(
@@ -198,7 +202,7 @@ def _reordered(name, about, scheme, row):
 
 
 @functools.cache
-def get(name):
+def get(name: str) -> Scheme:
     """The Scheme of a name. Raises Problem for a name that is none and for a broken file."""
     if name not in NAMES:
         raise Problem(
@@ -212,19 +216,19 @@ def get(name):
         raise Problem(f"{path} is no scheme of points: {error}") from None
 
 
-def of(points):
+def of(points: int) -> list[Scheme]:
     """The Schemes with a number of points."""
     return [scheme for scheme in map(get, NAMES) if scheme.points == points]
 
 
-def usual(points):
+def usual(points: int) -> Optional[str]:
     """Name of the scheme that a number of points has if nothing is said; None where there are
     several or none is known."""
     fitting = of(points)
     return fitting[0].name if len(fitting) == 1 else None
 
 
-def partners(name):
+def partners(name: str) -> list[int]:
     """The point that each of a scheme becomes in a mirrored picture, a list. Raises Problem for a
     scheme that doesn't say."""
     found = get(name).partners
@@ -236,32 +240,30 @@ def partners(name):
     return found
 
 
-def shared(first, second):
+def shared(first: str, second: str) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
     """Places that two schemes both have, by name: {place: (points of the first, of the second)},
     tuples of points whose mean lies there."""
-    first, second = get(first).places, get(second).places
+    ours, theirs = get(first).places, get(second).places
     return {
-        place: (first[place], second[place])
-        for place in PLACES
-        if place in first and place in second
+        place: (ours[place], theirs[place]) for place in PLACES if place in ours and place in theirs
     }
 
 
-def convert(points, source, target):
+def convert(points: Array, source: str, target: str) -> Array:
     """Points (..., P, 2) of one scheme in the order of another, in a new array. Raises Problem
     where they are not orders of the same points."""
-    source, target = get(source), get(target)
-    if source.base != target.base:
+    before, after = get(source), get(target)
+    if before.base != after.base:
         raise Problem(
-            f"points of the scheme {source.name!r} can't be put in the order of "
-            f"{target.name!r}: they are other points"
+            f"points of the scheme {source!r} can't be put in the order of "
+            f"{target!r}: they are other points"
         )
     out = np.empty_like(points)
-    out[..., target.row, :] = points[..., source.row, :]
+    out[..., after.row, :] = points[..., before.row, :]
     return out
 
 
-def unpack(values):
+def unpack(values: Array) -> Array:
     """Landmark outputs (N, 2 P) as points (N, P, 2), x and y in units of the crop's side. Five
     points are held as x1..x5 y1..y5, other numbers of them as x1 y1 x2 y2 ..."""
     if values.shape[1] == 10:
@@ -269,14 +271,14 @@ def unpack(values):
     return values.reshape(len(values), values.shape[1] // 2, 2)
 
 
-def pack(points):
+def pack(points: Array) -> Array:
     """The inverse of unpack(): points (N, P, 2) as a net's numbers (N, 2 P), in a new array."""
     if points.shape[1] == 5:
         return np.concatenate([points[:, :, 0], points[:, :, 1]], axis=1)
     return points.reshape(len(points), 2 * points.shape[1]).copy()
 
 
-def flip(points, scheme):
+def flip(points: Array, scheme: str) -> Array:
     """Points (N, P, 2) in units of the crop's side as they are in the mirrored crop, in a new
     array. Raises Problem for a scheme without partners."""
     flipped = points[:, partners(scheme)]
@@ -284,22 +286,22 @@ def flip(points, scheme):
     return flipped
 
 
-def asymmetry(points, scheme):
+def asymmetry(points: Array, scheme: str) -> float:
     """How far points (P, 2) are from being their own mirror image under a scheme, as a part of
     their spread: near 0 for a face seen from the front in the right order. Raises Problem for a
     scheme without partners."""
     centred = points - points.mean(axis=0)
     mirrored = centred[partners(scheme)] * [-1, 1]
-    return float(np.linalg.norm(centred - mirrored) / max(np.linalg.norm(centred), 1e-12))
+    return float(np.linalg.norm(centred - mirrored) / max(float(np.linalg.norm(centred)), 1e-12))
 
 
-def guess(points):
+def guess(points: Array) -> Optional[str]:
     """Name of the scheme that the points (P, 2) of a mean face must be in, going by its mirror
     symmetry; None where that does not tell.
 
     A net's mean face is the shift (beta) of its landmark head's batch norm, unpacked: training
-    makes that the mean of what the net gives. Of published nets with 106 points it has an asymmetry
-    of 0.006 to 0.045 under the right scheme and of 0.60 to 0.71 under the other one.
+    makes that the mean of what the net gives. Of train-mtcnn's released nets with 106 points it
+    has an asymmetry of 0.006 to 0.045 under the right scheme and of 0.60 to 0.71 under the other.
     """
     found = sorted(
         (asymmetry(points, scheme.name), scheme.name)

@@ -30,7 +30,7 @@ from core.detect.detector import FaceDetector, open_stage
 from facelet import picture as pictures
 from facelet import schemes
 from facelet.console import Problem, Progress
-from facelet.detector import looked_at
+from facelet.detector import landmark_squares
 from facelet.files import sha256, write_json, write_text
 from prepare_data import face_crop
 from prepare_data.points import sets as landmarks
@@ -66,7 +66,7 @@ class Teacher:
     def __call__(self, picture, boxes):
         """Points (N, P, 2), continuous coordinates, of faces with a detector's boxes (N, 4) in a
         picture, and their spread (N,), see above."""
-        squares, n = looked_at(boxes, self.net).astype(np.float64), len(boxes)
+        squares, n = landmark_squares(boxes, self.net).astype(np.float64), len(boxes)
         first = [
             self._points(picture, square[None], np.zeros(1), np.zeros(1, bool))[0]
             for square in squares

@@ -437,11 +437,7 @@ def test_our_onnx_models(tmp_path, says):
     onnx.save(model, str(path))
     text = says(path)
     assert "weights          10      1,240" in text and "activations" not in text
-    fast = as_onnx(
-        tmp_path / "p.onnx",
-        calm(),
-        lambda graph: fuse.face_score(fuse.split_prelu(fuse.merge(graph), 20)),
-    )
+    fast = as_onnx(tmp_path / "p.onnx", calm(), lambda graph: fuse.fast(fuse.merge(graph), 20))
     assert "Sigmoid" in says(fast) and "activations  up to" in says(fast)
 
 

@@ -12,6 +12,8 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
+import core.detect
+import facelet
 from core import export, parity
 from core.detect.mxnet_net import MxNet
 from core.formats import checkpoint as checkpoints
@@ -51,7 +53,7 @@ def raw(path, data):
 @pytest.mark.parametrize("split", [False, True])
 def test_onnx(tmp_path, net, options, sizes, split):
     made, path = saved(tmp_path, net, **options)
-    export.export(path, tmp_path / "out", split_prelu=split)
+    export.export(path, tmp_path / "out", plain=not split)
     assert names(tmp_path / "out") == [f"{net}.json", f"{net}.onnx"]
     rng, reference = np.random.default_rng(0), MxNet(made)
     for count, height, width in sizes:
@@ -66,7 +68,7 @@ def test_onnx(tmp_path, net, options, sizes, split):
 
 def test_onnx_keeps_names_and_says_what_it_takes(tmp_path):
     made, path = saved(tmp_path, "Pnet20_v1")
-    export.export(path.parent, tmp_path / "out")  # a run's folder
+    export.export(path.parent, tmp_path / "out", plain=True)  # a run's folder
     model = onnx.load(tmp_path / "out" / "Pnet20_v1.onnx")
     onnx.checker.check_model(model, full_check=True)
     layers = {node.name for node in model.graph.node}
@@ -87,6 +89,12 @@ def test_onnx_keeps_names_and_says_what_it_takes(tmp_path):
         == json.loads(path.with_suffix(".json").read_text())["sha256"]
     )
     assert beside["outputs"]["onnx"] == facts["outputs"]
+    export.export(path, tmp_path / "fast")
+    fast = onnx.load(tmp_path / "fast" / "Pnet20_v1.onnx")
+    assert {node.op_type for node in fast.graph.node} == {"Conv", "Relu", "Add", "Sigmoid"}
+    for part in ("input", "output"):
+        assert getattr(fast.graph, part) == getattr(model.graph, part)
+    assert {prop.key: json.loads(prop.value) for prop in fast.metadata_props} == facts
     assert beside["input"]["size"] == 20 and beside["stride"] == 4
 
 
@@ -165,14 +173,14 @@ def test_what_differs_does_not_appear(tmp_path, monkeypatch, what):
     kind, table, operator, wrong = BROKEN[what]
     _, path = saved(tmp_path, "Pnet12")
     out = tmp_path / "out"
-    export.export(path, out, [kind])
+    export.export(path, out, [kind], plain=True)
     before = {file.name: file.read_bytes() for file in out.iterdir()}
     monkeypatch.setitem(table, operator, wrong)
     with pytest.raises(Problem):
-        export.export(path, out, ["onnx" if kind != "onnx" else "ncnn", kind])
+        export.export(path, out, ["onnx" if kind != "onnx" else "ncnn", kind], plain=True)
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before  # not one of them
     with pytest.raises(Problem):
-        export.export(path, tmp_path / "new", [kind])
+        export.export(path, tmp_path / "new", [kind], plain=True)
     assert not (tmp_path / "new").exists()
 
 
@@ -214,6 +222,10 @@ def test_a_net_with_damaged_parameters(tmp_path):
         (["nowhere.params"], "nowhere.params is not there"),
         (["NET", "NET"], "two of the checkpoints are Pnet16_v0"),
         (["NET", "--split-prelu", "--format", "ncnn"], "--split-prelu .* --format onnx"),
+        (["NET", "--plain", "--format", "ncnn"], "--plain .* --format onnx"),
+        (["NET", "--plain", "--split-prelu"], "two forms of the ONNX model: give one"),
+        (["NET", "train.epochs=2"], "train.epochs=2 is a setting, and core.export takes none"),
+        (["EMPTY"], "holds no finished epoch"),
         (["NET", "--int8", "nowhere"], "nowhere is no folder"),
         (["NET", "--int8", "EMPTY"], "fewer than two pictures"),
         (["NET", "--int8", "BROKEN"], "fewer than two pictures.*broken.png: no picture"),
@@ -252,6 +264,48 @@ def test_what_stays_of_an_earlier_export(tmp_path):
         export.export(changed, out, ["onnx"])
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
     export.export(changed, out, ["onnx", "zqcnn"])
+
+
+def test_every_net_of_a_folder(tmp_path, capsys):
+    """The newest epoch of each, all or none; `--split-prelu` asks for what there is anyway."""
+    nets = {name: parity.seeded(name, {}) for name in ("Pnet16_v0", "Rnet_v1")}
+    for made in nets.values():
+        for epoch in (3, 12):
+            path = checkpoints.save(tmp_path / "nets", made, epoch, {})
+    export.main([str(tmp_path / "nets"), "--out", str(tmp_path / "out"), "--split-prelu"])
+    assert names(tmp_path / "out") == [f"{net}.{end}" for net in nets for end in ("json", "onnx")]
+    for net in nets:
+        beside = json.loads((tmp_path / "out" / f"{net}.json").read_text())
+        assert beside["checkpoint"]["file"] == f"{net}-0012.params"
+        assert not any(
+            node.op_type == "PRelu"
+            for node in onnx.load(tmp_path / "out" / f"{net}.onnx").graph.node
+        )
+    printed = capsys.readouterr()
+    assert "note: core.export splits PReLUs without --split-prelu too" in printed.err
+    # one of them damaged: none appears
+    nets["Rnet_v1"].arguments["conv1_weight"][:] = np.nan
+    path = checkpoints.save(tmp_path / "nets", nets["Rnet_v1"], 13, {})
+    with pytest.raises(Problem, match=f"{path}: layer conv1"):
+        export.main([str(tmp_path / "nets"), "--out", str(tmp_path / "new")])
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_detector_of_a_finished_run(tiny_run, tmp_path):
+    """A run's folder stands for the detector in it, to export and to detect with."""
+    export.main([str(tiny_run), "--out", str(tmp_path / "out")])
+    manifest = json.loads((tiny_run / "detector" / "detector.json").read_text())
+    files = [manifest[stage] for stage in ("pnet", "rnet", "onet")]
+    assert sorted(files) == [name for name in names(tmp_path / "out") if name.endswith("onnx")]
+    for file in files:
+        exported = (tmp_path / "out" / file).read_bytes()
+        assert exported == (tiny_run / "detector" / file).read_bytes()
+    detector = facelet.FaceDetector.open(tiny_run)
+    assert detector == facelet.FaceDetector.open(tiny_run / "detector")
+    assert [net.name for net in detector.nets.values()] == [
+        str(tiny_run / "detector" / file) for file in files
+    ]
+    assert core.detect.FaceDetector.open(tiny_run).nets == detector.nets
 
 
 @pytest.mark.parametrize("package, formats", [("ncnn", ["onnx", "ncnn"]), ("onnx", ["onnx"])])

@@ -373,7 +373,7 @@ def test_looking_in_parts_is_looking_at_one_after_another(monkeypatch, at_once, 
 
     monkeypatch.setattr(cascade, "CROPS_AT_ONCE", at_once)
     monkeypatch.setattr(cascade, "BATCH_PIXELS", pixels)
-    found = cascade.look(picture, squares, net, 20)
+    found = cascade.run_on_crops(picture, squares, net, 20)
     assert sum(batches) == 37 and max(batches) == min(at_once, max(1, pixels // 400), 37)
     assert found["cls"].shape == (37, 2) and found["landmark"].shape == (37, 80)
     for i, square in enumerate(squares):
@@ -382,7 +382,7 @@ def test_looking_in_parts_is_looking_at_one_after_another(monkeypatch, at_once, 
 
 
 def test_looking_at_nothing():
-    assert cascade.look(uneven(50, 50), np.zeros((0, 4), np.float32), None, 20) is None
+    assert cascade.run_on_crops(uneven(50, 50), np.zeros((0, 4), np.float32), None, 20) is None
 
 
 # ---- symbols.mxnet_import: where MXNet can't be imported, one line says why --------------------

@@ -154,7 +154,7 @@ def test_only_the_best(models, scene):
     everyone = detector(models).detect(scene)
     for count in (1, 7, 10**9):
         best = detector(models, max_faces=count).detect(scene)
-        assert same(best, everyone.chosen(np.arange(min(count, len(everyone)))))
+        assert same(best, everyone[:count])
         assert proper(best, 5)
 
 
@@ -378,7 +378,8 @@ class Net:
     """A net that is a function of crops (N, 3, size, size) for each task."""
 
     def __init__(self, size, **outputs):
-        self.outputs, self.tasks, self.facts = outputs, list(outputs), {"input": {"size": size}}
+        self.outputs, self.tasks = outputs, list(outputs)
+        self.facts = {"input": {"size": size}, "scheme": None}
 
     def __call__(self, data):
         assert data.shape[1:] == (3, *[self.facts["input"]["size"]] * 2)
@@ -388,7 +389,7 @@ class Net:
 
 
 class Proposing:
-    """A Pnet that fires, in pictures as they are, at the windows it is told to; `shift`, in
+    """A Pnet that fires, in pictures as they are, at given windows; `shift`, in
     windows, is how far to the left and up the faces are."""
 
     facts = {"cell": 20, "stride": 4}

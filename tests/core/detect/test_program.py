@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 
+import facelet
 from core.detect import nets
 from core.detect.__main__ import main
 from core.detect.detector import FaceDetector, open_stage
@@ -25,7 +26,8 @@ from facelet import draw, schemes, smooth
 from facelet import picture as pictures
 from facelet import program as detect
 from facelet.console import Problem, program
-from facelet.detector import looked_at
+from facelet.detector import landmark_squares
+from facelet.faces import ALIGNED
 from facelet.files import write_json
 from symbols.graph import shapes
 
@@ -48,7 +50,7 @@ def seeded(net, seed=1, **options):
         if head.task != "cls":
             made.arguments[f"{head.bn}_gamma"] *= np.float32(0.02)
         if head.task == "landmark":
-            where = np.resize(detect.ALIGNED / 112, (1, made.facts()["points"], 2))
+            where = np.resize(ALIGNED / 112, (1, made.facts()["points"], 2))
             made.arguments[f"{head.bn}_beta"][:] = schemes.pack(where)[0]
     return made
 
@@ -186,9 +188,9 @@ def test_a_folder(album, tmp_path, run, detector, capsys):
         lossy = 12 if name.endswith("JPG") else 0
         assert np.abs(pictures.read(out / "drawn" / name).astype(int) - drawn).mean() <= lossy
         made |= {f"{name}-{i}.png" for i in range(len(faces))}
-        for i, points in enumerate(faces.landmarks):
+        for i, aligned in enumerate(faces.aligned(picture)):
             crop = pictures.read(out / "crops" / f"{name}-{i}.png")
-            assert np.array_equal(crop, detect.aligned(picture, points))
+            assert np.array_equal(crop, aligned)
     assert below(out / "crops") == made
     assert below(out) == {
         "detections.jsonl",
@@ -270,34 +272,6 @@ def test_without_landmarks(album, tmp_path, onnx_folder):
             for dy in (-1, 0, 1)
         ]
         assert any(found)
-
-
-def test_a_crop_is_turned_upright():
-    """A face in the usual place, moved away by a known shift, turn and scale, comes back."""
-    face = cv2.GaussianBlur(noise(5, 112, 112), (0, 0), 2)
-    turn, scale = np.radians(35), 1.7
-    there = np.array(
-        [
-            [scale * np.cos(turn), -scale * np.sin(turn), 120],
-            [scale * np.sin(turn), scale * np.cos(turn), 15],
-        ]
-    )
-    picture = cv2.warpAffine(face, there, (400, 400))
-    points = detect.ALIGNED @ there[:, :2].T + there[:, 2]
-    crop = detect.aligned(picture, points.astype(np.float32))
-    assert crop.shape == (112, 112, 3)
-    assert np.abs(crop[2:-2, 2:-2].astype(int) - face[2:-2, 2:-2]).mean() < 2
-    # points that no such move brings there: as near as any does
-    uneven = points + np.random.default_rng(0).normal(0, 6, points.shape)
-    x, y = uneven.T
-    ones, zeros = np.ones(5), np.zeros(5)
-    system = np.concatenate([np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)])
-    a, b, dx, dy = np.linalg.lstsq(system, detect.ALIGNED.T.reshape(-1), rcond=None)[0]
-    assert np.array_equal(
-        detect.aligned(picture, uneven),
-        cv2.warpAffine(picture, np.array([[a, -b, dx], [b, a, dy]]), (112, 112)),
-    )
-    assert detect.aligned(picture, np.full((5, 2), 7.0)).shape == (112, 112, 3)
 
 
 def test_points_are_drawn_where_they_are():
@@ -388,6 +362,8 @@ def test_a_video_that_cannot_be_written(tmp_path, run, capsys, monkeypatch):
     real = cv2.VideoWriter
 
     class Losing:
+        fourcc = real.fourcc
+
         def __init__(self, *arguments):
             self.real, self.left = real(*arguments), 3
 
@@ -773,12 +749,17 @@ def test_nets_by_points(by_points, wanted, net, points, scheme):
 
 
 def test_points_that_no_net_gives(by_points, onnx_folder):
+    for detector_class in (FaceDetector, facelet.FaceDetector):
+        with pytest.raises(
+            Problem, match=r"points\d* has nets for 5 and 68 points, none for 106: ask for"
+        ):
+            detector_class.open(by_points, points=106)
     with pytest.raises(
         Problem,
-        match=r"^no net gives 106 points \(the onet gives 5\): name one "
+        match=r"^no net gives 106 points \(the onet gives 5, the landmark gives 68\): name one "
         "that does as the landmark$",
     ):
-        FaceDetector.open(by_points, points=106)
+        FaceDetector.open(by_points, points=106, landmark=by_points / "l68.onnx")
     made = FaceDetector.open(by_points, points=106, landmark=by_points / "l106.onnx", **OPTIONS)
     assert made.scheme is None and made.detect(noise(0)).landmarks.shape[1] == 106
     # a net for landmarks that gives others than are asked for, beside an Onet that gives them
@@ -806,7 +787,7 @@ def test_points_of_nets_found_by_content(by_points, onnx_folder, tmp_path):
 @pytest.mark.parametrize("said", ['{"five": "a.onnx"}', '{"5": null}', '{"5": {}}'])
 def test_a_bad_manifest_of_several_nets(said, tmp_path):
     save_onnx(tmp_path, "a", "Pnet20_v0")
-    (tmp_path / "detector.json").write_text('{"pnet": "a.onnx", "landmark": %s}' % said)
+    (tmp_path / "detector.json").write_text('{"pnet": "a.onnx", "landmark": ' + said + "}")
     with pytest.raises(Problem, match="for the landmark: it must be a number of points and a file"):
         nets.in_folder(tmp_path)
 
@@ -828,7 +809,10 @@ def test_points_by_the_program(by_points, tmp_path, capsys):
     assert none["points"] is none["scheme"] is None and none["boxes"] == many["boxes"]
     draw.landmarks(plain, np.float32(many["points"]), "68")
     assert np.abs(plain.astype(int) - drawn).mean() < 0.2  # but for the rounding of the points
-    for points, says in (("7", "no net gives 7 points"), ("all", "--points all: it must be")):
+    for points, says in (
+        ("7", "has nets for 5 and 68 points, none for 7"),
+        ("all", "--points all: it must be"),
+    ):
         with pytest.raises(SystemExit):
             found(points)
         assert says in capsys.readouterr().err
@@ -865,13 +849,13 @@ def test_a_net_sees_what_it_was_trained_on(crop, points, side, below, tmp_path):
     for file in (path, tmp_path / "net.onnx"):
         net = nets.open_net(file)
         assert net.facts.get("crop") == crop
-        squares = looked_at(boxes, net)
+        squares = landmark_squares(boxes, net)
         sides, centres = np.array([200, 153]), (boxes[:, :2] + boxes[:, 2:]) / 2
         assert np.allclose(squares[:, 2:] - squares[:, :2], (side * sides)[:, None], atol=0.51)
         shift = (squares[:, :2] + squares[:, 2:]) / 2 - centres
         assert np.allclose(shift, np.stack([0 * sides, below * sides], 1), atol=1.01)
         assert np.array_equal(squares, np.round(squares))
-        assert len(looked_at(boxes[:0], net)) == 0
+        assert len(landmark_squares(boxes[:0], net)) == 0
 
 
 @pytest.mark.parametrize(
@@ -889,7 +873,7 @@ def test_crops_that_cannot_be(crop, tmp_path):
         name, facts = "odd.onnx", {"crop": crop, "scheme": "5"}
 
     with pytest.raises(Problem, match="odd.onnx says that it was trained on crops of"):
-        looked_at(np.float32([[0, 0, 9, 9]]), Net)
+        landmark_squares(np.float32([[0, 0, 9, 9]]), Net)
     save_params(tmp_path, "odd", "Lnet_v2", base=4)
     write_json(tmp_path / "odd.json", {"net": "Lnet_v2", "options": {"base": 4}, "crop": crop})
     if crop:  # an empty one says nothing

@@ -38,14 +38,10 @@ WITH_POOLS = [
 ]
 
 
-def fast(graph, size):
-    return fuse.face_score(fuse.split_prelu(graph, size))
-
-
 def forms(checkpoint):
     """Its graph as trained, as exported and as run."""
     merged = fuse.rescale(fuse.merge(checkpoint.graph()))
-    return checkpoint.graph(), merged, fast(merged, checkpoint.spec.size)
+    return checkpoint.graph(), merged, fuse.fast(merged, checkpoint.spec.size)
 
 
 def model(graph, checkpoint):
@@ -60,16 +56,11 @@ def picture(spec):
     return rng.uniform(-1, 1, (2, 3, height, width)).astype(np.float32)
 
 
-def of_the_face(outputs):
-    """Outputs by task with the face's probability alone."""
-    return {task: values[:, -1:] if task == "cls" else values for task, values in outputs.items()}
-
-
 def spread_of(values):
     return min(np.std(value) for value in values.values())
 
 
-# ---- PReLU in parts, one score -------------------------------------------------------------
+# ---- PReLU in parts, sigmoids for a softmax ------------------------------------------------
 
 
 @pytest.mark.parametrize("name, options", CASCADE + OTHERS)
@@ -78,7 +69,7 @@ def test_values_are_the_same(name, options):
     checkpoint = trained(name, **options)
     *_, graph = forms(checkpoint)
     data = picture(checkpoint.spec)
-    expected = of_the_face(numpy_net.run(checkpoint.graph(), data))
+    expected = numpy_net.run(checkpoint.graph(), data)
     results = numpy_net.run(graph, data)
     assert list(results) == list(expected) and spread_of(expected) > 1e-4
     for task, values in results.items():
@@ -93,7 +84,7 @@ def test_what_is_left_in_the_graph(name, options):
     graph = fuse.merge(checkpoints.initial(name, options, 0, 0.25).graph())
     before = graph.nodes, dict(graph.params)
     size = zoo.spec(name).size
-    made = fast(graph, size)
+    made = fuse.fast(graph, size)
     assert graph.nodes == before[0] and all(
         graph.params[key] is before[1][key] for key in graph.params
     )
@@ -103,12 +94,11 @@ def test_what_is_left_in_the_graph(name, options):
     assert flat == {"Rnet24": ["prelu4"], "Onet48": ["prelu5"]}.get(name, [])
     assert not any(node.op in ("softmax", "bn") for node in made.nodes)
     assert made.outputs == graph.outputs
+    assert all(known[blob] == shapes(graph, size, size)[blob] for blob in made.outputs.values())
     names = [key for node in made.nodes for key in node.parameters()]
     assert sorted(names) == sorted(made.params)
     assert all(value.dtype == np.float32 for value in made.params.values())
     assert len({node.name for node in made.nodes}) == len(made.nodes)
-    if "cls" in made.outputs:
-        assert known[made.outputs["cls"]][0] == 1
 
 
 @pytest.mark.parametrize("name, options", WITH_POOLS)
@@ -129,7 +119,7 @@ def test_pooling_first_where_slopes_allow_it(name, options, slopes, changes_plac
     for pool in pools:  # behind the convolution itself, or the two parts of its PReLU
         assert (makers[pool.inputs[0]].op == "conv") == changes_places
     data = picture(checkpoint.spec)
-    expected = of_the_face(numpy_net.run(original, data))
+    expected = numpy_net.run(original, data)
     assert numpy_net.difference(numpy_net.run(graph, data), expected) < 1e-5
 
 
@@ -234,7 +224,7 @@ def test_opened_nets_give_what_numpy_gives(tmp_path, name, options):
     onnx.save(model(in_parts, checkpoint), tmp_path / "fast.onnx")
     params = checkpoints.save(tmp_path, checkpoint, 3, {})
     data = picture(checkpoint.spec)
-    expected = of_the_face(numpy_net.run(checkpoint.graph(), data))
+    expected = numpy_net.run(checkpoint.graph(), data)
     for path in (params, tmp_path, tmp_path / "plain.onnx", tmp_path / "fast.onnx"):
         net = nets.open_net(path)
         assert net.tasks == list(expected) and net.name == str(path)
@@ -242,8 +232,7 @@ def test_opened_nets_give_what_numpy_gives(tmp_path, name, options):
         results = net(data)
         assert all(value.dtype == np.float32 for value in results.values())
         assert numpy_net.difference(results, expected) < 2e-5
-        if "cls" in results:
-            assert results["cls"].shape == expected["cls"].shape
+        assert all(results[task].shape == values.shape for task, values in expected.items())
 
 
 # ---- models read back ----------------------------------------------------------------------
