@@ -30,7 +30,7 @@ import numpy as np
 from core.base import options
 from core.detect.nets import newest_of_each
 from core.formats import checkpoint as checkpoints
-from core.formats import fuse, ncnn_file, numpy_net, onnx_file, quantize, zqcnn_file
+from core.formats import fuse, ncnn_file, numpy_net, onnx_file, quantize, zqcnn_reader, zqcnn_writer
 from core.formats.checkpoint import Checkpoint
 from facelet.console import Problem, program
 from facelet.files import read_json, sha256, whole_file, write_json
@@ -126,7 +126,7 @@ def _run_ncnn(source, stem):
 
 
 def _run_zqcnn(source, stem):
-    graph, _, _ = zqcnn_file.read(stem)
+    graph, _, _ = zqcnn_reader.read(stem)
     return lambda data: numpy_net.run(graph, data)
 
 
@@ -150,13 +150,13 @@ FORMATS = {
         1e-3,
     ),
     "zqcnn": Format(
-        lambda source, graph, stem: zqcnn_file.write(
+        lambda source, graph, stem: zqcnn_writer.write(
             fuse.rescale(source.original), source.size, stem
         ),
         _run_zqcnn,
         "NumPy, read back",
         1e-5,
-        lambda source: zqcnn_file.output_names(source.original, source.size),
+        lambda source: zqcnn_writer.output_names(source.original, source.size),
     ),
 }
 

@@ -1,3 +1,3 @@
-"""What a file is, what it holds, and what is odd about it."""
+"""What a file is, which net it holds, and what to know before it is used."""
 
 __all__ = []

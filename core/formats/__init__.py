@@ -1,7 +1,9 @@
-"""Nets as files and as graphs: checkpoints, ONNX, ncnn, ZQCNN, and what is done to a graph between."""
+"""Nets as files and as graphs: checkpoints, ONNX, ncnn and ZQCNN, how a graph is rewritten, and how
+a foreign net becomes one of the zoo."""
 
 __all__ = [
     "checkpoint",
+    "conversion",
     "fuse",
     "ncnn_file",
     "numpy_net",
@@ -9,4 +11,6 @@ __all__ = [
     "params_file",
     "quantize",
     "zqcnn_file",
+    "zqcnn_reader",
+    "zqcnn_writer",
 ]

@@ -1,6 +1,6 @@
 """Checkpoints that any MXNet user can load, with a manifest beside them.
 
-    NAME-symbol.json      the test graph: published names, MXNet's own operators
+    NAME-symbol.json      the test graph: train-mtcnn's names of layers, MXNet's own operators
     NAME-0016.params      parameters after epoch 16, keys arg:... and aux:...
     NAME-0016.json        the manifest: net and options, picture-to-input constants, figures,
                           configuration, data, hashes
@@ -239,7 +239,7 @@ def misfit(path, net, options, found, fitting):
 
 
 def named(path):
-    """The net of the zoo that a file's name says it is, or None. Not to be trusted: the published
+    """The net of the zoo that a file's name says it is, or None. Not to be trusted: train-mtcnn's
     pnet20_v1-0016.params is Pnet20_v0."""
     called = re.sub(r"-\d+$", "", Path(path).stem).lower()
     meant = [name for name in (*zoo.NETS, *zoo.ALIASES) if name.lower() == called]
@@ -354,7 +354,7 @@ def initial(net, options, seed, prelu_slope):
     """Fresh parameters: weights normal with variance 2 / fan-in (He et al. 2015), PReLU slopes
     at `prelu_slope`, biases and shifts 0, batch norms the identity.
 
-    The reference's PReLU slopes start at 1, by accident of a name: a net that begins linear.
+    PReLU slopes of train-mtcnn start at 1, by accident of a name: a net that begins linear.
     """
     rng = np.random.default_rng([seed, 5])
     # Batch norms are the layers with moving means and variances (bn1_moving_mean).

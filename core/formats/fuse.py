@@ -111,6 +111,26 @@ def check(graph, original, size, what):
     return difference
 
 
+def fully_convolutional(graph):
+    """Whether a graph takes pictures of any size, as Pnets do."""
+    return all(node.op not in ("dense", "flatten") for node in graph.nodes)
+
+
+def check_sizes(graph, original, size, what):
+    """As check(); graphs that take any picture are compared on a larger one too, where every stride
+    shows. Raises Problem for outputs of other shapes as well."""
+    worst = 0.0
+    for side in (size, 2 * size + 3) if fully_convolutional(original) else (size,):
+        found, wanted = (
+            {task: blob_shapes(net, side, side)[blob] for task, blob in net.outputs.items()}
+            for net in (graph, original)
+        )
+        if found != wanted:
+            raise Problem(f"{what} gives outputs {found} for {side} pixels, not {wanted}")
+        worst = max(worst, check(graph, original, side, what))
+    return worst
+
+
 def prepared(graph, size):
     """A graph as it is exported: rescaled, merged and checked. Raises Problem.
 

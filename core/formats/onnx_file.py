@@ -62,8 +62,8 @@ OPERATORS = {  # node and its parameters' names -> operator, parameters as it wa
 def model(graph, facts, shapes):
     """A checked onnx.ModelProto.
 
-    facts -- as core.formats.checkpoint.facts; shapes -- of the blobs for one picture of the net's size, see
-        symbols.graph.shapes
+    facts -- as core.formats.checkpoint.facts; shapes -- of the blobs for one picture of the net's
+        size, see symbols.graph.shapes
     """
     onnx = package()
     from onnx import helper, numpy_helper

@@ -1,9 +1,9 @@
 """Nets in 8-bit integers, by onnxruntime's static quantisation, and what that costs in precision.
 
-The fast form (core.formats.fuse.split_prelu) is quantised, and of it the inner convolutions over all
-channels and fully connected layers: those hold nearly all of the parameters. The first layer, the
-depthwise ones and the heads stay in float32. Quantised as well, they made the mean error of the
-published Pnet20, Rnet and Onet three to eight times as large, and the nets slower.
+The fast form (core.formats.fuse.split_prelu) is quantised, and of it the inner convolutions over
+all channels and fully connected layers: those hold nearly all of the parameters. The first layer,
+the depthwise ones and the heads stay in float32. Quantised as well, they made the mean error of
+train-mtcnn's released Pnet20, Rnet and Onet three to eight times as large, and the nets slower.
 
 Weights get 7 bits: processors without VNNI instructions add up products of 8-bit values in 16 bits,
 which overflow.
@@ -143,7 +143,7 @@ def differences(net, expected, data):
 
 
 def time_ratio(net, other, data, any_size):
-    """Time that a net takes as a multiple of another's: medians of turns taken one after the other,
+    """Time that a net takes as a multiple of another's: medians of runs that alternate,
     on a batch of `data`, or on one larger picture where any size will do."""
     data = numpy_net.seeded_input(TIMED_SIDE, 1) if any_size else data[:TIMED_BATCH]
 
@@ -155,5 +155,7 @@ def time_ratio(net, other, data, any_size):
             if spent >= SECONDS:
                 return spent / runs
 
-    turns = [(seconds(net), seconds(other)) for _ in range(ROUNDS)]
-    return statistics.median(t[0] for t in turns) / statistics.median(t[1] for t in turns)
+    pairs = [(seconds(net), seconds(other)) for _ in range(ROUNDS)]
+    return statistics.median(pair[0] for pair in pairs) / statistics.median(
+        pair[1] for pair in pairs
+    )

@@ -12,7 +12,7 @@ from trained import huge, trained
 from core import convert
 from core.detect.mxnet_net import MxNet
 from core.formats import checkpoint as checkpoints
-from core.formats import fuse, numpy_net, params_file, zqcnn_file
+from core.formats import fuse, numpy_net, params_file, zqcnn_writer
 from facelet import schemes
 from facelet.console import program
 from facelet.files import sha256
@@ -44,7 +44,7 @@ def pair(stem, checkpoint, merged=False):
     """A ZQCNN pair of a checkpoint; returns its stem."""
     graph = checkpoint.graph()
     graph = fuse.merge(graph) if merged else fuse.rescale(graph)
-    zqcnn_file.write(graph, checkpoint.spec.size, stem)
+    zqcnn_writer.write(graph, checkpoint.spec.size, stem)
     return stem
 
 

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from trained import huge, trained
 
-from core import convert
 from core.doctor import __main__ as doctor
 from core.formats import checkpoint as checkpoints
-from core.formats import fuse, ncnn_file, onnx_file, params_file, zqcnn_file
+from core.formats import conversion, fuse, ncnn_file, onnx_file, params_file, zqcnn_writer
 from facelet import schemes
 from facelet.console import program
 from prepare_data.drawn.face import Head, neutral_shape, rotation
@@ -215,7 +214,7 @@ def test_huge_activations_and_what_mends_them(tmp_path, says, net):
     count = sum(int((np.abs(merged[f"{head}_weight"]) < 1e-9).sum()) for head in heads)
     assert f"weights below 1e-09 once batch norms are merged, in {', '.join(heads)}" in small
     assert 0.95 * count <= int(small.split()[1].replace(",", "")) <= count > 100
-    assert not marks(says(alone(tmp_path, convert.rescaled(made))))
+    assert not marks(says(alone(tmp_path, conversion.rescaled(made))))
 
 
 def test_small_weights_beside_large_ones_are_no_loss(tmp_path, says):
@@ -277,7 +276,7 @@ def test_the_order_of_106_points(tmp_path, says, order):
 def test_points_whose_order_nothing_tells(tmp_path, says):
     made = trained("Lnet106_v2", base=16)
     for file in (alone(tmp_path, made), as_onnx(tmp_path / "l.onnx", made)):
-        assert "points       106, in an order that is not said\n" in says(file)
+        assert "points       106, in an order that is not known\n" in says(file)
     assert "points       5\n" in says(alone(tmp_path, trained("Lnet_v2", base=16)))
     assert "points  " not in says(alone(tmp_path, calm()))
 
@@ -378,7 +377,7 @@ def test_a_detector_s_manifest(tmp_path, says):
 
 def pair(folder, made, stem="det9"):
     """Path of the text of a ZQCNN pair."""
-    zqcnn_file.write(fuse.rescale(made.graph()), made.spec.size, folder / stem)
+    zqcnn_writer.write(fuse.rescale(made.graph()), made.spec.size, folder / stem)
     return folder / f"{stem}.zqparams"
 
 

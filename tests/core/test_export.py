@@ -17,7 +17,7 @@ import facelet
 from core import export, parity
 from core.detect.mxnet_net import MxNet
 from core.formats import checkpoint as checkpoints
-from core.formats import ncnn_file, numpy_net, onnx_file, quantize, zqcnn_file
+from core.formats import ncnn_file, numpy_net, onnx_file, quantize, zqcnn_writer
 from facelet.console import Problem
 from facelet.onnx_net import OnnxNet
 
@@ -164,7 +164,12 @@ BROKEN = {  # format, table of its writer, operator, what it is written as inste
         "softmax",
         lambda node: ("Softmax", {0: 1, 1: 1}),
     ),
-    "an average for the largest": ("zqcnn", zqcnn_file.WRITTEN, "pool", lambda node: ("ReLU", "")),
+    "an average for the largest": (
+        "zqcnn",
+        zqcnn_writer.WRITTEN,
+        "pool",
+        lambda node: ("ReLU", ""),
+    ),
 }
 
 

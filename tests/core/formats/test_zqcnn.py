@@ -14,7 +14,7 @@ from trained import huge, trained
 
 from core import convert
 from core.detect.mxnet_net import MxNet
-from core.formats import fuse, numpy_net, zqcnn_file
+from core.formats import fuse, numpy_net, zqcnn_reader, zqcnn_writer
 from facelet.console import Problem
 from symbols import graph as graphs
 from symbols.graph import DATA, Graph, Node
@@ -60,8 +60,8 @@ def stem(tmp_path):
 def test_what_is_written_gives_what_mxnet_gives(net, options, stem):
     checkpoint = trained(net, **options)
     size = checkpoint.spec.size
-    zqcnn_file.write(fuse.rescale(checkpoint.graph()), size, stem)
-    graph, side, remarks = zqcnn_file.read(stem)
+    zqcnn_writer.write(fuse.rescale(checkpoint.graph()), size, stem)
+    graph, side, remarks = zqcnn_reader.read(stem)
     assert (side, remarks) == (size, [])
     assert all(node.eps == 0 for node in graph.nodes if node.op == "bn")
     for side in (size, 3 * size + 2) if checkpoint.spec.stride else (size,):
@@ -87,7 +87,7 @@ def test_text(net, options, stem):
     """The engine looks outputs up by these names; its rules for lines; a layer of which each
     number is said."""
     checkpoint = trained(net, **options)
-    zqcnn_file.write(fuse.rescale(checkpoint.graph()), checkpoint.spec.size, stem)
+    zqcnn_writer.write(fuse.rescale(checkpoint.graph()), checkpoint.spec.size, stem)
     text = Path(f"{stem}.zqparams").read_bytes()
     assert b"\r" not in text and text.endswith(b"\n") and max(map(len, text.split(b"\n"))) < 2000
     made, read, names = [], set(), set()
@@ -122,7 +122,7 @@ def test_text(net, options, stem):
 def test_numbers(stem):
     """As they lie in the file, found with nothing but the format's rules."""
     checkpoint = trained("Rnet_p")
-    zqcnn_file.write(checkpoint.graph(), 24, stem)  # as it is: with an eps
+    zqcnn_writer.write(checkpoint.graph(), 24, stem)  # as it is: with an eps
     values, at = {**checkpoint.arguments, **checkpoint.auxiliary}, 0
     numbers = numbers_of(stem)
     parts = {
@@ -150,8 +150,8 @@ def test_gammas_that_are_fixed_are_ones(stem):
         graph.outputs,
         graph.params,
     )
-    zqcnn_file.write(fixed, 16, stem)
-    back, _, _ = zqcnn_file.read(stem)
+    zqcnn_writer.write(fixed, 16, stem)
+    back, _, _ = zqcnn_reader.read(stem)
     assert np.all(back.params["bn4_1_gamma"] == 1) and np.any(graph.params["bn4_1_gamma"] != 1)
 
 
@@ -162,10 +162,10 @@ def test_huge_activations_are_refused_unless_rescaled(net, stem):
     size = checkpoint.spec.size
     rewrite(stem, ["what was there"], [1, 2])
     with pytest.raises(Problem, match="as ZQCNN loads it.*differs.*not written"):
-        zqcnn_file.write(checkpoint.graph(), size, stem)
+        zqcnn_writer.write(checkpoint.graph(), size, stem)
     assert lines_of(stem) == ["what was there"] and list(numbers_of(stem)) == [1, 2]
-    zqcnn_file.write(fuse.rescale(checkpoint.graph()), size, stem)
-    graph, _, _ = zqcnn_file.read(stem)
+    zqcnn_writer.write(fuse.rescale(checkpoint.graph()), size, stem)
+    graph, _, _ = zqcnn_reader.read(stem)
     data = numpy_net.seeded_input(size)
     expected = numpy_net.run(checkpoint.graph(), data)
     assert numpy_net.difference(numpy_net.run(graph, data), expected) < 1e-6
@@ -185,7 +185,7 @@ def test_a_text_that_is_there_has_its_numbers(suffix, stem, monkeypatch):
 
     monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(OSError):
-        zqcnn_file.write(fuse.rescale(checkpoint.graph()), 16, stem)
+        zqcnn_writer.write(fuse.rescale(checkpoint.graph()), 16, stem)
     assert [path.name for path in stem.parent.iterdir()] == ["net.v1.nchwbin"]
 
 
@@ -219,7 +219,7 @@ def small(*nodes, seed=0, size=8):
 )
 def test_layers_that_the_engine_lacks_or_gets_wrong(nodes, says, stem):
     with pytest.raises(Problem, match=says):
-        zqcnn_file.write(small(*nodes), 8, stem)
+        zqcnn_writer.write(small(*nodes), 8, stem)
     assert not list(stem.parent.iterdir())
 
 
@@ -316,7 +316,7 @@ def tiny(stem):
 
 
 def test_a_net_by_hand(tiny):
-    graph, side, remarks = zqcnn_file.read(tiny)
+    graph, side, remarks = zqcnn_reader.read(tiny)
     assert (side, remarks) == (6, [])
     assert dict(graph.outputs) == {"cls": "soft", "bbox": "fc"}
     picture = numpy_net.seeded_input(6, count=1)
@@ -329,33 +329,33 @@ def test_a_net_by_hand(tiny):
 def test_paths_and_line_ends(tiny):
     """Either file or the stem, numbers of another stem, CRLF, no LF at the end."""
     picture = numpy_net.seeded_input(6)
-    expected = numpy_net.run(zqcnn_file.read(tiny)[0], picture)
+    expected = numpy_net.run(zqcnn_reader.read(tiny)[0], picture)
     text, numbers = Path(f"{tiny}.zqparams"), Path(f"{tiny}.nchwbin")
     other = numbers.with_name("other.bin")
     other.write_bytes(numbers.read_bytes())
     for change in (b"\r\n", b"\n\n"):
         text.write_bytes(TINY.strip().encode().replace(b"\n", change))
         for given_path in ((tiny,), (text,), (numbers,), (text, other)):
-            results = numpy_net.run(zqcnn_file.read(*given_path)[0], picture)
+            results = numpy_net.run(zqcnn_reader.read(*given_path)[0], picture)
             assert numpy_net.difference(results, expected) == 0
     numbers.unlink()
     with pytest.raises(Problem, match="net.v1.nchwbin, the numbers of net.v1.zqparams, is not"):
-        zqcnn_file.read(tiny)
-    assert zqcnn_file.read(tiny, other)
+        zqcnn_reader.read(tiny)
+    assert zqcnn_reader.read(tiny, other)
 
 
 @pytest.mark.parametrize("net", ["Pnet20_v0", "Pnet20_p"])
 def test_a_box_branch_commented_out(net, stem):
     checkpoint = trained(net)
-    zqcnn_file.write(fuse.rescale(checkpoint.graph()), 20, stem)
-    whole, _, _ = zqcnn_file.read(stem)
+    zqcnn_writer.write(fuse.rescale(checkpoint.graph()), 20, stem)
+    whole, _, _ = zqcnn_reader.read(stem)
     lines, numbers = lines_of(stem), numbers_of(stem)
     last = next(i for i, line in enumerate(lines) if "prob1" in line) + 1
     trunk = lines[:last]
     commented = trunk + ["# the boxes:"] + ["#" + line for line in lines[last:]]
 
     rewrite(stem, commented)
-    graph, _, remarks = zqcnn_file.read(stem)
+    graph, _, remarks = zqcnn_reader.read(stem)
     assert list(graph.outputs) == ["cls", "bbox"] and len(remarks) == 1
     assert f"lines {last + 2}, {last + 3}" in remarks[0] and "commented out" in remarks[0]
     data = numpy_net.seeded_input(33)
@@ -364,10 +364,10 @@ def test_a_box_branch_commented_out(net, stem):
     # Without those numbers the comments are comments.
     rewrite(stem, trunk)
     with pytest.raises(Problem, match="asks for") as too_many:
-        zqcnn_file.read(stem)
+        zqcnn_reader.read(stem)
     asked = int(str(too_many.value).split("asks for ")[1].split(":")[0].replace(",", ""))
     rewrite(stem, commented, numbers[:asked])
-    graph, _, remarks = zqcnn_file.read(stem)
+    graph, _, remarks = zqcnn_reader.read(stem)
     assert list(graph.outputs) == ["cls"] and not remarks
     found = numpy_net.run(graph, data)["cls"]
     assert np.array_equal(found, numpy_net.run(whole, data)["cls"])
@@ -376,10 +376,10 @@ def test_a_box_branch_commented_out(net, stem):
     for count in (asked - 1, asked + 1, len(numbers) - 1):
         rewrite(stem, commented, numbers[:count])
         with pytest.raises(Problem, match=f"holds {count:,} numbers, and .* asks for {asked:,}"):
-            zqcnn_file.read(stem)
+            zqcnn_reader.read(stem)
     rewrite(stem, numbers=np.append(numbers, 0))
     with pytest.raises(Problem, match=f"holds {len(numbers) + 1:,} numbers"):
-        zqcnn_file.read(stem)
+        zqcnn_reader.read(stem)
 
 
 def test_too_few_numbers_are_located(tiny):
@@ -390,15 +390,15 @@ def test_too_few_numbers_are_located(tiny):
         match=f"holds 130 numbers, and net.v1.zqparams asks for "
         f"{TINY_NUMBERS}, of which d1_weight .*line 9.* damaged",
     ):
-        zqcnn_file.read(tiny)
+        zqcnn_reader.read(tiny)
     with open(f"{tiny}.nchwbin", "ab") as file:
         file.write(b"\0\0")
     with pytest.raises(Problem, match="holds 130 numbers and 2 bytes"):
-        zqcnn_file.read(tiny)
+        zqcnn_reader.read(tiny)
     numbers[130] = np.nan
     rewrite(tiny, numbers=numbers)
     with pytest.raises(Problem, match="line 9: the numbers of d1_weight are none"):
-        zqcnn_file.read(tiny)
+        zqcnn_reader.read(tiny)
 
 
 INPUT = "Input name=data C=3 H=8 W=8"
@@ -500,7 +500,7 @@ def test_texts_that_can_not_be_read(lines, number, says, stem):
     Path(f"{stem}.nchwbin").write_bytes(b"")
     tracemalloc.start()
     with pytest.raises(Problem, match=says) as caught:
-        zqcnn_file.read(stem)
+        zqcnn_reader.read(stem)
     assert tracemalloc.get_traced_memory()[1] < 3e6
     tracemalloc.stop()
     text = str(caught.value)
@@ -510,20 +510,20 @@ def test_texts_that_can_not_be_read(lines, number, says, stem):
 
 def test_words_that_the_engine_ignores(stem):
     rewrite(stem, [INPUT, CONV + " strid=2 fast"], np.zeros(8 * 27))
-    _, _, remarks = zqcnn_file.read(stem)
+    _, _, remarks = zqcnn_reader.read(stem)
     assert len(remarks) == 1 and "line 2" in remarks[0] and "strid, fast" in remarks[0]
 
 
 def test_texts_that_are_too_long_or_none(stem):
     with pytest.raises(Problem, match="net.v1.zqparams is not there"):
-        zqcnn_file.read(stem)
+        zqcnn_reader.read(stem)
     Path(f"{stem}.zqparams").write_bytes(b"#" * (1 << 21))
     with pytest.raises(Problem, match="no text of ZQCNN's"):
-        zqcnn_file.read(stem)
+        zqcnn_reader.read(stem)
     os.mkdir(f"{stem}.nchwbin")
     rewrite(stem, [INPUT, CONV])
     with pytest.raises(Problem, match="net.v1.nchwbin.* is not there"):
-        zqcnn_file.read(stem)
+        zqcnn_reader.read(stem)
 
 
 def test_a_variance_of_zero_is_a_small_one(stem):
@@ -537,7 +537,7 @@ def test_a_variance_of_zero_is_a_small_one(stem):
         ],
         [*np.zeros(192), 0, 0, 3],
     )
-    graph, _, _ = zqcnn_file.read(stem)
+    graph, _, _ = zqcnn_reader.read(stem)
     assert numpy_net.run(graph, numpy_net.seeded_input(8))["landmark"].shape == (2, 1, 1, 1)
 
 
@@ -551,7 +551,7 @@ def sound(folder):
     for net in ("Pnet16_v0", "Rnet_p0"):
         checkpoint = trained(net)
         stem = Path(folder) / net
-        zqcnn_file.write(fuse.rescale(checkpoint.graph()), checkpoint.spec.size, stem)
+        zqcnn_writer.write(fuse.rescale(checkpoint.graph()), checkpoint.spec.size, stem)
         pairs.append((lines_of(stem), numbers_of(stem).tobytes()))
     return pairs
 
@@ -641,7 +641,7 @@ def read_or_problem(stem, text, numbers):
     Path(f"{stem}.zqparams").write_bytes(text)
     Path(f"{stem}.nchwbin").write_bytes(numbers)
     try:
-        graph, side, _ = zqcnn_file.read(stem)
+        graph, side, _ = zqcnn_reader.read(stem)
     except Problem as problem:
         assert "\n" not in str(problem)
         return False
