@@ -1,10 +1,10 @@
-"""How far every export is from MXNet: the table.
+"""How far every export of a net is from MXNet, in every engine: a table.
 
     python -m core.parity
     python -m core.parity 'Pnet20_*' runs/p20 --engines merged onnx ncnn
 
 Nets of the zoo get seeded weights, in which every kind of parameter counts; checkpoints have their
-own. The reference is MXNet with the net as it was trained, in single precision. A figure is the
+own. Compared is with MXNet running the net as it was trained, in single precision. A figure is the
 largest difference as a part of the largest value of that output.
 """
 
@@ -23,6 +23,7 @@ from typing import Callable
 import cv2
 import numpy as np
 
+from core.base import options
 from core.export import FORMATS, Source, onnx_bytes, opened
 from core.formats import checkpoint as checkpoints
 from core.formats import numpy_net
@@ -172,8 +173,8 @@ def sources(what):
             yield path.name, lambda source=source: source
             continue
         for name in names or [zoo.spec(word).name]:
-            for options in zoo.variants(name):
-                yield checkpoints.describe(name, options), partial(_seeded_source, name, options)
+            for variant in zoo.variants(name):
+                yield checkpoints.describe(name, variant), partial(_seeded_source, name, variant)
 
 
 def _seeded_source(name, options):
@@ -249,15 +250,17 @@ def main(argv):
     parser.add_argument(
         "nets",
         nargs="*",
-        metavar="NET|FILE",
-        help="names of the zoo or patterns of them, .params files, runs' folders "
+        metavar="NAME|FILE",
+        help="names of nets of the zoo or patterns of them, .params files, runs' folders "
         "(default: the whole zoo)",
     )
-    parser.add_argument("--engines", nargs="+", choices=ENGINES, help="default: all")
+    parser.add_argument(
+        "--engines", nargs="+", choices=ENGINES, help="default: all that are installed"
+    )
     parser.add_argument(
         "--json", action="store_true", help="print a list of objects; the table goes to stderr"
     )
-    args = parser.parse_args(argv)
+    args = options.parse_without_settings(parser, argv)
     for name in args.engines or ():
         if not find_spec(ENGINES[name].module):
             raise Problem(f"{name} is not installed here: pip install {ENGINES[name].package}")
