@@ -141,7 +141,7 @@ def main(argv):
         action="store_true",
         help="bring activations to an ordinary size, without a change of results",
     )
-    args = options.parse_without_settings(parser, argv)
+    args = options.parse(parser, argv, settings=False)
     # Both files of a pair, as a shell's pattern gives them, are one net.
     files = list(
         {

@@ -260,7 +260,7 @@ def main(argv):
     parser.add_argument(
         "--json", action="store_true", help="print a list of objects; the table goes to stderr"
     )
-    args = options.parse_without_settings(parser, argv)
+    args = options.parse(parser, argv, settings=False)
     for name in args.engines or ():
         if not find_spec(ENGINES[name].module):
             raise Problem(f"{name} is not installed here: pip install {ENGINES[name].package}")

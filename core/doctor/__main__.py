@@ -31,7 +31,7 @@ def main(argv):
         help="a .params file, symbol, manifest, ONNX model, ncnn .param, or "
         "either file of a ZQCNN pair",
     )
-    args = options.parse_without_settings(parser, argv)
+    args = options.parse(parser, argv, settings=False)
     # Both files of a pair, as a shell's pattern gives them, are one net.
     files = list(
         {
