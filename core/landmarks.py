@@ -149,7 +149,7 @@ class Course:
         def measure():
             from core.evaluate import landmarks as evaluate_landmarks
 
-            part = evaluate_landmarks.Measured(
+            part = evaluate_landmarks.EvaluationSet(
                 face_sets.Pictures(self.faces()), self.settings.train.val_fraction, self.settings
             )
             evaluate_landmarks.evaluate(

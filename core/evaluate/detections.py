@@ -1,4 +1,4 @@
-"""Lists of detections: in memory, in files, and made by a detector.
+"""Lists of detections, in memory and in files.
 
 In memory they are a dict: the picture's name -> (boxes (N, 4) float, x1 y1 x2 y2 in continuous
 pixel coordinates, scores (N,) float). In files they are
@@ -11,21 +11,13 @@ pixel coordinates, scores (N,) float). In files they are
 """
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from core.detect import nets
-from core.evaluate import stage_figures
-from core.evaluate.stage_figures import NETS
 from facelet import picture as pictures
-from facelet.console import Problem, Progress
-from facelet.files import sha256
+from facelet.console import Problem
 from prepare_data.wider import FARTHEST
-
-# ---- files ---------------------------------------------------------------------------------
-
 
 def read(path):
     """The detections in a text, folder or .jsonl, by the names that they have there. Raises
@@ -44,17 +36,17 @@ def lines_of(path):
         raise Problem(f"{path} can't be read ({getattr(error, 'strerror', 0) or error})") from None
 
 
-def groups(path, wanted, width, what):
+def groups(path, valid, width, what):
     """Yields (name, rows (N, width) float64) of a text with a name, a number and as many rows for
     each picture. Raises Problem naming the line that is broken.
 
-    wanted -- tells of a row, a list of at least `width` finite numbers, whether it is one;
-    what -- a row in words
+    valid -- function of a row, a list of at least `width` finite numbers: whether it is a right
+    one; what -- a row in words
     """
     lines, at, seen = lines_of(path), 0, set()
 
-    def broken(says, found):
-        return Problem(f"{path}, line {at + 1}: expected {says}, found {found[:60]!r}")
+    def broken(expected, found):
+        return Problem(f"{path}, line {at + 1}: expected {expected}, found {found[:60]!r}")
 
     while at < len(lines):
         name = lines[at].strip()
@@ -74,7 +66,7 @@ def groups(path, wanted, width, what):
             row = lines[at].split() if at < len(lines) else []
             try:
                 values = [float(value) for value in row]
-                if len(row) < width or not np.all(np.abs(values) < FARTHEST) or not wanted(values):
+                if len(row) < width or not np.all(np.abs(values) < FARTHEST) or not valid(values):
                     raise ValueError
             except ValueError:
                 raise broken(f"{what} in {name}", " ".join(row)) from None
@@ -162,20 +154,20 @@ def fitted(found, names, path):
     known, result = {_bare(name): name for name in names}, {}
     if len(known) < len(names):
         raise Problem("two pictures of the ground truth differ in nothing but their suffix")
-    strangers = []
+    unknown = []
     for name, values in found.items():
         parts = Path(_bare(name)).parts
         ends = ("/".join(parts[i:]) for i in range(len(parts)))
         picture = next((known[end] for end in ends if end in known), None)
         if picture is None:
-            strangers.append(name)
+            unknown.append(name)
         elif picture in result:
             raise Problem(f"{path} has {picture} twice")
         result[picture] = values
-    if strangers:
+    if unknown:
         raise Problem(
-            f"{path} has detections for {len(strangers):,} pictures that the ground "
-            f"truth lacks; the first: {strangers[0]}"
+            f"{path} has detections for {len(unknown):,} pictures that the ground "
+            f"truth lacks; the first: {unknown[0]}"
         )
     if len(result) < len(known):
         print(
@@ -189,61 +181,3 @@ def rule_of_list(found, path):
     """What figures of detections from a file `path` hold for, in words."""
     lowest = min((scores.min() for _, scores in found.values() if len(scores)), default=0)
     return f"boxes of {path}, with input size and NMS as they were made, scores from {lowest:g}"
-
-
-# ---- a detector ----------------------------------------------------------------------------
-
-
-def open_detector(folder, said, settings):
-    """The detector of the nets in a folder (core.evaluate.stage_figures.open_detector), for figures over
-    all of its scores (floored)."""
-    return stage_figures.floored(stage_figures.open_detector(said, settings, folder), settings)
-
-
-def rule(detector):
-    """What its figures hold for, in words."""
-    used, stages = detector.settings, [stage for stage in NETS if stage in detector.nets]
-    return (
-        f"pictures at their own size, faces looked for from {used.min_face:g} px, scales "
-        f"{used.factor:g} apart; scores over "
-        + ", ".join(f"{used.thresholds[i]:g} ({stage})" for i, stage in enumerate(stages))
-        + f"; greatest overlaps {used.nms_scale:g} within a scale, then "
-        + ", ".join(f"{value:g}" for value in used.nms[: len(stages)])
-    )
-
-
-def facts(folder, detector):
-    """What detections depend on, as JSON has it: nets by content, settings."""
-    files = {stage: nets.file_of(path) for stage, path in nets.in_folder(folder)[0].items()}
-    return {
-        "nets": {stage: sha256(file) for stage, file in files.items()},
-        "settings": {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(detector.settings).items()
-        },
-    }
-
-
-def run(detector, files):
-    """Yields (name, boxes, scores, (width, height)) for pictures {name: path}, with progress;
-    those that can't be read are named in the end, and left out. Raises Problem if none can."""
-    progress, broken = Progress(len(files), "pictures"), []
-    for name, file in files.items():
-        try:
-            picture = pictures.read(file)
-        except pictures.BrokenPicture as error:
-            broken.append(str(error))
-        else:
-            faces = detector.detect(picture)
-            yield name, faces.boxes, faces.scores, picture.shape[1::-1]
-        progress.step()
-    progress.close()
-    if broken and len(broken) == len(files):
-        raise Problem(f"not one picture could be read; the first: {broken[0]}")
-    for reason in broken[:10]:
-        print(f"  skipped {reason}")
-    if broken:
-        print(
-            f"  skipped {len(broken):,} of {len(files):,} pictures: they count as pictures "
-            "without detections"
-        )

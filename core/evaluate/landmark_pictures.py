@@ -1,14 +1,16 @@
-"""Pictures of faces with the points that a net finds and those that are true."""
+"""Pictures of faces with the points that a net predicts and the true ones."""
 
 import cv2
 import numpy as np
 
 from facelet import draw
 from facelet import picture as pictures
+from prepare_data import face_crop
 
 COLUMNS, CELL = 6, 240  # of the grid of faces
 FEW = 20  # points that are drawn a little larger
-LEGEND = "green: the true points; red: what the net says; yellow: from one to the other"
+SHOWN = 12  # faces of each kind in a net's picture
+LEGEND = "green: the true points; red: the net's; yellow: from one to the other"
 
 
 def sheet(path, parts, legend=()):
@@ -45,3 +47,39 @@ def face(crop, truth, found, words):
     draw.text(tile, words, 4, CELL - 6)
     cv2.rectangle(tile, (0, 0), (CELL - 1, CELL - 1), draw.BACKGROUND, 2)
     return tile
+
+
+def worst(dataset, title, rule, comparison, predicted, errors, path):
+    """Write the picture of a net's worst faces, and of those in the middle.
+
+    dataset -- a core.evaluate.landmark_figures.EvaluationSet; title -- of the net; rule -- of its
+    crops; comparison -- of its points with the true ones; predicted -- its points in exact crops of
+    all faces, (N, P, 2) in crop sides; errors -- their Errors
+    """
+    size_rule, values = next(iter(errors.by_rule.items()))
+    values = values[0].mean(axis=1)
+    order = np.argsort(-np.nan_to_num(values), kind="stable")
+    middle = max(0, len(order) // 2 - SHOWN // 2)
+    parts = []
+    for kind, chosen in (
+        ("worst", order[:SHOWN]),
+        ("in the middle", order[middle : middle + SHOWN]),
+    ):
+        indices = dataset.indices[chosen]
+        squares = dataset.squares(indices, rule)
+        crops = np.stack(
+            [
+                face_crop.crop(dataset.faces.read(index), square, 0, CELL)
+                for index, square in zip(indices.tolist(), squares)
+            ]
+        )
+        parts.append(
+            (
+                f"{kind}: {len(chosen)} of {len(values):,} faces",
+                crops,
+                comparison.of_truth(dataset.truth(indices, squares)),
+                comparison.of_net(predicted[chosen]),
+                [f"{value:.4f}" for value in values[chosen]],
+            )
+        )
+    sheet(path, parts, [f"{title}, crops {rule}; errors by {size_rule}, exact boxes"])

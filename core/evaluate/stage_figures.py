@@ -6,43 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from core.detect.detector import FaceDetector
 from core.evaluate import metrics
+from core.evaluate.run_detector import CASCADE, floored
 from facelet import boxes as geometry
 from facelet import picture as pictures
 from facelet.console import Problem
-from facelet.nets import SETTINGS
 
-NETS = ("pnet", "rnet", "onet")
 SIZE_EDGES = (20, 40, 80, 160)  # of the figures by face size, px
-
-
-def open_detector(said, settings, folder=None, **files):
-    """The detector of the nets in a folder, and of files by stage.
-
-    said -- settings as given, "section.key=value": a folder's detector.json goes before those of
-        detect that are not among them
-    settings -- the whole config with them
-
-    Raises Problem.
-    """
-    said = {setting.partition("=")[0] for setting in said}
-    given = {key: settings.detect[key] for key in SETTINGS if not folder or f"detect.{key}" in said}
-    detector = (
-        FaceDetector.open(folder, **files, **given) if folder else FaceDetector(**files, **given)
-    )
-    return detector.changed(nms=settings.detect.nms, nms_scale=settings.detect.nms_scale)
-
-
-def floored(detector, settings):
-    """The detector for figures over all of its scores: its last net's threshold is evaluate.floor
-    if that is lower. A Pnet by itself stays as it is: what it gives below its threshold is a flood.
-    """
-    thresholds = list(detector.settings.thresholds)
-    last = sum(stage in detector.nets for stage in NETS) - 1
-    if last > 0:
-        thresholds[last] = min(thresholds[last], settings.evaluate.floor)
-    return detector.changed(thresholds=thresholds)
 
 
 def sides(boxes):
@@ -51,7 +21,7 @@ def sides(boxes):
 
 
 @dataclass(frozen=True)
-class Seen:
+class PictureResult:
     """A picture and what was found in it.
 
     path -- of the picture
@@ -73,7 +43,7 @@ class Measured:
     """Pictures run through a cascade of S nets.
 
     nets -- names of the stages, (S,); thresholds -- (S,); floor -- the last net's scores go down to
-    seen -- a Seen for each picture; skipped -- why others could not be read
+    results -- a PictureResult for each picture; skipped -- why others could not be read
     min_face -- smallest larger side of faces that count, px
     boxes -- (S,), over the nets' thresholds; seconds -- (S,), and that of a net for landmarks after
         them, of processor time, which a busy machine disturbs least: sums over the pictures
@@ -82,17 +52,17 @@ class Measured:
     nets: list
     thresholds: list
     floor: float
-    seen: list
+    results: list
     skipped: list
     min_face: float
     boxes: np.ndarray
     seconds: np.ndarray
 
     def faces(self):
-        """Of the F faces that count: larger sides (F,), overlap (S, F) as in Seen, and where they
-        are, [(Seen, box (4,)), ...]."""
+        """Of the F faces that count: larger sides (F,), overlap (S, F) as in PictureResult, and where
+        they are, [(PictureResult, box (4,)), ...]."""
         places, overlap = [], []
-        for one in self.seen:
+        for one in self.results:
             counted = np.flatnonzero(sides(one.faces) >= self.min_face)
             places += [(one, one.faces[i]) for i in counted]
             overlap.append(one.overlap[:, counted])
@@ -105,7 +75,7 @@ class Measured:
     def face_scores(self, iou):
         """(F,): best score of a box of the last net with this IoU with a face; -1 without one."""
         best = []
-        for one in self.seen:
+        for one in self.results:
             near = geometry.iou(one.faces[sides(one.faces) >= self.min_face], one.boxes) >= iou
             best.append(np.where(near, one.scores, -1).max(axis=1, initial=-1))
         return np.concatenate(best)
@@ -113,8 +83,8 @@ class Measured:
     def curve(self, iou, min_face):
         """The core.evaluate.metrics.Curve of the last net's boxes down to the floor."""
         return metrics.precision_recall(
-            {i: (one.boxes, one.scores) for i, one in enumerate(self.seen)},
-            {i: (one.faces, one.neither) for i, one in enumerate(self.seen)},
+            {i: (one.boxes, one.scores) for i, one in enumerate(self.results)},
+            {i: (one.faces, one.neither) for i, one in enumerate(self.results)},
             [iou],
             min_face,
         )[0]
@@ -128,10 +98,10 @@ def measure(detector, face_set, settings, progress):
 
     Raises Problem: no picture that can be read, no face that counts.
     """
-    nets = [stage for stage in NETS if stage in detector.nets]
+    nets = [stage for stage in CASCADE if stage in detector.nets]
     thresholds = list(detector.settings.thresholds)[: len(nets)]
     last, detector = thresholds[-1], floored(detector, settings)
-    seen, skipped, boxes, seconds = [], [], np.zeros(len(nets)), 0
+    results, skipped, boxes, seconds = [], [], np.zeros(len(nets)), 0
     for annotation in face_set.annotations:
         progress.step()
         path = face_set.images / annotation.path
@@ -145,8 +115,8 @@ def measure(detector, face_set, settings, progress):
         kept = [*(faces.boxes for faces in found[:-1]), found[-1].boxes[found[-1].scores > last]]
         boxes += [len(one) for one in kept]
         overlap = [geometry.iou(annotation.boxes, one).max(axis=1, initial=0) for one in kept]
-        seen.append(
-            Seen(
+        results.append(
+            PictureResult(
                 path,
                 annotation.boxes,
                 np.concatenate([annotation.ignored, annotation.unsure]),
@@ -155,7 +125,7 @@ def measure(detector, face_set, settings, progress):
                 found[-1].scores,
             )
         )
-    if not seen:
+    if not results:
         raise Problem(
             f"not one picture could be read; the first: {skipped[0]}"
             if skipped
@@ -163,7 +133,7 @@ def measure(detector, face_set, settings, progress):
         )
     floor = detector.settings.thresholds[len(nets) - 1]
     measured = Measured(
-        nets, thresholds, floor, seen, skipped, settings.evaluate.min_face, boxes, seconds
+        nets, thresholds, floor, results, skipped, settings.evaluate.min_face, boxes, seconds
     )
     if not len(measured.faces()[0]):
         raise Problem(
@@ -208,14 +178,14 @@ def groups(by_face, min_face):
 
 
 def figures(measured, detector, settings):
-    """The figures of a Measured as stages.json has them, and a core.evaluate.metrics.Curve for each of
-    evaluate.sizes.
+    """The figures of a Measured as stages.json has them, and a core.evaluate.metrics.Curve for each
+    of evaluate.sizes.
 
     Figures by face size are lists in the order of "sizes", of which the first is all faces; those
     by IoU are objects with the IoU as text: stages[0]["recall"]["0.5"][0]. "recall" of all is at
     evaluate.iou, in the end; "lost" is at evaluate.iou too.
     """
-    wanted, count = settings.evaluate, len(measured.seen)
+    wanted, count = settings.evaluate, len(measured.results)
     by_face, overlap, _ = measured.faces()
     sized = groups(by_face, wanted.min_face)
     lost, milliseconds = lost_in(overlap, wanted.iou), 1000 * measured.seconds / count
@@ -242,7 +212,7 @@ def figures(measured, detector, settings):
         "pictures": count,
         "skipped": measured.skipped,
         "faces": len(by_face),
-        "neither": sum(len(one.neither) for one in measured.seen),
+        "neither": sum(len(one.neither) for one in measured.results),
         "recall": float((overlap[-1] >= wanted.iou).mean()),
         "iou": wanted.iou,
         "boxes_per_picture": measured.boxes[-1] / count,

@@ -20,7 +20,7 @@ NOT_COUNTED = "gray: labelled, but not counted (smaller, marked invalid, or unsu
 
 def detections(measured, path, count, iou):
     """A grid of `count` of the pictures with faces that count, spread over all."""
-    with_faces = [one for one in measured.seen if (sides(one.faces) >= measured.min_face).any()]
+    with_faces = [one for one in measured.results if (sides(one.faces) >= measured.min_face).any()]
     tiles = []
     for one in with_faces[:: max(1, len(with_faces) // count)][:count]:
         picture = pictures.read(one.path)
@@ -80,7 +80,7 @@ def misses(measured, path, iou):
 def false_alarms(measured, path, iou):
     """The best-scored of the boxes shown that are wrong: where no label is, and beside one."""
     kinds, count = {"where no label is": [], "beside a label, or twice on one": []}, 0
-    for one in measured.seen:
+    for one in measured.results:
         shown = _shown(one, measured)
         outcome, _ = metrics.matches(
             one.boxes[shown], one.scores[shown], one.faces, one.neither, [iou], measured.min_face

@@ -18,14 +18,15 @@ import math
 import numpy as np
 
 from core.evaluate import metrics
-from core.evaluate.stage_figures import NETS, measure
+from core.evaluate.run_detector import CASCADE
+from core.evaluate.stage_figures import measure
 from facelet.console import Problem, Progress
 
 CANDIDATES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 STEP = 1000  # the last threshold is a whole number of these parts of 1
 
 
-def parsed(text):
+def parse(text):
     """("recall" or "ms", number) of what --tune is given. Raises Problem."""
     what, _, number = text.partition("=")
     try:
@@ -76,7 +77,7 @@ def tune(detector, face_set, settings, goal, subset):
     Raises Problem when nothing that was tried reaches the goal.
     """
     what, wanted = goal
-    nets, before = sum(stage in detector.nets for stage in NETS), detector.settings.thresholds
+    nets, before = sum(stage in detector.nets for stage in CASCADE), detector.settings.thresholds
     if what == "ms" and nets == 1:
         raise Problem(
             "--tune ms takes a cascade: the time of a Pnet by itself hardly depends on "
@@ -92,21 +93,21 @@ def tune(detector, face_set, settings, goal, subset):
 
     def trial(inner):
         last = before[nets - 1] if nets > 1 else CANDIDATES[0]
-        seen = measure(
+        measured = measure(
             detector.changed(thresholds=[*inner, last, *before[nets:]]),
             face_set,
             settings,
             progress,
         )
-        scores = seen.face_scores(iou)
+        scores = measured.face_scores(iou)
         if what == "recall":
-            last = last_threshold(scores, wanted, seen.floor)
+            last = last_threshold(scores, wanted, measured.floor)
         row = {
             "thresholds": [*inner, last],
             "recall": float((scores > last).mean()),
-            "boxes": sum((one.scores > last).sum() for one in seen.seen) / len(seen.seen),
-            "ms": 1000 * seen.seconds.sum() / len(seen.seen),
-            "ap": metrics.average_precision(seen.curve(iou, settings.evaluate.min_face)),
+            "boxes": sum((one.scores > last).sum() for one in measured.results) / len(measured.results),
+            "ms": 1000 * measured.seconds.sum() / len(measured.results),
+            "ap": metrics.average_precision(measured.curve(iou, settings.evaluate.min_face)),
         }
         print(
             f"{_text(row):<20}{row['recall']:>8.4f}{row['boxes']:>8.2f}{row['ms']:>8.1f}"
