@@ -153,7 +153,7 @@ class Course:
                 face_sets.Pictures(self.faces()), self.settings.train.val_fraction, self.settings
             )
             evaluate_landmarks.evaluate(
-                [params],
+                [evaluate_landmarks.open_net(params)],
                 [evaluate_landmarks.USUAL],
                 part,
                 measured,

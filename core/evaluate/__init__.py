@@ -1,11 +1,3 @@
-"""Figures and pictures about detections and points."""
+"""Figures and pictures about detections and landmark points."""
 
-__all__ = [
-    "detections",
-    "landmark_pictures",
-    "landmarks",
-    "metrics",
-    "plots",
-    "stage_figures",
-    "stages",
-]
+__all__ = ["detections", "landmark_pictures", "landmarks", "metrics", "plots", "stages"]

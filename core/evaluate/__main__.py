@@ -4,12 +4,14 @@ python -m core.evaluate stages ...    what every net of a cascade lets through
 python -m core.evaluate wider ...     average precision by WIDER FACE's rule
 python -m core.evaluate fddb ...      ROC curves by FDDB's
 python -m core.evaluate list ...      average precision of detections of any kind
-python -m core.evaluate landmarks ... errors of landmark points; --landmarks does the same
+python -m core.evaluate landmarks ... errors of landmark points
 """
 
 import argparse
+import sys
 
 from config import config, override
+from core.base import options
 from core.evaluate import fddb as evaluate_fddb
 from core.evaluate import landmarks as evaluate_landmarks
 from core.evaluate import lists as evaluate_list
@@ -23,6 +25,12 @@ COMMANDS = {
     "fddb": evaluate_fddb,
     "list": evaluate_list,
     "landmarks": evaluate_landmarks,
+}
+RENAMED = {  # old spellings of options, by command
+    "stages": {"--second": "--teacher-boxes"},
+    "wider": {"--results": "--detections"},
+    "list": {"--truth": "--data"},
+    "landmarks": {"--net": "--weights"},
 }
 
 
@@ -42,8 +50,10 @@ def main(argv):
             epilog="Settings of config.py are overridden as section.key=value.",
         )
         module.arguments(command)
-        command.add_argument("settings", nargs="*", metavar="section.key=value")
-    args = parser.parse_args(["landmarks", *argv[1:]] if argv[:1] == ["--landmarks"] else argv)
+    if argv[:1] == ["--landmarks"]:
+        print("note: --landmarks is now landmarks; the old spelling will go", file=sys.stderr)
+        argv = ["landmarks", *argv[1:]]
+    args = options.parse(parser, argv, RENAMED.get(argv[0]) if argv else None)
     COMMANDS[args.command].main(args, override(config, args.settings))
 
 

@@ -19,6 +19,13 @@ from facelet import picture as pictures
 from facelet.console import Problem
 from prepare_data.wider import FARTHEST
 
+LIST = (  # help of --detections
+    "what was found: detections.jsonl of core.detect, a text in FDDB's layout (per picture its "
+    "name, the number of boxes, and a line x y w h score for each), or a folder of such texts in "
+    "WIDER FACE's, <event>/<picture>.txt"
+)
+
+
 def read(path):
     """The detections in a text, folder or .jsonl, by the names that they have there. Raises
     Problem: it is not there or broken, a picture comes twice, a number is NaN or out of range."""

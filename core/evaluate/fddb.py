@@ -1,7 +1,7 @@
 """ROC curves by FDDB's rule.
 
     python -m core.evaluate fddb --data DIR --nets DIR --out FOLDER
-    python -m core.evaluate fddb --data DIR --detections FILE --out FOLDER
+    python -m core.evaluate fddb --data DIR --detections LIST --out FOLDER
 
 leaves in FOLDER DiscROC.txt and ContROC.txt in the layout of FDDB's own evaluation, roc.png,
 fddb.json, and with --nets what was found, detections.txt. FDDB as it is downloaded:
@@ -26,7 +26,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from core.evaluate import detections, plots
+from core.evaluate import detections, plots, run_detector
 from facelet import picture as pictures
 from facelet.console import Problem
 from facelet.files import write_json, write_text
@@ -219,15 +219,12 @@ def show(result):
 
 
 def arguments(parser):
-    parser.add_argument("--data", required=True, metavar="DIR", help="FDDB as it is downloaded")
-    made = parser.add_mutually_exclusive_group(required=True)
-    made.add_argument("--nets", metavar="DIR", help="folder with the nets of a detector to run")
-    made.add_argument(
-        "--detections",
-        metavar="FILE",
-        help="what was found: per picture its name, "
-        "the number of boxes, and x y w h score for each",
+    parser.add_argument(
+        "--data", required=True, metavar="DIR", help="ground truth: FDDB as it is downloaded"
     )
+    made = parser.add_mutually_exclusive_group(required=True)
+    made.add_argument("--nets", metavar="DIR", help=run_detector.NETS)
+    made.add_argument("--detections", metavar="LIST", help=detections.LIST)
     parser.add_argument("--out", required=True, metavar="FOLDER", help="for figures and curves")
 
 
@@ -240,16 +237,16 @@ def main(args, settings):
                 f"{args.data} has no pictures of FDDB: looked for originalPics/"
                 f"{next(iter(truth))}.jpg"
             )
-        detector = detections.open_detector(args.nets, args.settings, settings)
+        detector = run_detector.open_floored(args.nets, args.settings, settings)
         path, sizes, texts = out / "detections.txt", {}, []
-        for name, boxes, scores, size in detections.run(detector, files):
+        for name, boxes, scores, size in run_detector.run(detector, files):
             sizes[name] = size
             texts.append(detections.text(name, boxes, scores))
         write_text(path, "".join(texts))
     else:
         sizes = _sizes(files)
     found = detections.fitted(detections.read(path), truth, path)
-    rule = detections.rule(detector) if args.nets else detections.rule_of_list(found, path)
+    rule = run_detector.rule(detector) if args.nets else detections.rule_of_list(found, path)
     if len(sizes) < len(truth):
         rule += (
             f"; {len(truth) - len(sizes):,} of {len(truth):,} pictures are not there and "

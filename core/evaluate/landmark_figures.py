@@ -53,8 +53,8 @@ class EvaluationSet:
         if not kept.any():
             raise Problem(
                 f"{self.faces.path}: of the pictures to measure none was held out from the "
-                "training of every net; with train.seed and train.val_fraction as in training some are, and "
-                "--held-out 1 measures all"
+                "training of every net; with train.seed and train.val_fraction as in training some "
+                "are, and --held-out 1 measures all"
             )
         self.indices, self.draws = self.indices[kept], self.draws[:, kept]
         return int((~kept).sum())

@@ -37,17 +37,18 @@ from prepare_data.points import face_sets
 from prepare_data.points import sets as points
 
 
-def evaluate(paths, rules, dataset, out, settings, assignments=()):
-    """Measure nets in files on an EvaluationSet; prints the figures, leaves them and pictures in
-    the folder `out` and returns them, JSON values.
+def evaluate(opened, rules, dataset, out, settings, assignments=()):
+    """Measure nets on an EvaluationSet; prints the figures, leaves them and pictures in the folder
+    `out` and returns them, JSON values.
 
+    opened -- the nets, each from open_net()
     rules -- for each net a landmark_crops.Rule, or BEST or USUAL for those that best() or usual()
         of that module give
     settings -- the whole config; assignments -- what was given of it, as "section.key=value"
 
-    Raises Problem for nets that give no points, or points that can't be compared.
+    Raises Problem for points that can't be compared.
     """
-    out, opened = Path(out), [_opened(path) for path in paths]
+    out = Path(out)
     trained_on = dataset.leave_out_trained_on(opened)
     truth = dataset.faces.scheme
     places = common_places([net.facts["scheme"] for net in opened], truth)
@@ -120,7 +121,9 @@ def _figures(found, compared):
     }
 
 
-def _opened(path):
+def open_net(path):
+    """The net in a file (core.detect.nets.open_net), as evaluate() takes it. Raises Problem for one
+    that gives no points, or gives them in an order that is not known."""
     net = nets.open_net(path)
     if "landmark" not in net.tasks or net.facts["stride"]:
         raise Problem(
@@ -177,7 +180,8 @@ def main(args, settings):
             f"--crop names {len(rules)} crops for {len(args.weights)} nets: give one for all "
             "or one each"
         )
+    opened = [open_net(path) for path in args.weights]
     faces = face_sets.open_faces(args.faces, args)
     dataset = EvaluationSet(faces, held_out, settings)
-    rules *= len(args.weights) // len(rules)
-    evaluate(args.weights, rules, dataset, args.out, settings, args.settings)
+    rules *= len(opened) // len(rules)
+    evaluate(opened, rules, dataset, args.out, settings, args.settings)

@@ -1,16 +1,16 @@
 """Average precision of any list of detections.
 
-    python -m core.evaluate list --truth FILE|DIR --detections FILE|DIR --out FOLDER
-    python -m core.evaluate list --truth FILE|DIR --detections FILE|DIR --iou 0.5:0.95 --out FOLDER
+    python -m core.evaluate list --data FILE|DIR --detections LIST --out FOLDER
+    python -m core.evaluate list --data FILE|DIR --detections LIST --iou 0.5:0.95 --out FOLDER
 
 leaves in FOLDER list.json and curves.png.
 
 The ground truth is a *_bbx_gt.txt, a wider_face_*.mat or a set's folder (prepare_data.wider);
 boxes that it marks invalid are ignored. The list is detections.jsonl of core.detect, a text in
-FDDB's layout or a folder in WIDER's (core.evaluate.detections). Pictures that it lacks count as pictures
-without detections.
+FDDB's layout or a folder in WIDER's (core.evaluate.detections). Pictures that it lacks count as
+pictures without detections.
 
-Faces count from each of evaluate.sizes on; core.evaluate.metrics.matches has the rule, which is COCO's.
+Faces count from each of evaluate.sizes on; core.evaluate.metrics.matches has the rule, COCO's.
 Average precision is the area under the curve made to fall; 0.5:0.95 is the mean over ten IoUs,
 0.05 apart.
 """
@@ -39,7 +39,7 @@ def read_truth(path, split):
     return annotations
 
 
-def parsed(text):
+def parse_ious(text):
     """IoUs of "0.5" or "0.5:0.95". Raises Problem."""
     try:
         low, colon, high = text.partition(":")
@@ -54,8 +54,9 @@ def parsed(text):
 
 
 def levels(curve):
-    """Of a core.evaluate.metrics.Curve, for each of PRECISIONS the greatest recall with as much and the
-    score from which it is reached: [(precision, recall, score), ...], None where there is none."""
+    """Of a core.evaluate.metrics.Curve, for each of PRECISIONS the greatest recall with as much and
+    the score from which it is reached: [(precision, recall, score), ...], None where there is
+    none."""
     rows = []
     for precision in PRECISIONS:
         enough = np.flatnonzero(curve.precision >= precision)
@@ -124,18 +125,26 @@ def show(rows):
 
 
 def arguments(parser):
-    parser.add_argument("--truth", required=True, metavar="FILE|DIR", help="ground truth")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="FILE|DIR",
+        help="ground truth: a *_bbx_gt.txt, a wider_face_*.mat, or a folder laid out like WIDER "
+        "FACE",
+    )
     parser.add_argument(
         "--split", default="val", choices=("train", "val"), help="of a folder (default %(default)s)"
     )
-    parser.add_argument("--detections", required=True, metavar="FILE|DIR", help="what was found")
-    parser.add_argument("--iou", help="one, or like 0.5:0.95 (default evaluate.iou)")
+    parser.add_argument("--detections", required=True, metavar="LIST", help=detections.LIST)
+    parser.add_argument(
+        "--iou", metavar="IOU", help="one, or several like 0.5:0.95 (default evaluate.iou)"
+    )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="for figures and curves")
 
 
 def main(args, settings):
-    ious = parsed(args.iou or str(settings.evaluate.iou))
-    annotations, out = read_truth(args.truth, args.split), Path(args.out)
+    ious = parse_ious(args.iou or str(settings.evaluate.iou))
+    annotations, out = read_truth(args.data, args.split), Path(args.out)
     found = detections.fitted(
         detections.read(args.detections), [one.path for one in annotations], args.detections
     )
@@ -144,7 +153,7 @@ def main(args, settings):
     boxes = sum(len(scores) for _, scores in found.values())
     print(f"{len(annotations):,} pictures, {boxes:,} boxes; {rule}")
     show(rows)
-    write_json(out / "list.json", {"rule": rule, "truth": str(args.truth), "figures": rows})
+    write_json(out / "list.json", {"rule": rule, "truth": str(args.data), "figures": rows})
     plots.precision_recall(
         {
             f"faces from {row['min_face']:g} px: {row['average_precision'][0]:.3f}": curve

@@ -6,7 +6,7 @@ import numpy as np
 
 from facelet import boxes as geometry
 
-HARD_TENTHS = 7  # the published accuracies are over the hardest 70 % of the samples
+HARD_TENTHS = 7  # train-mtcnn's accuracies are over the hardest 70 % of the samples
 
 
 def classification(prob, label):
@@ -14,7 +14,7 @@ def classification(prob, label):
 
     prob -- (N,) probability of face; label -- (N,) 1 face, 0 not; others are left out
     Returns cls_loss (mean cross entropy), accuracy, accuracy_hard (over the hardest 70 %, as
-    the published tables have it), precision and recall at 0.5; NaN where there is no sample.
+    train-mtcnn's tables have it), precision and recall at 0.5; NaN where there is no sample.
     """
     known = (label == 0) | (label == 1)
     prob, face = prob[known].astype(np.float64), label[known] == 1
@@ -204,7 +204,7 @@ def cumulative(errors, limits):
 
 def coordinate_errors(points, truth):
     """Errors of points (N, P, 2) per coordinate, in units of theirs: l1, mean absolute, and l2,
-    mean squared. In crop sides these are what published tables of landmark nets report."""
+    mean squared. In crop sides these are what train-mtcnn's tables of landmark nets report."""
     off = (points - truth).astype(np.float64)
     return {"l1": _mean(np.abs(off)), "l2": _mean(off**2)}
 

@@ -18,7 +18,8 @@ LINES = {
     ("mean_face", "scattered"): "-.",
 }
 LEGEND_COLUMNS = 4
-WHO = {"net": "net", "mean_face": "mean face in crops of net"}
+BELOW = -0.13  # of axes: where a legend below them begins, in heights of theirs
+PREDICTORS = {"net": "net", "mean_face": "mean face in crops of net"}  # in legends
 
 
 def stages(figures, curves, path):
@@ -26,14 +27,17 @@ def stages(figures, curves, path):
     picture file. figures, curves -- see core.evaluate.stage_figures.figures"""
     import matplotlib.pyplot as plt  # as above
 
-    figure, (by_size, precision) = plt.subplots(1, 2, figsize=(13, 5))
+    figure, (by_size, precision) = plt.subplots(1, 2, figsize=(13, 5.5))
     iou, sizes = figures["iou"], figures["sizes"][1:] or figures["sizes"]
     places = range(len(sizes))
-    for row in figures["stages"]:
+    for i, row in enumerate(figures["stages"]):
+        behind = len(figures["stages"]) - 1 - i  # nets that are drawn over this one
         by_size.plot(
             places,
             row["recall"][f"{iou:g}"][-len(sizes) :],
             marker="o",
+            linewidth=1.5 + behind,
+            markersize=6 + 2 * behind,
             label=f"after {row['net']}, score over {row['threshold']:g}",
         )
     by_size.set_xticks(places)
@@ -70,7 +74,7 @@ def stages(figures, curves, path):
     )
     for axis in (by_size, precision):
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=9, loc="lower left")
+        _legend_below(axis)
     _finish(
         figure,
         path,
@@ -89,7 +93,7 @@ def precision_recall(curves, path, title):
         axis.plot(curve.recall, curve.precision, label=legend)
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.01))
     axis.grid(alpha=0.3)
-    axis.legend(loc="lower left")
+    _legend_below(axis)
     _finish(figure, path, title)
 
 
@@ -107,11 +111,12 @@ def roc(curve, path, title):
     _finish(figure, path, title)
 
 
-def landmarks(errors, view, path, title):
+def landmarks(errors, comparison, path, title):
     """Draw the curves of faces' errors and the mean error at each place to a picture file.
 
-    errors -- {number of a net: {boxes: {who: core.evaluate.landmarks.Errors}}}
-    view -- a core.evaluate.landmarks.View, what is compared
+    errors -- {number of a net: {boxes: {predictor: Errors}}}, of
+        core.evaluate.landmark_figures
+    comparison -- a core.evaluate.landmark_comparisons.Comparison: what is compared
     """
     import matplotlib.pyplot as plt  # as above
 
@@ -124,39 +129,39 @@ def landmarks(errors, view, path, title):
         unused.axis("off")
     for axis, rule in zip(curves, rules):
         for number, by_boxes in errors.items():
-            for boxes, by_who in by_boxes.items():
-                for who, found in by_who.items():
+            for boxes, by_predictor in by_boxes.items():
+                for predictor, found in by_predictor.items():
                     values = found.by_rule[rule].mean(axis=2).ravel()
                     axis.plot(
                         steps,
                         cumulative(values, steps),
                         color=f"C{number - 1}",
-                        label=f"{WHO[who]} {number}, {boxes} boxes",
-                        linestyle=LINES[who, boxes],
-                        linewidth=1.8 if who == "net" else 1,
+                        label=f"{PREDICTORS[predictor]} {number}, {boxes} boxes",
+                        linestyle=LINES[predictor, boxes],
+                        linewidth=1.8 if predictor == "net" else 1,
                     )
         axis.set(
             xlabel=f"error of a face, by {rule}",
-            ylabel="part of the faces up to it",
+            ylabel="share of the faces up to it",
             xlim=(0, FARTHEST_ERROR),
             ylim=(0, 1.01),
         )
-    order = sum(view.groups.values(), [])
+    order = sum(comparison.groups.values(), [])
     for number, by_boxes in errors.items():
-        for who, found in by_boxes["exact"].items():
+        for predictor, found in by_boxes["exact"].items():
             values = np.nanmean(found.by_rule[rules[0]], axis=(0, 1))[order]
             by_place.plot(
                 values,
                 color=f"C{number - 1}",
-                linestyle=LINES[who, "exact"],
+                linestyle=LINES[predictor, "exact"],
                 marker=".",
-                linewidth=1.8 if who == "net" else 1,
+                linewidth=1.8 if predictor == "net" else 1,
             )
-    ends = np.cumsum([0, *map(len, view.groups.values())])
+    ends = np.cumsum([0, *map(len, comparison.groups.values())])
     for end in ends[1:-1]:
         by_place.axvline(end - 0.5, color="0.8", linewidth=1)
     by_place.set_xticks((ends[1:] + ends[:-1] - 1) / 2)
-    by_place.set_xticklabels(view.groups, rotation=30, ha="right", fontsize=8)
+    by_place.set_xticklabels(comparison.groups, rotation=30, ha="right", fontsize=8)
     by_place.set(ylim=(0, None), ylabel=f"error of a point, by {rules[0]}, exact boxes")
     for axis in (*curves, by_place):
         axis.grid(alpha=0.3)
@@ -164,6 +169,11 @@ def landmarks(errors, view, path, title):
     rows = -(-len(labels) // LEGEND_COLUMNS)
     figure.legend(handles, labels, loc="lower center", ncol=LEGEND_COLUMNS, fontsize=8)
     _finish(figure, path, title, bottom=0.01 + 0.022 * rows)
+
+
+def _legend_below(axis):
+    """A curve may run anywhere within the axes."""
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, BELOW), ncol=2, fontsize=9)
 
 
 def _finish(figure, path, title, bottom=0):

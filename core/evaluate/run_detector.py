@@ -10,6 +10,10 @@ from facelet.files import sha256
 from facelet.nets import SETTINGS
 
 CASCADE = ("pnet", "rnet", "onet")  # stages that find boxes, in their order
+NETS = (  # help of --nets
+    "folder with the nets of a detector to run; where its detector.json has "
+    f"{', '.join(SETTINGS)}, they go before those of config.py, and detect.KEY=VALUE before both"
+)
 
 
 def open_detector(assignments, settings, folder=None, **files):
@@ -22,7 +26,9 @@ def open_detector(assignments, settings, folder=None, **files):
     Raises Problem.
     """
     assigned = {setting.partition("=")[0] for setting in assignments}
-    given = {key: settings.detect[key] for key in SETTINGS if not folder or f"detect.{key}" in assigned}
+    given = {
+        key: settings.detect[key] for key in SETTINGS if not folder or f"detect.{key}" in assigned
+    }
     detector = (
         FaceDetector.open(folder, **files, **given) if folder else FaceDetector(**files, **given)
     )
@@ -31,7 +37,7 @@ def open_detector(assignments, settings, folder=None, **files):
 
 def floored(detector, settings):
     """The detector for figures over all of its scores: its last net's threshold is evaluate.floor
-    if that is lower. A Pnet by itself stays as it is: below its threshold it gives a great many boxes.
+    if that is lower. A Pnet by itself stays as it is: below its threshold it gives very many boxes.
     """
     thresholds = list(detector.settings.thresholds)
     last = sum(stage in detector.nets for stage in CASCADE) - 1

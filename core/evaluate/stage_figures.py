@@ -59,8 +59,8 @@ class Measured:
     seconds: np.ndarray
 
     def faces(self):
-        """Of the F faces that count: larger sides (F,), overlap (S, F) as in PictureResult, and where
-        they are, [(PictureResult, box (4,)), ...]."""
+        """Of the F faces that count: larger sides (F,), overlap (S, F) as in PictureResult, and
+        where they are, [(PictureResult, box (4,)), ...]."""
         places, overlap = [], []
         for one in self.results:
             counted = np.flatnonzero(sides(one.faces) >= self.min_face)

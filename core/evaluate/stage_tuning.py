@@ -105,7 +105,8 @@ def tune(detector, face_set, settings, goal, subset):
         row = {
             "thresholds": [*inner, last],
             "recall": float((scores > last).mean()),
-            "boxes": sum((one.scores > last).sum() for one in measured.results) / len(measured.results),
+            "boxes": sum((one.scores > last).sum() for one in measured.results)
+            / len(measured.results),
             "ms": 1000 * measured.seconds.sum() / len(measured.results),
             "ap": metrics.average_precision(measured.curve(iou, settings.evaluate.min_face)),
         }

@@ -1,7 +1,7 @@
 """What every net of a cascade lets through, on annotated pictures.
 
     python -m core.evaluate stages --nets DIR --data DIR --split val --out FOLDER
-    python -m core.evaluate stages --pnet RUN --data DIR --out FOLDER         a Pnet by itself
+    python -m core.evaluate stages --pnet FILE --data DIR --out FOLDER        # a Pnet by itself
     python -m core.evaluate stages --nets DIR --data DIR --out FOLDER --tune recall=0.90
 
 leaves in FOLDER stages.json (core.evaluate.stage_figures.figures says what is in it), recall.png,
@@ -15,13 +15,13 @@ has had it any more. Milliseconds are of processor time, of all threads together
 Average precision is over the last net's boxes with scores over evaluate.floor, if its threshold
 isn't lower: boxes over a score that non-maximum suppression leaves are the same, whatever lower
 score it began from. What matches an ignored, an unsure or a smaller face counts neither way
-(core.evaluate.metrics.matches has the rule). Of a Pnet by itself it goes down to its threshold only.
+(core.evaluate.metrics.matches has the rule). A Pnet by itself is measured over its threshold only.
 """
 
 from pathlib import Path
 
-from core.evaluate import detections, plots, stage_pictures, stage_tuning
-from core.evaluate.stage_figures import figures, measure, open_detector
+from core.evaluate import plots, run_detector, stage_pictures, stage_tuning
+from core.evaluate.stage_figures import figures, measure
 from facelet.console import Problem, Progress
 from facelet.detector import STAGES
 from facelet.files import write_json
@@ -43,7 +43,7 @@ def evaluate(detector, face_set, out, settings, drawn=20):
     measured = measure(detector, face_set, settings, progress)
     progress.close()
     result, curves = figures(measured, detector, settings)
-    result["rule"]["words"] = detections.rule(detector)
+    result["rule"]["words"] = run_detector.rule(detector)
     show(result)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "stages.json", result)
@@ -105,27 +105,23 @@ def show(result):
 
 
 def arguments(parser):
-    parser.add_argument(
-        "--nets",
-        metavar="DIR",
-        help="folder with the nets; its detector.json holds where no setting is given",
-    )
+    parser.add_argument("--nets", metavar="DIR", help=run_detector.NETS)
     for stage in STAGES:
         parser.add_argument(
             f"--{stage}",
             metavar="FILE",
-            help=f"the {stage}: a run's folder, a "
-            ".params file or an ONNX model, whatever DIR holds",
+            help=f"the {stage}: a .params file, an ONNX model or a run's folder; it takes the "
+            "place of the one in DIR",
         )
     parser.add_argument(
-        "--data", required=True, metavar="DIR", help="a set laid out like WIDER FACE"
+        "--data", required=True, metavar="DIR", help="pictures with boxes, laid out like WIDER FACE"
     )
     parser.add_argument("--split", default="val", choices=("train", "val"))
     parser.add_argument(
-        "--second",
+        "--teacher-boxes",
         metavar="FILE",
-        help="what a second detector finds in the set "
-        "(prepare_data.teacher): faces without a label count neither way",
+        help="what another detector finds in these pictures, made by python -m "
+        "prepare_data.teacher: faces that it finds and nobody labelled count neither way",
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="for figures and pictures")
     parser.add_argument(
@@ -155,12 +151,12 @@ def main(args, settings):
             raise Problem(f"--{name} {getattr(args, name)}: it must be at least 1")
     if not (args.nets or args.pnet):
         raise Problem("there are no nets: give --nets DIR or --pnet FILE")
-    goal = stage_tuning.parsed(args.tune) if args.tune else None
+    goal = stage_tuning.parse(args.tune) if args.tune else None
     face_set = wider.open_set(args.data, args.split)
-    if args.second:
-        face_set = teacher.add_unlabelled(face_set, args.second, settings.teacher)
+    if args.teacher_boxes:
+        face_set = teacher.add_unlabelled(face_set, args.teacher_boxes, settings.teacher)
     files = {stage: getattr(args, stage) for stage in STAGES if getattr(args, stage)}
-    detector = open_detector(args.settings, settings, args.nets, **files)
+    detector = run_detector.open_detector(args.settings, settings, args.nets, **files)
     if goal:
         thresholds = stage_tuning.tune(detector, face_set, settings, goal, args.subset)
         detector = detector.changed(thresholds=thresholds)

@@ -1,13 +1,13 @@
 """Average precision by WIDER FACE's rule.
 
     python -m core.evaluate wider --data DIR --nets DIR --out FOLDER
-    python -m core.evaluate wider --data DIR --results DIR --out FOLDER
+    python -m core.evaluate wider --data DIR --detections LIST --out FOLDER
 
 leaves in FOLDER wider.json, curves.png and, with --nets, what was found in WIDER's own submission
 layout, results/<event>/<picture>.txt. The same command goes on where it was stopped; results of
 other nets or settings are made anew. WIDER FACE as it is downloaded:
 
-    DIR/WIDER_val/images/<event>/<picture>.jpg      or DIR/images/...; not needed with --results
+    DIR/WIDER_val/images/<event>/<picture>.jpg      or DIR/images/...; not needed with --detections
     DIR/wider_face_split/wider_face_val.mat         or in any of the folders below
     DIR/eval_tools/ground_truth/wider_easy_val.mat  and medium, hard; or in DIR/ground_truth,
                                                     DIR/wider_face_split, DIR
@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.evaluate import detections, metrics, plots
+from core.evaluate import detections, metrics, plots, run_detector
 from facelet.console import Problem
 from facelet.files import read_json, write_json, write_text
 
@@ -102,7 +102,8 @@ def _mat(folder, name):
 
 
 def curves(found, truth):
-    """The core.evaluate.metrics.Curve of each difficulty, over thresholds of scores brought to 0 to 1.
+    """The core.evaluate.metrics.Curve of each difficulty, over thresholds of scores brought to 0 to
+    1.
 
     found -- picture: (boxes (N, 4), scores (N,)); truth -- Truth
     """
@@ -199,7 +200,7 @@ def find(detector, facts, images, names, out):
     }
     if len(missing) < len(names):
         print(f"{results} has {len(names) - len(missing):,} of {len(names):,} pictures already")
-    for name, boxes, scores, _ in detections.run(detector, missing):
+    for name, boxes, scores, _ in run_detector.run(detector, missing):
         write_text(results / f"{name}.txt", detections.text(f"{name}.jpg", boxes, scores))
     return results
 
@@ -209,21 +210,16 @@ def arguments(parser):
         "--data",
         required=True,
         metavar="DIR",
-        help="WIDER FACE as it is downloaded, or a folder of the four .mat files",
+        help="ground truth: WIDER FACE as it is downloaded, or a folder of the four .mat files",
     )
     made = parser.add_mutually_exclusive_group(required=True)
-    made.add_argument("--nets", metavar="DIR", help="folder with the nets of a detector to run")
-    made.add_argument(
-        "--results",
-        metavar="DIR",
-        help="what was found, <event>/<picture>.txt "
-        "with a name, the number of boxes, and x y w h score for each",
-    )
+    made.add_argument("--nets", metavar="DIR", help=run_detector.NETS)
+    made.add_argument("--detections", metavar="LIST", help=detections.LIST)
     parser.add_argument("--out", required=True, metavar="FOLDER", help="for figures and curves")
 
 
 def main(args, settings):
-    truth, out, results = read_truth(args.data), Path(args.out), args.results
+    truth, out, path = read_truth(args.data), Path(args.out), args.detections
     self_check(truth)
     if args.nets:
         images = next(
@@ -236,12 +232,12 @@ def main(args, settings):
         )
         if images is None:
             raise Problem(f"{args.data} has no pictures: looked for WIDER_val/images and images")
-        detector = detections.open_detector(args.nets, args.settings, settings)
-        results = find(
-            detector, detections.facts(args.nets, detector), images, list(truth.boxes), out
+        detector = run_detector.open_floored(args.nets, args.settings, settings)
+        path = find(
+            detector, run_detector.facts(args.nets, detector), images, list(truth.boxes), out
         )
-    found = detections.fitted(detections.read_folder(results), truth.boxes, results)
-    rule = detections.rule(detector) if args.nets else detections.rule_of_list(found, results)
+    found = detections.fitted(detections.read(path), truth.boxes, path)
+    rule = run_detector.rule(detector) if args.nets else detections.rule_of_list(found, path)
     result = curves(found, truth)
     values = {name: metrics.average_precision(curve) for name, curve in result.items()}
     boxes = sum(len(scores) for _, scores in found.values())

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from commands import evaluated
 
-from core.evaluate import detections
 from core.evaluate import fddb as evaluate_fddb
+from core.evaluate import run_detector
 from facelet.faces import Faces
 
 
@@ -249,8 +249,8 @@ def test_program_runs_a_detector(data, tmp_path, run, monkeypatch):
     picture = data / "originalPics" / "2002" / "07" / "19" / "big" / "img_2.jpg"
     picture.parent.mkdir(parents=True)
     cv2.imwrite(str(picture), np.zeros((90, 95, 3), np.uint8))
-    monkeypatch.setattr(detections, "open_detector", lambda *_: Fake())
-    monkeypatch.setattr(detections, "rule", lambda _: "the rule of it")
+    monkeypatch.setattr(run_detector, "open_floored", lambda *_: Fake())
+    monkeypatch.setattr(run_detector, "rule", lambda _: "the rule of it")
     printed, status, error = run("--data", data, "--nets", "x")
     assert status == 0, error
     assert "the rule of it; 1 of 2 pictures are not there" in printed

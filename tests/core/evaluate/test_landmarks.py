@@ -11,8 +11,10 @@ from trained import trained
 
 from config import config, override
 from core.detect import nets
-from core.evaluate import landmark_pictures, landmarks
-from core.evaluate.landmarks import ALL, EXACT, MEAN_FACE, NET, SCATTERED, SHARED, Measured, Rule
+from core.evaluate import landmark_crops, landmark_figures, landmark_pictures, landmarks
+from core.evaluate.landmark_comparisons import ALL, SHARED, common_places, comparisons
+from core.evaluate.landmark_crops import Rule
+from core.evaluate.landmark_figures import EXACT, MEAN_FACE, NET, SCATTERED, EvaluationSet
 from core.formats import checkpoint
 from facelet import draw, schemes
 from facelet import picture as pictures
@@ -99,12 +101,12 @@ def faces():
 
 @pytest.fixture(scope="module")
 def measured(faces):
-    return Measured(faces, 0.3, config)
+    return EvaluationSet(faces, 0.3, config)
 
 
 def of_five(net, measured, rule):
-    views = landmarks.views("5", "5", [])
-    return landmarks.measure(net, rule, measured, views)[0][ALL]
+    views = comparisons("5", "5", [])
+    return landmark_figures.measure(net, rule, measured, views)[0][ALL]
 
 
 # ---- crops and figures ---------------------------------------------------------------------
@@ -123,7 +125,7 @@ def test_a_net_that_knows_makes_no_error(faces, measured, rule):
 def test_errors_by_loop(faces, measured):
     """A net that is 3 px wrong, by hand in the picture: over each face's own sizes."""
     found = of_five(Reader(faces.points_of, "5", off=3), measured, Rule("bounds", 1.5))
-    view = landmarks.views("5", "5", [])[ALL]
+    view = comparisons("5", "5", [])[ALL]
     figures = landmarks.figures(found[EXACT][NET], view)
     assert list(figures["by_rule"]) == ["inter-pupil", "box"]  # five points have no eye corners
     errors = {"inter-pupil": [], "box": []}
@@ -148,7 +150,7 @@ def test_groups_tell_apart(faces, measured):
     points = faces.points_of.copy()
     points[:, 2] += [4, 0]
     found = of_five(Reader(points, "5"), measured, Rule("bounds", 1.5))[EXACT][NET]
-    row = landmarks.figures(found, landmarks.views("5", "5", [])[ALL])["by_rule"]["inter-pupil"]
+    row = landmarks.figures(found, comparisons("5", "5", [])[ALL])["by_rule"]["inter-pupil"]
     assert row["groups"]["nose"] > 0.05 and max(row["groups"]["eyes"], row["groups"]["lips"]) < 2e-3
     assert row["mean"] == pytest.approx(row["groups"]["nose"] / 5, rel=0.05)
     assert int(np.argmax(row["places"])) == 2
@@ -165,14 +167,14 @@ def test_mean_face_by_loop(faces, measured):
         placed = (points - (low + high) / 2) / side + 0.5
         rows += [placed, np.stack([1 - placed[[1, 0, 2, 4, 3], 0], placed[[1, 0, 2, 4, 3], 1]], 1)]
     np.testing.assert_allclose(measured.mean_face(rule), np.mean(rows, axis=0), atol=1e-5)
-    everything = Measured(faces, 1, config)
+    everything = EvaluationSet(faces, 1, config)
     assert len(everything.indices) == len(everything.others) == len(faces)
 
 
 def test_boxes_scatter_as_said(faces):
     """By how much in a detector's box, whatever the rule; and alike for all nets."""
     settings = override(config, ["evaluate.box_draws=200", "evaluate.box_scatter=0.2,0.05,0.1"])
-    measured = Measured(faces, 1, settings)
+    measured = EvaluationSet(faces, 1, settings)
     _, detected = face_crop.boxes_of(faces.points_of, faces.boxes, "detector", "5")
     moved = []
     for rule in (Rule("bounds", 1.5), Rule("detector", 1.0)):
@@ -191,7 +193,7 @@ def test_points_that_stay_in_the_crop_move_with_the_box(faces, measured):
     """The mean face goes where the box goes: by the scatter's root mean square."""
     settings = override(config, ["evaluate.box_draws=60", "evaluate.box_scatter=0,0.03,0.04"])
     found = of_five(
-        Reader(faces.points_of, "5"), Measured(faces, 0.3, settings), Rule("detector", 1)
+        Reader(faces.points_of, "5"), EvaluationSet(faces, 0.3, settings), Rule("detector", 1)
     )[SCATTERED]
     points = faces.points_of[measured.indices]
     _, side = face_crop.boxes_of(points, faces.boxes[measured.indices], "detector", "5")
@@ -204,7 +206,7 @@ def test_points_that_stay_in_the_crop_move_with_the_box(faces, measured):
 def test_what_the_scheme_lacks_is_not_measured(faces):
     settings = override(config, ["evaluate.box_draws=0"])
     found = of_five(
-        Reader(faces.points_of, "5"), Measured(faces, 0.5, settings), Rule("bounds", 1.5)
+        Reader(faces.points_of, "5"), EvaluationSet(faces, 0.5, settings), Rule("bounds", 1.5)
     )
     assert list(found) == [EXACT]
 
@@ -214,9 +216,9 @@ def test_what_the_scheme_lacks_is_not_measured(faces):
 
 def test_places_in_common():
     """Of 68, 106 and 5 points, by the numbers that iBUG gives them."""
-    places = landmarks.common_places(["migu", "jingdong", "68"], "68")
+    places = common_places(["migu", "jingdong", "68"], "68")
     assert set(places) >= {"left eye", "nose tip", "left corner of the mouth", "chin"}
-    fewer = landmarks.common_places(["migu", "5"], "68")
+    fewer = common_places(["migu", "5"], "68")
     assert set(fewer) == {
         "left eye",
         "right eye",
@@ -224,16 +226,16 @@ def test_places_in_common():
         "left corner of the mouth",
         "right corner of the mouth",
     }
-    assert landmarks.common_places(["68", "68"], "68") == []
-    view = landmarks.views("5", "68", fewer)
+    assert common_places(["68", "68"], "68") == []
+    view = comparisons("5", "68", fewer)
     assert list(view) == [SHARED]
     points = np.random.default_rng(0).uniform(0, 1, (7, 3, 68, 2))
     by_name = dict(zip(fewer, np.moveaxis(view[SHARED].of_truth(points), 2, 0)))
     np.testing.assert_allclose(by_name["left eye"], points[:, :, 36:42].mean(axis=2))
     np.testing.assert_allclose(by_name["right corner of the mouth"], points[:, :, 54])
-    assert list(landmarks.views("68", "68", places)) == [ALL, SHARED]
+    assert list(comparisons("68", "68", places)) == [ALL, SHARED]
     with pytest.raises(Problem, match="14, 68 have no place in common"):
-        landmarks.common_places(["14"], "68")
+        common_places(["14"], "68")
 
 
 def test_two_orders_of_one_face():
@@ -242,10 +244,10 @@ def test_two_orders_of_one_face():
     migu = rng.uniform(140, 260, (20, 106, 2))
     faces = Charted(migu, "migu")
     net = Reader(schemes.convert(migu, "migu", "jingdong"), "jingdong", size=64)
-    measured = Measured(faces, 0.5, override(config, ["evaluate.box_draws=0"]))
-    places = landmarks.common_places(["jingdong"], "migu")
-    views = landmarks.views("jingdong", "migu", places)
-    found, _ = landmarks.measure(net, Rule("bounds", 1.2), measured, views)
+    measured = EvaluationSet(faces, 0.5, override(config, ["evaluate.box_draws=0"]))
+    places = common_places(["jingdong"], "migu")
+    views = comparisons("jingdong", "migu", places)
+    found, _ = landmark_figures.measure(net, Rule("bounds", 1.2), measured, views)
     for view in (ALL, SHARED):
         assert found[view][EXACT][NET].by_rule["box"].max() < 0.002
     assert found[ALL][EXACT][NET].by_rule["box"].shape == (1, len(measured.indices), 106)
@@ -257,27 +259,29 @@ def test_two_orders_of_one_face():
 def test_best_crop_is_found():
     """A net that is the better, the nearer its crop is to 150 px; and a rule of each kind tried."""
     alike = Charted(np.stack([FRONT] * 40), "5")
-    measured = Measured(alike, 0.3, override(config, ["evaluate.box_scatter=0.02,0.01,0.01"]))
-    view = landmarks.views("5", "5", [])[ALL]
-    rule, tried = landmarks.best(Reader(alike.points_of, "5", wanted=150), measured, view)
+    measured = EvaluationSet(alike, 0.3, override(config, ["evaluate.box_scatter=0.02,0.01,0.01"]))
+    view = comparisons("5", "5", [])[ALL]
+    rule, tried = landmark_crops.best(Reader(alike.points_of, "5", wanted=150), measured, view)
     (_, side) = face_crop.boxes_of(alike.points_of[:1], alike.boxes[:1], rule.box, "5")
     assert rule.side * side[0] == pytest.approx(150, rel=0.06)
     assert {one.box for one, _ in tried} == {"bounds", "detector"} and len(tried) == 30
     assert min(error for _, error in tried) == dict(tried)[rule]
     with pytest.raises(Problem, match="--held-out below 1"):
-        landmarks.best(None, Measured(alike, 1, config), view)
+        landmark_crops.best(None, EvaluationSet(alike, 1, config), view)
 
 
 def test_a_nets_own_crop():
-    assert landmarks.usual(
+    assert landmark_crops.usual(
         Reader(FRONT[None], "5", crop={"box": "detector", "scale": 0.9}), []
     ) == Rule("detector", 0.9)
-    assert landmarks.usual(Reader(FRONT[None], "5"), []) == Rule("half", 2.0)
-    assert landmarks.usual(Reader(np.zeros((1, 68, 2)), "68"), []) == Rule("bounds", 1.25)
-    assert landmarks.usual(Reader(FRONT[None], "5"), ["crop.preset=detector"]).box == "detector"
+    assert landmark_crops.usual(Reader(FRONT[None], "5"), []) == Rule("half", 2.0)
+    assert landmark_crops.usual(Reader(np.zeros((1, 68, 2)), "68"), []) == Rule("bounds", 1.25)
+    assert (
+        landmark_crops.usual(Reader(FRONT[None], "5"), ["crop.preset=detector"]).box == "detector"
+    )
     for crop in ({}, {"box": "bounds"}, {"box": "eyes", "scale": 1}, {"box": "list", "scale": -1}):
         with pytest.raises(Problem, match="reader.params says that it was trained on crops of"):
-            landmarks.usual(Reader(FRONT[None], "5", crop=crop), [])
+            landmark_crops.usual(Reader(FRONT[None], "5", crop=crop), [])
 
 
 @pytest.mark.parametrize(
@@ -292,33 +296,30 @@ def test_a_nets_own_crop():
 )
 def test_crops_that_are_none(text, says):
     with pytest.raises(Problem, match=says):
-        landmarks.parsed(text, config)
-    assert landmarks.parsed("best", config) == landmarks.BEST
-    assert landmarks.parsed("detector:1.1", config) == Rule("detector", 1.1)
+        landmark_crops.parse(text, config)
+    assert landmark_crops.parse("best", config) == landmark_crops.BEST
+    assert landmark_crops.parse("detector:1.1", config) == Rule("detector", 1.1)
 
 
 # ---- the program ---------------------------------------------------------------------------
 
 
-def run(monkeypatch, faces, made, out, share=0.3):
-    """evaluate() of nets that are there already."""
-    monkeypatch.setattr(landmarks.nets, "open_net", lambda path: made[int(path)])
-    paths = [str(i) for i in range(len(made))]
-    return landmarks.evaluate(
-        paths, [Rule("bounds", 1.6)] * len(made), Measured(faces, share, config), out, config
-    )
+def run(faces, opened, out, share=0.3):
+    """evaluate() of nets, crops by one rule."""
+    dataset = EvaluationSet(faces, share, config)
+    return landmarks.evaluate(opened, [Rule("bounds", 1.6)] * len(opened), dataset, out, config)
 
 
-def test_figures_pictures_and_words(monkeypatch, capsys, tmp_path):
+def test_figures_pictures_and_words(capsys, tmp_path):
     """Two nets, of which one gives other points than the faces have."""
     points = some_faces(60)
     faces = Charted(points, "5", broken=(0, 1, 2, 3, 4, 5, 6, 7))
     many = np.zeros((60, 68, 2))
-    for place, (rows, here) in schemes.shared("68", "5").items():
+    for rows, here in schemes.shared("68", "5").values():
         many[:, list(rows)] = points[:, list(here)] + [1, 0]
     made = [Reader(points, "5", off=2), Reader(many, "68")]
     faces.read = lambda i, read=faces.read: np.clip(read(i), 0, 255).astype(np.uint8)
-    result = run(monkeypatch, faces, made, tmp_path / "out")
+    result = run(faces, made, tmp_path / "out")
     printed = capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "landmarks.json",
@@ -339,26 +340,26 @@ def test_figures_pictures_and_words(monkeypatch, capsys, tmp_path):
     assert "5 places in common: left eye, right eye, nose tip" in printed
 
 
-def test_what_a_net_was_trained_on_is_not_measured(monkeypatch, capsys, tmp_path):
+def test_what_a_net_was_trained_on_is_not_measured(capsys, tmp_path):
     """Its record says which pictures it has not seen: fewer than the list's own rule holds out."""
     points = some_faces(60)
     faces = Charted(points, "5")
     faces.read = lambda i, read=faces.read: np.clip(read(i), 0, 255).astype(np.uint8)
     rules = [rule_of(faces.names(), share, 0) for share in (0.2, 0.1)]
     made = [Reader(points, "5"), *(Reader(points, "5", held_out=[rule]) for rule in rules)]
-    for nets, count in ((made[:1], 18), (made[:2], 12), (made, 6)):
-        result = run(monkeypatch, faces, nets, tmp_path / str(count))
+    for compared, count in ((made[:1], 18), (made[:2], 12), (made, 6)):
+        result = run(faces, compared, tmp_path / str(count))
         assert (result["faces"], result["trained_on"]) == (count, 18 - count)
         left_out = f"left out {18 - count} more: a net was trained on their pictures"
         assert (left_out in capsys.readouterr().out) == (count < 18)
-    measured = Measured(faces, 0.3, config)
+    measured = EvaluationSet(faces, 0.3, config)
     assert measured.leave_out_trained_on(made) == 12
     assert is_held_out([f"{i}.jpg" for i in measured.indices], rules[1]).all()
     assert measured.draws.shape[1] == 6
-    assert run(monkeypatch, faces, made, tmp_path / "all", share=1)["faces"] == 60
+    assert run(faces, made, tmp_path / "all", share=1)["faces"] == 60
     seen = [Reader(points, "5", held_out=[{"seed": 0, "bound": -1}])]
     with pytest.raises(Problem, match="none was held out from the training of every net"):
-        run(monkeypatch, faces, seen, tmp_path / "none")
+        run(faces, seen, tmp_path / "none")
 
 
 def has(picture, color):
@@ -390,13 +391,11 @@ def test_points_are_drawn_where_they_are(tmp_path):
 
 def test_worst_faces_come_first(monkeypatch, tmp_path, faces):
     shown = []
-    monkeypatch.setattr(
-        landmarks.landmark_pictures, "sheet", lambda path, parts, legend: shown.append(parts)
-    )
+    monkeypatch.setattr(landmark_pictures, "sheet", lambda path, parts, legend: shown.append(parts))
     off = np.linspace(0, 8, len(faces))[:, None, None]
-    result = run(monkeypatch, faces, [Reader(faces.points_of + off, "5")], tmp_path / "out", 0.9)
+    result = run(faces, [Reader(faces.points_of + off, "5")], tmp_path / "out", 0.9)
     worst, middle = ([float(word) for word in part[4]] for part in shown[0])
-    assert worst == sorted(worst, reverse=True) and len(worst) == landmarks.SHOWN
+    assert worst == sorted(worst, reverse=True) and len(worst) == landmark_pictures.SHOWN
     row = result["nets"][0]["views"][ALL][EXACT][NET]["by_rule"]["inter-pupil"]
     assert min(worst) > row["median"] and min(middle) <= row["median"] <= max(middle)
 
@@ -419,7 +418,7 @@ def test_the_program(capsys, tmp_path, five, lnet):
     printed, status, errors = evaluated(
         capsys,
         "--landmarks",
-        "--net",
+        "--weights",
         lnet,
         "--crop",
         "bounds:1.5",
@@ -443,8 +442,8 @@ def test_the_program(capsys, tmp_path, five, lnet):
         middle, half = (low + high) / 2, 0.75 * max(high - low)
         square = np.concatenate([middle - half, middle + half])
         crop = face_crop.crop(faces.read(face), square, 0, 48)
-        said = schemes.unpack(net(pictures.to_input(crop[None]))["landmark"])[0]
-        off = np.linalg.norm(square[:2] + said * 2 * half - places, axis=1)
+        predicted = schemes.unpack(net(pictures.to_input(crop[None]))["landmark"])[0]
+        off = np.linalg.norm(square[:2] + predicted * 2 * half - places, axis=1)
         values.append(off.mean() / math.dist(places[0], places[1]))
     row = result["nets"][0]["views"][ALL][EXACT][NET]["by_rule"]["inter-pupil"]
     assert row["mean"] == pytest.approx(np.mean(values), rel=1e-5)
@@ -455,7 +454,15 @@ def test_the_program(capsys, tmp_path, five, lnet):
 def test_bad_input_is_told(capsys, tmp_path, five, lnet):
     def fails(*more, net=(lnet,), faces=five):
         printed, status, errors = evaluated(
-            capsys, "landmarks", "--net", *net, "--faces", faces, "--out", tmp_path / "out", *more
+            capsys,
+            "landmarks",
+            "--weights",
+            *net,
+            "--faces",
+            faces,
+            "--out",
+            tmp_path / "out",
+            *more,
         )
         assert status == 2 and len(errors.splitlines()) == 1 and not (tmp_path / "out").exists()
         return errors
@@ -490,4 +497,4 @@ def test_points_that_are_no_numbers(faces, measured):
 
 def test_nothing_to_measure(faces):
     with pytest.raises(Problem, match="none of the 60 faces to measure can be read; the first: 0"):
-        Measured(Charted(faces.points_of, "5", broken=range(60)), 1, config)
+        EvaluationSet(Charted(faces.points_of, "5", broken=range(60)), 1, config)

@@ -13,7 +13,7 @@ from trained import sensible
 
 from config import config, override
 from core.detect.detector import FaceDetector
-from core.evaluate import detections, metrics
+from core.evaluate import detections, metrics, run_detector
 from core.evaluate import lists as evaluate_list
 from core.formats import checkpoint
 from facelet.console import Problem
@@ -116,9 +116,7 @@ def ap_by_loop(example, iou, min_face):
 @pytest.mark.parametrize("write", [as_jsonl, as_text, as_folder])
 def test_average_precision_of_each_kind_of_file(example, truth_file, tmp_path, run, write):
     path = write(example.found, tmp_path)
-    printed, status, error = run(
-        "--truth", truth_file, "--detections", path, "evaluate.sizes=20,30"
-    )
+    printed, status, error = run("--data", truth_file, "--detections", path, "evaluate.sizes=20,30")
     assert status == 0, error
     result = json.loads((tmp_path / "out" / "list.json").read_text())["figures"]
     for row, size in zip(result, (20, 30)):
@@ -138,7 +136,7 @@ def test_average_precision_of_each_kind_of_file(example, truth_file, tmp_path, r
 def test_mean_over_ious(example, truth_file, tmp_path, run):
     found = as_text(example.found, tmp_path)
     printed, status, _ = run(
-        "--truth", truth_file, "--detections", found, "--iou", "0.5:0.95", "evaluate.sizes=20"
+        "--data", truth_file, "--detections", found, "--iou", "0.5:0.95", "evaluate.sizes=20"
     )
     (row,) = json.loads((tmp_path / "out" / "list.json").read_text())["figures"]
     assert row["ious"] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
@@ -174,13 +172,13 @@ def test_of_a_set(drawn_set, tmp_path, run):
     annotations = wider.open_set(drawn_set, "val").annotations
     found = {one.path: (one.boxes, np.linspace(0.5, 0.9, len(one.boxes))) for one in annotations}
     printed, status, error = run(
-        "--truth", drawn_set, "--split", "val", "--detections", as_jsonl(found, tmp_path)
+        "--data", drawn_set, "--split", "val", "--detections", as_jsonl(found, tmp_path)
     )
     assert status == 0, error
     for row in json.loads((tmp_path / "out" / "list.json").read_text())["figures"]:
         assert row["mean"] == 1 and row["levels"][0] == [0.99, 1.0, pytest.approx(0.5, abs=0.3)]
     nothing = {name: (boxes[:0], scores[:0]) for name, (boxes, scores) in found.items()}
-    printed, _, _ = run("--truth", drawn_set, "--detections", as_jsonl(nothing, tmp_path))
+    printed, _, _ = run("--data", drawn_set, "--detections", as_jsonl(nothing, tmp_path))
     assert "0.0000 over" in printed and "never" in printed
 
 
@@ -240,36 +238,36 @@ def nets(tmp_path_factory):
 def test_detector_goes_down_to_the_floor(nets):
     """Only the last net's threshold; what is over the usual one is the same."""
     folder, picture = nets
-    said = [
+    given = [
         "detect.min_face=40",
         "detect.thresholds=0.4,0.4,0.6",
         "evaluate.floor=0.1",
         "detect.nms=0.6,0.6,0.5",
     ]
-    settings = override(config, said)
-    opened = detections.open_detector(folder, said, settings)
+    settings = override(config, given)
+    opened = run_detector.open_floored(folder, given, settings)
     assert opened.settings.thresholds == (0.4, 0.4, 0.1) and opened.settings.min_face == 40
     assert opened.settings.nms == (0.6, 0.6, 0.5)
-    words = detections.rule(opened)
+    words = run_detector.rule(opened)
     for part in ("from 40 px", "0.4 (pnet), 0.4 (rnet), 0.1 (onet)", "0.6, 0.6, 0.5", "own size"):
         assert part in words
     usual = FaceDetector.open(folder, min_face=40, thresholds=(0.4, 0.4, 0.6))
-    usual.settings.nms = [0.6, 0.6, 0.5]
+    usual = usual.changed(nms=[0.6, 0.6, 0.5])
     few, many = usual.detect(picture), opened.detect(picture)
     assert 0 < len(few) < len(many) and many.scores.min() < 0.6
     assert np.array_equal(many.boxes[: len(few)], few.boxes)
-    higher = detections.open_detector(folder, said, override(settings, ["evaluate.floor=0.9"]))
+    higher = run_detector.open_floored(folder, given, override(settings, ["evaluate.floor=0.9"]))
     assert higher.settings.thresholds == (0.4, 0.4, 0.6)
     (folder / "detector.json").write_text(json.dumps({"pnet": "Pnet20_v0.params", "min_face": 33}))
     try:
-        alone = detections.open_detector(folder, [], config)
-        assert alone.settings.min_face == 33  # the folder's, as none is said
+        alone = run_detector.open_floored(folder, [], config)
+        assert alone.settings.min_face == 33  # the folder's, as none is given
         assert alone.settings.thresholds == tuple(config.detect.thresholds)
-        facts = detections.facts(folder, alone)
+        facts = run_detector.facts(folder, alone)
         assert list(facts["nets"]) == ["pnet"] and json.loads(json.dumps(facts)) == facts
-        assert facts != detections.facts(
+        assert facts != run_detector.facts(
             folder,
-            detections.open_detector(
+            run_detector.open_floored(
                 folder, ["detect.min_face=34"], override(config, ["detect.min_face=34"])
             ),
         )
@@ -279,17 +277,17 @@ def test_detector_goes_down_to_the_floor(nets):
 
 def test_run_over_pictures(nets, tmp_path, capsys):
     folder, picture = nets
-    detector = detections.open_detector(folder, [], config)
+    detector = run_detector.open_floored(folder, [], config)
     cv2.imwrite(str(tmp_path / "a.png"), picture)
     (tmp_path / "b.png").write_bytes(b"none")
     files = {"x/a": tmp_path / "a.png", "x/b": tmp_path / "b.png"}
-    ((name, boxes, scores, size),) = detections.run(detector, files)
+    ((name, boxes, scores, size),) = run_detector.run(detector, files)
     expected = detector.detect(picture)
     assert name == "x/a" and size == (320, 240)
     assert np.array_equal(boxes, expected.boxes) and np.array_equal(scores, expected.scores)
     assert "skipped 1 of 2 pictures" in capsys.readouterr().out
     with pytest.raises(Problem, match="not one picture could be read; the first: .*b.png"):
-        list(detections.run(detector, {"x/b": tmp_path / "b.png"}))
+        list(run_detector.run(detector, {"x/b": tmp_path / "b.png"}))
 
 
 # ---- bad input -----------------------------------------------------------------------------
@@ -323,7 +321,7 @@ def record(**changes):
 )
 def test_broken_jsonl(truth_file, tmp_path, run, line, says):
     (tmp_path / "x.jsonl").write_text(line + "\n")
-    _, status, error = run("--truth", truth_file, "--detections", tmp_path / "x.jsonl")
+    _, status, error = run("--data", truth_file, "--detections", tmp_path / "x.jsonl")
     assert status == 2 and len(error.splitlines()) == 1 and error.startswith("error: ")
     assert "x.jsonl" in error and says in error
     assert not (tmp_path / "out").exists()
@@ -332,20 +330,20 @@ def test_broken_jsonl(truth_file, tmp_path, run, line, says):
 @pytest.mark.parametrize("iou", ["0", "1.1", "x", "0.9:0.5", "nan", "0.5:", ":"])
 def test_ious_that_are_none(truth_file, tmp_path, run, iou):
     (tmp_path / "x.txt").write_text("")
-    _, status, error = run("--truth", truth_file, "--detections", tmp_path / "x.txt", "--iou", iou)
+    _, status, error = run("--data", truth_file, "--detections", tmp_path / "x.txt", "--iou", iou)
     assert status == 2 and f"--iou {iou}: it must be a number in (0, 1]" in error
 
 
 def test_other_bad_input(truth_file, tmp_path, run):
     (tmp_path / "x.txt").write_text("")
     _, status, error = run(
-        "--truth", truth_file, "--detections", tmp_path / "x.txt", "evaluate.sizes=900"
+        "--data", truth_file, "--detections", tmp_path / "x.txt", "evaluate.sizes=900"
     )
     assert status == 2 and "no face of 900 px or more" in error
-    _, status, error = run("--truth", tmp_path / "gone.txt", "--detections", tmp_path / "x.txt")
+    _, status, error = run("--data", tmp_path / "gone.txt", "--detections", tmp_path / "x.txt")
     assert status == 2 and "gone.txt can't be read" in error
     (tmp_path / "empty.txt").write_text("")
-    _, status, error = run("--truth", tmp_path / "empty.txt", "--detections", tmp_path / "x.txt")
+    _, status, error = run("--data", tmp_path / "empty.txt", "--detections", tmp_path / "x.txt")
     assert status == 2 and "empty.txt lists no pictures" in error
-    _, status, error = run("--truth", truth_file, "--detections", tmp_path / "gone")
+    _, status, error = run("--data", truth_file, "--detections", tmp_path / "gone")
     assert status == 2 and "gone can't be read" in error

@@ -2,6 +2,7 @@
 lower threshold of the last one changes nothing; thresholds found for a goal; the pictures."""
 
 import hashlib
+import json
 from types import SimpleNamespace
 
 import cv2
@@ -238,7 +239,7 @@ def test_a_pnet_keeps_its_threshold(tmp_path):
     boxes = [[0, 0, 60, 60], [100, 0, 130, 30]]
     face_set, detector = one_picture(tmp_path, [(boxes, [0.9, 0.3])], boxes)
     found = measured(detector, face_set, config)
-    assert len(found.seen[0].boxes) == 1 and found.floor == 0.5
+    assert len(found.results[0].boxes) == 1 and found.floor == 0.5
 
 
 def test_no_boxes_at_all(tmp_path):
@@ -267,7 +268,7 @@ def test_lower_floor_gives_the_same_boxes(nets, drawn_set, stages):
     detector = FaceDetector(*list(nets.values())[:stages], thresholds=(0.8, 0.5, 0.7), min_face=40)
     found = measured(detector, face_set, config)
     more = 0
-    for one in found.seen:
+    for one in found.results:
         *_, (_, faces) = detector.stages(pictures.read(one.path))
         over = one.scores > detector.settings.thresholds[stages - 1]
         np.testing.assert_array_equal(one.boxes[over], faces.boxes)
@@ -360,8 +361,8 @@ def test_tuning_that_can_not_be(face_set):
         stage_tuning.tune(Fake(told(face_set, 1)), face_set, config, ("ms", 20), 99)
     for text in ("recall", "recall=90", "recall=x", "ms=-1", "ms=nan", "time=3", "recall=0"):
         with pytest.raises(Problem, match="write recall=0.90, or ms=20"):
-            stage_tuning.parsed(text)
-    assert stage_tuning.parsed("recall=0.9") == ("recall", 0.9)
+            stage_tuning.parse(text)
+    assert stage_tuning.parse("recall=0.9") == ("recall", 0.9)
 
 
 def test_tuned_within_a_time_by_precision(face_set, capsys):
@@ -571,8 +572,14 @@ def test_program(nets, drawn_set, tmp_path, capsys):
     is given."""
     folder = nets["pnet"].parent
     (folder / "detector.json").write_text(
-        '{"pnet": "%s", "rnet": "%s", "min_face": 60, "thresholds": [0.8, 0.5, 0.5]}'
-        % (nets["pnet"].name, nets["rnet"].name)
+        json.dumps(
+            {
+                "pnet": nets["pnet"].name,
+                "rnet": nets["rnet"].name,
+                "min_face": 60,
+                "thresholds": [0.8, 0.5, 0.5],
+            }
+        )
     )
     try:
         evaluate.main(

@@ -10,7 +10,7 @@ import pytest
 from commands import evaluated
 from scipy.io import savemat
 
-from core.evaluate import detections, metrics
+from core.evaluate import detections, metrics, run_detector
 from core.evaluate import wider as evaluate_wider
 from facelet.console import Problem
 from facelet.faces import Faces
@@ -185,7 +185,7 @@ def test_program_on_a_folder_of_results(tmp_path, run):
     found = some_results(101, events)
     save_truth(tmp_path / "data" / "eval_tools" / "ground_truth", events)
     save_results(tmp_path / "results", found)
-    printed, status, _ = run("--data", tmp_path / "data", "--results", tmp_path / "results")
+    printed, status, _ = run("--data", tmp_path / "data", "--detections", tmp_path / "results")
     assert status == 0
     values = json.loads((tmp_path / "out" / "wider.json").read_text())["average_precision"]
     expected = official(events, found)
@@ -221,7 +221,7 @@ def test_a_rule_that_is_wrong_fails_the_self_check(tmp_path, run, monkeypatch):
     events = some_events(3, crowded=False)
     save_truth(tmp_path, events)
     monkeypatch.setattr(evaluate_wider, "IOU", 1.01)
-    printed, status, error = run("--data", tmp_path, "--results", tmp_path)
+    printed, status, error = run("--data", tmp_path, "--detections", tmp_path)
     assert status == 2 and "taken for detections scores 0.000000 for easy, not 1" in error
     assert not (tmp_path / "out").exists()
 
@@ -279,9 +279,9 @@ def test_program_runs_a_detector(tmp_path, run, monkeypatch):
             path = tmp_path / "WIDER_val" / "images" / event / f"{name}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), np.full((9, 9, 3), 30, np.uint8))
-    monkeypatch.setattr(detections, "open_detector", lambda *_: Fake())
-    monkeypatch.setattr(detections, "facts", lambda *_: {})
-    monkeypatch.setattr(detections, "rule", lambda _: "the rule of it")
+    monkeypatch.setattr(run_detector, "open_floored", lambda *_: Fake())
+    monkeypatch.setattr(run_detector, "facts", lambda *_: {})
+    monkeypatch.setattr(run_detector, "rule", lambda _: "the rule of it")
     printed, status, error = run("--data", tmp_path, "--nets", "x")
     assert status == 0, error
     assert "6 pictures, 6 boxes; the rule of it" in printed
@@ -319,18 +319,18 @@ def good(tmp_path):
 )
 def test_broken_results(good, run, lines, says):
     good.file.write_text(lines)
-    _, status, error = run("--data", good.truth, "--results", good.results)
+    _, status, error = run("--data", good.truth, "--detections", good.results)
     assert status == 2 and error.startswith("error: ") and len(error.splitlines()) == 1
     assert str(good.file) in error and says in error
 
 
 def test_results_of_other_pictures(good, run):
     good.file.rename(good.file.with_name("0_99.txt"))
-    _, status, error = run("--data", good.truth, "--results", good.results)
+    _, status, error = run("--data", good.truth, "--detections", good.results)
     assert status == 2 and "1 pictures that the ground truth lacks; the first: 0--Parade/0_99" in (
         error
     )
-    _, status, error = run("--data", good.truth, "--results", good.truth)
+    _, status, error = run("--data", good.truth, "--detections", good.truth)
     assert status == 2 and "holds no results" in error
 
 
@@ -355,7 +355,7 @@ def test_results_of_other_pictures(good, run):
 )
 def test_broken_ground_truth(good, run, damage, says):
     damage(good.truth / "wider_hard_val.mat")
-    printed, status, error = run("--data", good.truth, "--results", good.results)
+    printed, status, error = run("--data", good.truth, "--detections", good.results)
     assert status == 2 and len(error.splitlines()) == 1
     assert says in error and "wider_hard_val.mat" in error
     assert not printed
