@@ -28,7 +28,7 @@ import numpy as np
 
 from core.evaluate import detections, plots, run_detector
 from facelet import picture as pictures
-from facelet.console import Problem
+from facelet.console import Problem, Progress
 from facelet.files import write_json, write_text
 
 LARGEST = 450  # px, longer side of FDDB's pictures
@@ -161,12 +161,15 @@ def find_pictures(folder, names):
 
 
 def _sizes(files):
-    sizes = {}
+    """(width, height) of pictures {name: path}, of those that can be read."""
+    sizes, progress = {}, Progress(len(files), "pictures read")
     for name, file in files.items():
         try:
             sizes[name] = pictures.read(file).shape[1::-1]
         except pictures.BrokenPicture:
-            continue  # said later, where there is need of it
+            pass  # main() counts what is missing
+        progress.step()
+    progress.close()
     return sizes
 
 
@@ -244,7 +247,7 @@ def main(args, settings):
             texts.append(detections.text(name, boxes, scores))
         write_text(path, "".join(texts))
     else:
-        sizes = _sizes(files)
+        sizes = _sizes(files) if files else {}
     found = detections.fitted(detections.read(path), truth, path)
     rule = run_detector.rule(detector) if args.nets else detections.rule_of_list(found, path)
     if len(sizes) < len(truth):

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from core.evaluate import detections, metrics, plots
-from facelet.console import Problem
+from facelet.console import Problem, Progress
 from facelet.files import write_json
 from prepare_data import wider
 
@@ -79,8 +79,9 @@ def evaluate(found, annotations, ious, sizes):
         one.path: (one.boxes, np.concatenate([one.ignored, one.unsure])) for one in annotations
     }
     rows, first = [], []
+    progress = Progress(len(sizes) * len(truth), "pictures compared")
     for size in sizes:
-        results = metrics.precision_recall(found, truth, ious, size)
+        results = metrics.precision_recall(found, truth, ious, size, progress)
         if not results[0].faces:
             raise Problem(
                 f"the ground truth has no face of {size:g} px or more: give other evaluate.sizes"
@@ -97,6 +98,7 @@ def evaluate(found, annotations, ious, sizes):
             }
         )
         first.append(results[0])
+    progress.close()
     return rows, first
 
 

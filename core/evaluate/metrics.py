@@ -111,11 +111,12 @@ class Curve:
     faces: int
 
 
-def precision_recall(detections, truth, ious=(0.5,), min_face=0):
+def precision_recall(detections, truth, ious=(0.5,), min_face=0, progress=None):
     """A Curve for each of `ious` over all pictures, detections being what matches() says.
 
     detections -- picture: (boxes (N, 4), scores (N,)); pictures it lacks have none
     truth -- picture: (faces (M, 4), ignored (K, 4))
+    progress -- a facelet.console.Progress, stepped once a picture
     """
     parts, scores, faces = [], [], 0
     nothing = np.zeros((0, 4)), np.zeros(0)
@@ -125,6 +126,8 @@ def precision_recall(detections, truth, ious=(0.5,), min_face=0):
         parts.append(outcome)
         scores.append(found[1])
         faces += int(counted.sum())
+        if progress:
+            progress.step()
     outcome = np.concatenate([np.zeros((len(ious), 0), np.int8), *parts], axis=1)
     return [_curve(np.concatenate([np.zeros(0), *scores]), row, faces) for row in outcome]
 

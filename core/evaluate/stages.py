@@ -27,6 +27,7 @@ from facelet.detector import STAGES
 from facelet.files import write_json
 from prepare_data import teacher, wider
 
+NAMES = {"pnet": "Pnet", "rnet": "Rnet", "onet": "Onet", "landmark": "net for landmark points"}
 SUBSET = 200  # pictures that thresholds are tuned on
 SKIPPED = 10  # pictures skipped that are named
 
@@ -110,8 +111,8 @@ def arguments(parser):
         parser.add_argument(
             f"--{stage}",
             metavar="FILE",
-            help=f"the {stage}: a .params file, an ONNX model or a run's folder; it takes the "
-            "place of the one in DIR",
+            help=f"the {NAMES[stage]}: a .params file, an ONNX model or a run's folder; it takes "
+            "the place of the one in DIR",
         )
     parser.add_argument(
         "--data", required=True, metavar="DIR", help="pictures with boxes, laid out like WIDER FACE"
@@ -134,14 +135,15 @@ def arguments(parser):
     parser.add_argument(
         "--tune",
         metavar="recall=R|ms=T",
-        help="first find thresholds for a recall in the end, or for milliseconds a picture",
+        help="first find the thresholds for this recall after the last net, or for milliseconds a "
+        "picture",
     )
     parser.add_argument(
         "--subset",
         type=int,
         default=SUBSET,
         metavar="N",
-        help="pictures that they are found on (default %(default)s)",
+        help="pictures that --tune runs on (default %(default)s)",
     )
 
 

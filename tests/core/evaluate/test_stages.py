@@ -13,7 +13,7 @@ from trained import sensible
 from config import config, override
 from core.detect.detector import FaceDetector
 from core.evaluate import __main__ as evaluate
-from core.evaluate import stage_figures, stage_pictures, stage_tuning
+from core.evaluate import plots, stage_figures, stage_pictures, stage_tuning
 from core.evaluate.stages import evaluate as evaluate_stages
 from core.formats import checkpoint
 from facelet import draw
@@ -28,14 +28,14 @@ NAMES = ("pnet", "rnet", "onet")
 
 
 class Fake(FaceDetector):
-    """A cascade that finds what it is told to, after each net, in each picture.
+    """A cascade that finds given boxes after each net, in each picture.
 
-    told -- by picture (its array), (boxes, scores) of each net
+    outputs -- by picture (its array), (boxes, scores) of each net
     """
 
-    def __init__(self, told, thresholds=(0.5, 0.5, 0.5), landmark=False):
-        self.told = {self.key(picture): stages for picture, stages in told}
-        names = NAMES[: len(told[0][1])] + ("landmark",) * landmark
+    def __init__(self, outputs, thresholds=(0.5, 0.5, 0.5), landmark=False):
+        self.outputs = {self.key(picture): stages for picture, stages in outputs}
+        names = NAMES[: len(outputs[0][1])] + ("landmark",) * landmark
         self.nets = {name: SimpleNamespace(facts={"net": f"Fake{name}"}) for name in names}
         self.settings = Settings(thresholds=thresholds)
         self.marked = []
@@ -45,7 +45,7 @@ class Fake(FaceDetector):
         return hashlib.md5(picture.tobytes()).digest()
 
     def stages(self, picture):
-        for i, (boxes, scores) in enumerate(self.told[self.key(picture)]):
+        for i, (boxes, scores) in enumerate(self.outputs[self.key(picture)]):
             order = np.argsort(-scores, kind="stable")
             order = order[scores[order] > self.settings.thresholds[i]]
             yield NAMES[i], Faces(boxes[order], scores[order])
@@ -75,7 +75,7 @@ def face_set(tmp_path_factory):
     return wider.FaceSet(folder, folder / "truth.txt", annotations)
 
 
-def told(face_set, stages=3, seed=0):
+def fake_outputs(face_set, stages=3, seed=0):
     """Boxes near the faces, the ignored, the unsure and anywhere, with scores by chance."""
     rng, every = np.random.default_rng(seed), []
     for one in face_set.annotations:
@@ -114,10 +114,10 @@ def measured(detector, face_set, settings):
     return stage_figures.measure(detector, face_set, settings, Progress(None, "pictures"))
 
 
-def by_loop(told, face_set, thresholds, ious, min_face):
+def by_loop(outputs, face_set, thresholds, ious, min_face):
     """Per face that counts: its side and, per net and IoU, whether a box has it; boxes by net."""
     rows, boxes = [], [0] * len(thresholds)
-    for (_, stages), one in zip(told, face_set.annotations):
+    for (_, stages), one in zip(outputs, face_set.annotations):
         kept = [
             [box for box, score in zip(*stage) if score > threshold]
             for stage, threshold in zip(stages, thresholds)
@@ -148,7 +148,7 @@ def by_loop(told, face_set, thresholds, ious, min_face):
 )
 def test_figures_by_loop(face_set, stages, thresholds, min_face):
     settings = override(config, [f"evaluate.min_face={min_face}"])
-    found = told(face_set, stages)
+    found = fake_outputs(face_set, stages)
     detector = Fake(found, thresholds)
     figures, _ = stage_figures.figures(measured(detector, face_set, settings), detector, settings)
     rows, boxes = by_loop(found, face_set, thresholds[:stages], (0.4, 0.5, 0.65), min_face)
@@ -181,6 +181,29 @@ def test_figures_by_loop(face_set, stages, thresholds, min_face):
         == pytest.approx(sum(stage["ms_per_picture"] for stage in figures["stages"]))
         and figures["neither"] == 48
     )
+
+
+def test_legends_hide_no_curve(face_set, tmp_path, monkeypatch):
+    """They are below their axes, within the picture, and hide no ticks or labels."""
+    detector, seen = Fake(fake_outputs(face_set)), []
+    result = stage_figures.figures(measured(detector, face_set, config), detector, config)
+    result[0]["rule"]["words"] = "the rule"
+
+    def checked(figure, path, **_):
+        path.touch()
+        figure.canvas.draw()
+        for axis in figure.axes:
+            legend, plot = axis.get_legend(), axis.get_window_extent()
+            below = legend.get_window_extent()
+            labels = [axis.xaxis.label, *axis.get_xticklabels()]
+            labels = [label.get_window_extent() for label in labels if label.get_text()]
+            assert below.y1 < min([plot.y0, *(label.y0 for label in labels)])
+            assert below.y0 > 0 and below.x0 > 0 and below.x1 < figure.bbox.x1
+            seen.append(len(legend.get_texts()))
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", checked)
+    plots.stages(*result, tmp_path / "recall.png")
+    assert seen == [3, len(config.evaluate.sizes)]
 
 
 def test_where_faces_are_lost():
@@ -326,7 +349,7 @@ def test_last_threshold_is_the_highest(seed):
 
 
 def test_tuned_thresholds_reach_the_recall(face_set, capsys):
-    found = told(face_set, 3, seed=4)
+    found = fake_outputs(face_set, 3, seed=4)
     detector = Fake(found, (0.9, 0.9, 0.9))
     thresholds = stage_tuning.tune(detector, face_set, config, ("recall", 0.6), 99)
     printed = capsys.readouterr().out
@@ -340,7 +363,7 @@ def test_tuned_thresholds_reach_the_recall(face_set, capsys):
 
 
 def test_a_pnets_threshold_is_tuned(face_set):
-    found = told(face_set, 1)
+    found = fake_outputs(face_set, 1)
     first, *others = stage_tuning.tune(Fake(found), face_set, config, ("recall", 0.4), 99)
     rows, _ = by_loop(found, face_set, [first], [0.5], 20)
     above, _ = by_loop(found, face_set, [first + 0.001], [0.5], 20)
@@ -354,11 +377,11 @@ def test_a_pnets_threshold_is_tuned(face_set):
 
 def test_tuning_that_can_not_be(face_set):
     with pytest.raises(Problem, match="no thresholds tried reach recall=1; the nearest"):
-        stage_tuning.tune(Fake(told(face_set)), face_set, config, ("recall", 1), 99)
+        stage_tuning.tune(Fake(fake_outputs(face_set)), face_set, config, ("recall", 1), 99)
     with pytest.raises(Problem, match="no thresholds tried reach ms=1e-09"):
-        stage_tuning.tune(Fake(told(face_set)), face_set, config, ("ms", 1e-9), 99)
+        stage_tuning.tune(Fake(fake_outputs(face_set)), face_set, config, ("ms", 1e-9), 99)
     with pytest.raises(Problem, match="--tune ms takes a cascade"):
-        stage_tuning.tune(Fake(told(face_set, 1)), face_set, config, ("ms", 20), 99)
+        stage_tuning.tune(Fake(fake_outputs(face_set, 1)), face_set, config, ("ms", 20), 99)
     for text in ("recall", "recall=90", "recall=x", "ms=-1", "ms=nan", "time=3", "recall=0"):
         with pytest.raises(Problem, match="write recall=0.90, or ms=20"):
             stage_tuning.parse(text)
@@ -368,7 +391,7 @@ def test_tuning_that_can_not_be(face_set):
 def test_tuned_within_a_time_by_precision(face_set, capsys):
     """Without a limit to speak of the lowest thresholds are tried as well; the last one stays."""
     thresholds = stage_tuning.tune(
-        Fake(told(face_set), (0.5, 0.5, 0.66)), face_set, config, ("ms", 1e6), 2
+        Fake(fake_outputs(face_set), (0.5, 0.5, 0.66)), face_set, config, ("ms", 1e6), 2
     )
     printed = capsys.readouterr().out
     assert "on 2 pictures" in printed
@@ -617,7 +640,10 @@ def test_program(nets, drawn_set, tmp_path, capsys):
         (["--pnet", "PNET", "--drawn", "0"], "--drawn 0: it must be at least 1"),
         (["--rnet", "PNET"], "there are no nets: give --nets DIR or --pnet FILE"),
         (["--pnet", "PNET", "--rnet", "PNET"], "can't be the rnet"),
-        (["--pnet", "PNET", "--split", "train", "--second", "nowhere"], "nowhere is not there"),
+        (
+            ["--pnet", "PNET", "--split", "train", "--teacher-boxes", "nowhere"],
+            "nowhere is not there",
+        ),
         (["--pnet", "PNET", "evaluate.ious=0.5,2"], "evaluate.ious is"),
         (["--pnet", "PNET", "evaluate.sizes=0"], "evaluate.sizes is"),
     ],
