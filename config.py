@@ -14,6 +14,7 @@ from functools import cache
 
 from easydict import EasyDict
 
+from facelet import schemes
 from facelet.console import Problem
 from facelet.settings import LIMITS as DETECT_LIMITS
 from facelet.settings import MEAN, SCALE, Settings
@@ -55,8 +56,9 @@ config.landmark_samples.seed = 0
 # A row is a preset, crop.preset=NAME; of its two dicts the first is for five points. Lengths are in
 # sides of the face's box unless it says otherwise.
 CROPS = {
-    # As train-mtcnn trained its nets, with its defects mended.
-    "reference": (
+    # As train-mtcnn trained its nets, with its defects mended. For points whose scheme doesn't say
+    # where a detector's box is, the second dict holds by default.
+    "train-mtcnn": (
         dict(box="half", scale=[0.5, 2.5], plain=2.0, shift=0.4, angle=45.0, upright=False,
              margin=[-0.05, 0.05, -0.05, -0.05], nose=True, spread=0.2, blur=[0.67, 12],
              occlusion=[0.0, 0.1, 0.4]),
@@ -70,8 +72,8 @@ CROPS = {
              occlusion=[0.3, 0.1, 0.4]),) * 2,
 }
 config.crop = EasyDict(
-    CROPS["reference"][1],
-    preset="reference",  # a row of CROPS, whose values hold where nothing else is said
+    CROPS["detector"][1],
+    preset="detector",   # a row of CROPS, whose values hold where nothing else is said
     tries=1000,          # draws for a face, then it gets the plain crop
     min_face=12)         # faces whose points reach over less are not cut, px
 # box        what crops are cut around: bounds, the square about the points; half, half of the
@@ -184,10 +186,15 @@ config.evaluate.box_scatter = [0.12, 0.08, 0.06]  # of a detector's box about a 
                                      # deviation: log of its side, centre in x and in y, in sides
 config.evaluate.box_draws = 5        # of which landmarks are measured with as many a face; 0: none
 
-# --- the whole course (core.pipeline) --------------------------------------------------------
+# --- from pictures to a detector (core.pipeline) ---------------------------------------------
+# A run goes on after a Pnet, Rnet, Onet if the cascade so far finds enough of the faces on held-out
+# pictures, with few enough boxes: any recall can be had for enough boxes, which the next net then
+# has to tell apart. Boxes are counted by the labelled face (of evaluate.min_face and more): a
+# picture with more faces, or a larger one, has more of them. With many faces unlabelled, or many
+# pictures without any, more must be allowed.
 config.pipeline = EasyDict()
-config.pipeline.floors = [0.9, 0.85, 0.8]  # recall on held-out pictures that Pnet, Rnet, Onet must
-                                           # reach for the course to go on
+config.pipeline.floors = [0.85, 0.8, 0.75]  # recall, at least
+config.pipeline.most_boxes = [100.0, 25.0, 5.0]  # boxes a face, at most
 
 
 RENAMED = {"second": "teacher"}  # sections by their old name
@@ -245,6 +252,8 @@ LIMITS = (
     (("pipeline.floors",),
      lambda v: len(v) == 3 and all(0 <= x <= 1 for x in v),
      "three numbers from 0 to 1, for Pnet,Rnet,Onet"),
+    (("pipeline.most_boxes",), lambda v: len(v) == 3 and min(v) > 0,
+     "three numbers over 0, for Pnet,Rnet,Onet"),
     (("augment.noise",), lambda v: len(v) == 2 and 0 <= v[0] <= v[1], "two numbers, low,high"),
     (("augment.brightness",), lambda v: len(v) >= 1 and min(v) > 0, "factors over 0"),
     (("evaluate.iou",), lambda v: 0 < v <= 1, "in (0, 1]"),
@@ -343,11 +352,19 @@ def override(tree, assignments):
     return tree
 
 
-def for_landmarks(points, assignments=()):
+def for_landmarks(points, assignments=(), scheme=None):
     """A copy of `config` for nets of landmarks alone with a number of points: LANDMARK_TRAINING,
     config.crop as its preset has it, then "section.key=value" assignments applied as by
-    override()."""
+    override().
+
+    scheme -- name of the points' order (facelet.schemes); None: any with so many points. Where it
+        has no box, and no preset is said, crops are those of train-mtcnn's about the points' bounds
+    """
     tree = override(config, [f"{key}={value}" for key, value in LANDMARK_TRAINING.items()])
-    preset = override(config, [text for text in assignments if text.startswith("crop.preset=")])
-    tree.crop.update(copy.deepcopy(CROPS[preset.crop.preset][points != 5]))
+    said = [text for text in assignments if text.startswith("crop.preset=")]
+    preset, row = override(config, said).crop.preset, points != 5
+    known = [schemes.get(scheme)] if scheme else schemes.of(points)
+    if not said and known and not any(one.box for one in known):
+        preset, row = "train-mtcnn", 1
+    tree.crop.update(copy.deepcopy(CROPS[preset][row]), preset=preset)
     return override(tree, assignments)

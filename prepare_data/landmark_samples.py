@@ -10,18 +10,19 @@ on the seed and the picture's path alone. Training mirrors samples as it goes (c
 """
 
 import argparse
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from config import config, override
+from config import config, for_landmarks, override
 from core.base import options
 from facelet import boxes as geometry
 from facelet import picture as pictures
+from facelet import schemes
 from facelet.console import Problem, program
 from prepare_data import samples, store
-from prepare_data.face_crop import crop, to_crop, to_picture
+from prepare_data.face_crop import crop, plain, to_crop, to_picture
 from prepare_data.points import face_sets
 from prepare_data.points import sets as landmarks
 
@@ -33,10 +34,19 @@ PLACES = np.arange(1, 129)[:, None] * (0.7548776662, 0.5698402910) % 1
 
 
 def box_of(face, scheme, settings):
-    """The box of a Face that its samples are cut around: from its points, or its list's."""
-    if settings.box == "points" or face.box is None:
+    """The box of a Face that its samples are cut around: its list's or, from its points, the square
+    that a detector would give; of a scheme that has none, the plain crop of its points' bounds."""
+    if settings.box == "list" and face.box is not None:
+        return face.box.astype(np.float64)
+    if schemes.get(scheme).box:
         return landmarks.box_of_points(face.points, scheme)
-    return face.box.astype(np.float64)
+    (square,) = plain(face.points[None] + 0.5, None, _crop(len(face.points), scheme), scheme)
+    return square
+
+
+@lru_cache
+def _crop(points, scheme):
+    return for_landmarks(points, scheme=scheme).crop
 
 
 def _padding(squares, degrees, width, height):

@@ -21,6 +21,7 @@ SETTINGS = [f"{name}.train.epochs=1" for name in ("pnet", "pnet_hard", "rnet", "
     "mine.per_picture=20",
     "mine.max_negative_iou=0.3",
     "pipeline.floors=0,0,0",
+    "pipeline.most_boxes=1e9,1e9,1e9",
 ]
 
 

@@ -14,7 +14,7 @@ SETTING = re.compile(r"[A-Za-z_0-9]+(\.[A-Za-z_0-9]+)+=")
 USAGE = "[section.key=value ...]"
 
 
-def parse(parser, argv, renamed=None, settings=True):
+def parse(parser, argv, renamed=None, settings=True, prefixes=()):
     """The arguments of a program, of the chosen command of one that has several. A word
     `section.key=value` anywhere among them, up to `--`, is a setting, in `settings`, a list, and
     never the value of an option that takes several; or it is refused where a program has none.
@@ -22,6 +22,7 @@ def parse(parser, argv, renamed=None, settings=True):
     renamed -- {old spelling of an option: the new one}: the old one works where the program has no
         option of that spelling, and a line says so
     settings -- whether the program has any
+    prefixes -- what a setting may begin with besides: PREFIX.section.key=value
 
     Raises Problem, in place of argparse's usage and exit: for an option that isn't there naming the
     nearest option or setting.
@@ -40,15 +41,21 @@ def parse(parser, argv, renamed=None, settings=True):
     rest = _new_spellings(
         rest, {old: new for old, new in (renamed or {}).items() if old not in known}
     )
-    _check_options(parsers[-1], rest, known)
+    _check_options(parsers[-1], rest, known, prefixes)
     # Positional words may stand between options; argparse can't have that with commands or with --.
     if not _commands(parser) and "--" not in rest:
         args, unknown = parser.parse_known_intermixed_args(rest)
     else:
         args, unknown = parser.parse_known_args(rest)
     if unknown:
+        meant = _settings_called(unknown[0], prefixes) if "." in unknown[0] else []
         raise Problem(
-            f"{unknown[0]!r} is not expected here: {parsers[-1].prog} --help lists what is"
+            f"{unknown[0]!r} is not expected here: "
+            + (
+                f"did you mean {' or '.join(f'{key}=VALUE' for key in meant)}?"
+                if meant
+                else f"{parsers[-1].prog} --help lists what is"
+            )
         )
     args.settings = found
     return args
@@ -94,7 +101,18 @@ def _new_spellings(argv, renamed):
     return found + argv[end:]
 
 
-def _check_options(parser, argv, known):
+def _settings_called(name, prefixes):
+    """Settings that an option or a word may stand for: by the key alone, or by all of it, with
+    dots, dashes or underscores."""
+    name = name.lstrip("-").replace("-", "_").replace(".", "_")
+    keys = list(values(config))
+    whole = keys + [f"{prefix}.{key}" for prefix in prefixes for key in keys]
+    return [key for key in keys if key.rsplit(".", 1)[1] == name] + [
+        key for key in whole if key.replace(".", "_") == name
+    ]
+
+
+def _check_options(parser, argv, known, prefixes):
     """Raise Problem for the first option of a command line that is none of those `known`: what may
     have been meant is said before what else is wrong."""
     end = argv.index("--") if "--" in argv else len(argv)
@@ -103,9 +121,7 @@ def _check_options(parser, argv, known):
         if not option.startswith("--") or any(text.startswith(option) for text in known):
             continue
         following = argv[at + 1] if at + 1 < end and not argv[at + 1].startswith("-") else "VALUE"
-        name = option.lstrip("-").replace("-", "_")
-        keys = [key for key in values(config) if name in (key, key.rsplit(".", 1)[1])]
-        meant = [f"{key}={value or following}" for key in keys]
+        meant = [f"{key}={value or following}" for key in _settings_called(option, prefixes)]
         meant += difflib.get_close_matches(option, sorted(known), n=2, cutoff=0.7)
         raise Problem(
             f"{parser.prog} has no option {option}"

@@ -55,7 +55,8 @@ def draw_cuts(folder, points):
 
 def _settings(faces):
     batch = min(BATCH["Lnet"], len(faces) // 2)  # some faces are held out
-    return for_landmarks(faces.points, [f"train.batch={batch}"])
+    # Crops as the baseline cuts them.
+    return for_landmarks(faces.points, ["crop.preset=train-mtcnn", f"train.batch={batch}"])
 
 
 def _batches(faces, size, settings):

@@ -1,3 +1,3 @@
-"""One command from pictures to a detector: recipes, steps that know what they were made from, a report."""
+"""One command from pictures to a detector: recipes, steps that know their inputs, a report."""
 
-__all__ = ["course", "steps"]
+__all__ = ["estimates", "plan_text", "proofs", "steps"]

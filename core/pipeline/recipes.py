@@ -3,11 +3,10 @@ row of RECIPES."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Tuple
 
 from config import config, override
 from facelet.console import Problem
-from symbols import spec, zoo
+from symbols import spec
 
 STAGES = {"pnet": "Pnet", "rnet": "Rnet", "onet": "Onet"}  # the family of each
 
@@ -19,6 +18,14 @@ TRAINED = {
     "pnet_hard": ("pnet", ("pnet",)),
     "rnet": ("rnet", ("pnet_hard",)),
     "onet": ("onet", ("pnet_hard", "rnet")),
+}
+
+# The step that measures the cascade as far as each of them.
+MEASURES = {
+    "pnet": "recall_pnet",
+    "pnet_hard": "recall_pnet_hard",
+    "rnet": "recall_rnet",
+    "onet": "evaluate",
 }
 
 
@@ -33,13 +40,13 @@ class Recipe:
     """
 
     nets: Mapping
-    landmarks: Tuple[str, ...]
-    settings: Tuple[str, ...] = ()
+    landmarks: tuple[str, ...]
+    settings: tuple[str, ...] = ()
     mixes: Mapping = field(default_factory=dict)
 
 
 RECIPES = {
-    # The original's: negatives alone are mined, a landmark head for the Onet alone.
+    # Negatives alone are mined, a landmark head for the Onet alone.
     "train-mtcnn": Recipe(
         {"pnet": "Pnet20_v1", "rnet": "Rnet_v1", "onet": "Onet_v1"},
         ("onet",),
@@ -101,15 +108,31 @@ def settings_of(recipe, landmarks, drawn, assignments):
                 own[name].append(assignment)
             elif first in (name, stage):
                 own[name].append(rest)
-    return override(config, common), {name: override(config, its) for name, its in own.items()}
+    found, of_net = override(config, common), {}
+    for name, its in own.items():
+        try:
+            of_net[name] = override(config, its)
+        except Problem as problem:  # a setting of this net alone: the common ones are right
+            raise Problem(f"setting of {name}: {problem}") from None
+    return found, of_net
 
 
-def check_nets(nets):
-    """Raise Problem unless each net (a name, by stage) can be its stage."""
-    for stage, name in nets.items():
+def by_stage(names):
+    """Nets of the zoo by the stage that each can be, by its family. Raises Problem for nets that
+    aren't there, are of no stage, or of one."""
+    found = {}
+    for name in names:
         net = spec(name)
-        if net.family != STAGES[stage]:
+        stages = [stage for stage, family in STAGES.items() if family == net.family]
+        if not stages:
             raise Problem(
-                f"--{stage} {net.name}: a net of the family {net.family} can't be the "
-                f"{stage}; {', '.join(zoo.names(STAGES[stage] + '*'))} can"
+                f"{net.name} is of the family {net.family}, and a cascade has nets of "
+                f"{', '.join(STAGES.values())}"
             )
+        if stages[0] in found:
+            raise Problem(
+                f"{found[stages[0]]} and {net.name} are both of the family {net.family}: a cascade "
+                "has one of each"
+            )
+        found[stages[0]] = net.name
+    return found

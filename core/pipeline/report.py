@@ -7,6 +7,7 @@ from html import escape
 import cv2
 
 from config import values
+from core.pipeline import limits, summary
 from core.pipeline.recipes import TRAINED
 from core.pipeline.steps import DONE
 from facelet import picture as pictures
@@ -106,6 +107,10 @@ def _tile(value, words):
     return f'<div class="tile"><b>{_text(value)}</b>{_text(words)}</div>'
 
 
+def _marked(text, warn):
+    return f'<span class="warn">{text}</span>' if warn else text
+
+
 def _span(size):
     return f"{size['from']:g} to {size['to']:g} px" if size["to"] else f"from {size['from']:g} px"
 
@@ -181,7 +186,7 @@ def _stages(run, name, figures):
         f"{_text(row['net'])}"
         for row in stages
     )
-    folder = run.path_of_measure(name)
+    folder = run.figures_folder(name)
     return _section(
         "recall",
         "Recall by stage and size of the face",
@@ -218,26 +223,31 @@ def _stages(run, name, figures):
     )
 
 
-def _course(run):
-    """Recall as far as each net, beside its floor."""
+def _limits(run):
+    """Recall and boxes as far as each net, beside its limits."""
     rows = []
     for name in TRAINED:
-        path = run.path_of_measure(name) / "stages.json"
+        path = run.figures_folder(name) / "stages.json"
         if path.exists():
             figures = read_json(path)
-            floor = run.floor(name)
-            under = ' class="warn"' if figures["recall"] < floor else ""
+            floor, most = limits.of(name, run.settings)
+            boxes = limits.boxes_per_face(figures)
             rows.append(
                 [
                     name,
                     _text(" + ".join(row["net"] for row in figures["stages"])),
-                    f"<span{under}>{figures['recall']:.3f}</span>",
+                    _marked(f"{figures['recall']:.3f}", figures["recall"] < floor),
                     f"{floor:g}",
-                    f"{figures['boxes_per_picture']:.1f}",
+                    _marked(f"{boxes:.1f}", boxes > most),
+                    f"{most:g}",
                 ]
             )
     return (
-        _table(["as far as", "cascade", "recall", "floor", "boxes a picture"], rows, left=(0, 1))
+        _table(
+            ["as far as", "cascade", "recall", "at least", "boxes a face", "at most"],
+            rows,
+            left=(0, 1),
+        )
         if rows
         else ""
     )
@@ -287,8 +297,8 @@ def _nets(run):
     return _section(
         "nets",
         "Nets",
-        "<p>What they cost, for one input of the size that published tables are "
-        "for: M by the published rule (2<sup>20</sup>, batch norms merged, a Pnet without its box "
+        "<p>What they cost, for one input of the size that train-mtcnn's tables are "
+        "for: M by their rule (2<sup>20</sup>, batch norms merged, a Pnet without its box "
         "branch), and 10<sup>6</sup> plain multiply-adds.</p>",
         _table(
             ["step", "net", "input", "parameters", "M", "10<sup>6</sup> MACs"], budgets, left=(0, 1)
@@ -313,16 +323,16 @@ def _nets(run):
             left=(0, 1),
         ),
         "<h3>Recall of the cascade as far as each net</h3>",
-        _course(run),
+        _limits(run),
         *curves,
     )
 
 
 def _data(run):
-    if not run.data.exists():  # not drawn yet
+    if not run.data.folder.exists():  # not drawn yet
         return ""
     rows = []
-    for split, face_set in run.sets.items():
+    for split, face_set in run.data.sets.items():
         counts = face_set.counts
         rows.append(
             [
@@ -337,23 +347,23 @@ def _data(run):
     kind = (
         "drawn by this program, so every box is exact; nets trained on them are no use on "
         "photographs"
-        if run.drawn
-        else f"given as {run.data}"
+        if run.data.drawn
+        else f"given as {run.data.folder}"
     )
     more = (
         ""
-        if "val" in run.sets
+        if "val" in run.data.sets
         else f"<p>Training pictures are held out to measure on, as "
-        f"there is no val split: {_text(run.no_val)}</p>"
+        f"there is no val split: {_text(run.data.no_val)}</p>"
     )
-    if run.second:
+    if run.teacher:
         more += (
-            f"<p>A second detector, {_text(run.second.name)}, was asked about the labels "
-            "(prepare_data.teacher): what it sees and nobody labelled is no "
-            "background, labelled faces that it finds hopeless are left out.</p>"
+            f"<p>A teacher, the detector {_text(run.teacher.name)}, was asked about the labels: "
+            "what it finds and nobody labelled is no background, and labelled faces to which it "
+            "gives hardly any score are left out.</p>"
         )
     if run.landmarks:
-        more += f"<p>Landmarks: <code>{_text(run.points)}</code></p>"
+        more += f"<p>Landmarks: <code>{_text(run.faces)}</code></p>"
     return _section(
         "data",
         "Data",
@@ -452,9 +462,8 @@ def _steps(run):
 
 
 def write(path, run):
-    """Write the page of a core.pipeline.Run to the file `path`, of as much as there is."""
-    measured = run.figures(run.plan.steps.values())
-    name, figures = measured or (None, None)
+    """Write the page of a core.pipeline.run.Run to the file `path`, of as much as there is."""
+    name, figures = summary.figures(run, run.plan.steps.values()) or (None, None)
     title = " + ".join(run.nets.values())
     sections = {
         "recall": "Recall",
@@ -479,7 +488,7 @@ def write(path, run):
     )
     under = (
         f"A cascade of face detectors, recipe {run.recipe}, trained on "
-        f"{'drawn pictures' if run.drawn else run.data.resolve().name}"
+        f"{'drawn pictures' if run.data.drawn else run.data.folder.resolve().name}"
         + (
             f"; what is measured here goes as far as {name}"
             if name and name != list(TRAINED)[-1]

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from facelet.console import Problem, clock
-from facelet.files import differences, read_json, sha256, write_json
+from facelet.files import differences, read_json, write_json
 
-DONE, MAYBE, GO_ON, ANEW, TO_DO = "done", "anew", "goes on", "made anew", "to do"
+DONE, MAYBE, GO_ON, ANEW, TO_DO = "done", "depends", "goes on", "made anew", "to do"
 SHOWN = 3  # differences that a line names
 FREE_SPACE_MARGIN = 1.1
 
@@ -62,16 +62,6 @@ class State:
 
     kind: str
     why: str = ""
-
-
-def file_proof(name):
-    """A Step's proof: the hash of a file that a whole result holds ("" for the path itself)."""
-
-    def proof(path):
-        file = path / name if name else path
-        return sha256(file) if file.is_file() else None
-
-    return proof
 
 
 class Plan:
@@ -158,7 +148,7 @@ class Plan:
                 "configuration or damaged: remove it, and it is made again"
             )
         if unknown:
-            return State(MAYBE, f"if {' or '.join(unknown)} comes out otherwise")
+            return State(MAYBE, f"made anew if {' or '.join(unknown)} comes out differently")
         return State(DONE)
 
     def _depends(self, step, known):
@@ -209,6 +199,8 @@ class Plan:
         place = self.folder
         while not place.exists():
             place = place.parent
+        if not place.is_dir():
+            raise Problem(f"{place} is a file: choose another --out")
         free = shutil.disk_usage(place).free
         if free < needed * FREE_SPACE_MARGIN:
             raise Problem(

@@ -27,6 +27,7 @@ import numpy as np
 from config import CROPS, for_landmarks
 from core.base import parallel
 from facelet import picture as pictures
+from facelet import schemes
 from facelet.console import Problem, Progress
 from facelet.files import whole_folder, write_json
 from prepare_data import face_crop
@@ -123,10 +124,10 @@ def make_store(point_set, size, out, settings, workers=None):
     check_new(out)
     print(point_set.describe())
     print_some("rejected", point_set.rejected, f"all named in {out / 'cuts.json'}")
-    every = [
-        settings,
-        *(type(settings)({**settings, **rows[point_set.points != 5]}) for rows in CROPS.values()),
-    ]
+    rows = [pair[point_set.points != 5] for pair in CROPS.values()]
+    if schemes.get(point_set.scheme).box is None:  # nobody knows where a detector's box would be
+        rows = [row for row in rows if row["box"] == "bounds"]
+    every = [settings, *(type(settings)({**settings, **row}) for row in rows)]
     faces = point_set.pictures()
     numbered = list(enumerate(faces.items()))
     jobs = [numbered[i : i + PICTURES_PER_JOB] for i in range(0, len(numbered), PICTURES_PER_JOB)]

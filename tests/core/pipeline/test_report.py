@@ -13,8 +13,8 @@ import pytest
 import tiny
 
 from core import flops
-from core.pipeline import course as pipeline
 from core.pipeline import report
+from core.pipeline.run import Run
 from facelet.console import clock
 
 
@@ -27,7 +27,7 @@ def page_of(run, path):
 
 
 def run_of(out, *more, **options):
-    return pipeline.Run(out, assignments=[*tiny.SETTINGS, *more], pictures=tiny.PICTURES, **options)
+    return Run(out, assignments=[*tiny.SETTINGS, *more], pictures=tiny.PICTURES, **options)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_what_is_out_of_date_or_under_its_floor_is_marked(tiny_run, tmp_path):
     )
     steps = rows(root, "steps")
     assert steps["rnet"][2] == "made anew: train.lr was 0.02, is 0.2"
-    assert steps["pnet"][2] == "done" and steps["onet"][2].startswith("anew: if ")
+    assert steps["pnet"][2] == "done" and steps["onet"][2].startswith("depends: ")
     marked = {words(element) for element in root.iter("span") if element.get("class") == "warn"}
     recall = json.loads((tiny_run / "evaluate" / "stages.json").read_text())["recall"]
     assert f"{recall:.3f}" in marked and steps["rnet"][2] in marked

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from core.pipeline import steps
-from core.pipeline.steps import ANEW, DONE, GO_ON, MAYBE, TO_DO, Plan, Step, file_proof
+from core.pipeline import proofs, steps
+from core.pipeline.steps import ANEW, DONE, GO_ON, MAYBE, TO_DO, Plan, Step
 from facelet.console import Problem, program
 from facelet.files import whole_folder, write_text
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-class Course:
+class Chain:
     """Pictures -> samples -> net -> hard -> net again: results are functions of what is read."""
 
     def __init__(self, folder, rate=0.1, size=20, stop_after=None, floor=0.0):
@@ -41,7 +41,7 @@ class Course:
                     )
                     write_text(part / "x", f"{name} {settings} of ({text})")
 
-            return Step(name, f"makes {name}", path, file_proof("x"), run, reads, settings)
+            return Step(name, f"makes {name}", path, proofs.file("x"), run, reads, settings)
 
         def net(name, reads, judge=lambda: None, after=()):
             path = out / name
@@ -63,7 +63,7 @@ class Course:
                 name,
                 f"trains {name}",
                 path,
-                file_proof("x"),
+                proofs.file("x"),
                 run,
                 reads,
                 {"train": {"lr": rate}},
@@ -84,7 +84,7 @@ class Course:
         hard = Step(**{**hard.__dict__, "after": ("measured",)})
         self.plan = Plan(
             [
-                Step("pictures", "given", self.given, file_proof("")),
+                Step("pictures", "given", self.given, proofs.file("")),
                 store("samples", ("pictures",), {"size": size}),
                 net("net", ("samples",)),
                 measured,
@@ -119,7 +119,7 @@ def pictures(folder):
 
 @pytest.fixture
 def folder(tmp_path):
-    return pictures(tmp_path / "course")
+    return pictures(tmp_path / "chain")
 
 
 def tree(folder):
@@ -135,25 +135,25 @@ ALL = ["samples", "net", "measured", "hard", "net_hard"]
 
 
 def test_each_runs_once_and_then_none(folder, capsys):
-    assert Course(folder).kinds() == {"pictures": DONE, **dict.fromkeys(ALL, TO_DO)}
-    assert Course(folder).run() == ALL
+    assert Chain(folder).kinds() == {"pictures": DONE, **dict.fromkeys(ALL, TO_DO)}
+    assert Chain(folder).run() == ALL
     before = tree(folder)
-    assert Course(folder).run() == []
+    assert Chain(folder).run() == []
     assert tree(folder) == before
     assert capsys.readouterr().out.count("there already, nothing it depends on changed") == 5
 
 
 def test_only_what_is_needed(folder):
-    assert Course(folder).run("net") == ["samples", "net", "measured"]  # it is part of net
-    assert Course(folder).run("hard") == ["hard"]
-    assert Course(folder).run("samples") == []
+    assert Chain(folder).run("net") == ["samples", "net", "measured"]  # it is part of net
+    assert Chain(folder).run("hard") == ["hard"]
+    assert Chain(folder).run("samples") == []
 
 
 def test_a_changed_setting_makes_anew_what_depends_on_it(folder, capsys):
-    Course(folder).run()
+    Chain(folder).run()
     old = (folder / "out" / "net" / "3.params").read_text()
-    course = Course(folder, rate=0.3)
-    assert course.kinds() == {
+    chain = Chain(folder, rate=0.3)
+    assert chain.kinds() == {
         "pictures": DONE,
         "samples": DONE,
         "net": ANEW,
@@ -161,16 +161,16 @@ def test_a_changed_setting_makes_anew_what_depends_on_it(folder, capsys):
         "hard": MAYBE,
         "net_hard": ANEW,
     }
-    assert course.whys()["net"] == "train.lr was 0.1, is 0.3"
-    assert course.whys()["measured"] == "if net comes out otherwise"
+    assert chain.whys()["net"] == "train.lr was 0.1, is 0.3"
+    assert chain.whys()["measured"] == "made anew if net comes out differently"
     capsys.readouterr()
-    assert course.run() == ["net", "measured", "hard", "net_hard"]
+    assert chain.run() == ["net", "measured", "hard", "net_hard"]
     printed = capsys.readouterr().out
     assert "made anew: train.lr was 0.1, is 0.3" in printed
     assert f"{folder / 'out' / 'net'} is set aside as {folder / 'out' / 'net-1'}" in printed
     assert "made anew: net is another one" in printed
     assert (folder / "out" / "net-1" / "3.params").read_text() == old
-    Course(folder, rate=0.5).run("net")
+    Chain(folder, rate=0.5).run("net")
     assert {p.name for p in (folder / "out").iterdir()} == {
         "samples",
         "net",
@@ -185,24 +185,24 @@ def test_a_changed_setting_makes_anew_what_depends_on_it(folder, capsys):
 
 
 def test_changed_pictures_change_all_and_changed_back_need_new_ones(folder):
-    first = Course(folder)
+    first = Chain(folder)
     first.run()
     wanted = (folder / "out" / "net_hard" / "x").read_text()
     (folder / "pictures.txt").write_text("a b")
-    course = Course(folder)
-    assert course.whys()["samples"] == "pictures is another one"
-    assert course.run() == ALL
+    chain = Chain(folder)
+    assert chain.whys()["samples"] == "pictures is another one"
+    assert chain.run() == ALL
     (folder / "pictures.txt").write_text("a b c")
-    Course(folder).run()
+    Chain(folder).run()
     assert (folder / "out" / "net_hard" / "x").read_text() == wanted
 
 
 def test_a_result_that_comes_out_the_same_changes_nothing_behind_it(folder):
-    Course(folder).run()
+    Chain(folder).run()
     os.remove(folder / "out" / "samples" / "x")
     os.rmdir(folder / "out" / "samples")
-    course = Course(folder)
-    assert course.kinds() == {
+    chain = Chain(folder)
+    assert chain.kinds() == {
         "pictures": DONE,
         "samples": GO_ON,
         "net": MAYBE,
@@ -210,29 +210,29 @@ def test_a_result_that_comes_out_the_same_changes_nothing_behind_it(folder):
         "hard": MAYBE,
         "net_hard": MAYBE,
     }
-    assert course.whys()["samples"].endswith("samples is gone")
-    assert course.run() == ["samples"]
+    assert chain.whys()["samples"].endswith("samples is gone")
+    assert chain.run() == ["samples"]
 
 
 def test_stopped_in_the_middle_it_goes_on(folder, capsys):
     with pytest.raises(KeyboardInterrupt):
-        Course(folder, stop_after=("net", 2)).run()
+        Chain(folder, stop_after=("net", 2)).run()
     made = (folder / "out" / "net" / "2.params").stat().st_mtime_ns
-    course = Course(folder)
-    assert course.kinds()["net"] == GO_ON
+    chain = Chain(folder)
+    assert chain.kinds()["net"] == GO_ON
     spent = json.loads((folder / "out" / "steps" / "net.json").read_text())["seconds"]
-    assert course.run() == ["net", "measured", "hard", "net_hard"]
+    assert chain.run() == ["net", "measured", "hard", "net_hard"]
     assert (folder / "out" / "net" / "2.params").stat().st_mtime_ns == made
-    assert course.plan.seconds()["net"] > spent > 0
+    assert chain.plan.seconds()["net"] > spent > 0
 
 
 def test_stopped_and_asked_for_otherwise_it_begins_anew(folder):
     with pytest.raises(KeyboardInterrupt):
-        Course(folder, stop_after=("net", 2)).run()
+        Chain(folder, stop_after=("net", 2)).run()
     (folder / "out" / ".net.journal").mkdir()
-    Course(folder, rate=0.3).run()
+    Chain(folder, rate=0.3).run()
     fresh = pictures(folder / "fresh")
-    Course(fresh, rate=0.3).run()
+    Chain(fresh, rate=0.3).run()
     aside = folder / "out" / "net-1"
     assert sorted(p.name for p in aside.iterdir()) == ["1.params", "2.params"]
     for path in aside.iterdir():
@@ -260,29 +260,29 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path, before, rate):
 
 
 def test_a_step_that_failed_is_tried_again(folder):
-    course = Course(folder)
-    broken = Step(**{**course.plan.steps["samples"].__dict__, "run": lambda: 1 / 0})
+    chain = Chain(folder)
+    broken = Step(**{**chain.plan.steps["samples"].__dict__, "run": lambda: 1 / 0})
     with pytest.raises(ZeroDivisionError):
-        Plan([course.plan.steps["pictures"], broken], folder / "out").run([broken])
-    assert course.kinds()["samples"] == GO_ON and course.plan.seconds() == {}
-    assert course.run()[0] == "samples"
+        Plan([chain.plan.steps["pictures"], broken], folder / "out").run([broken])
+    assert chain.kinds()["samples"] == GO_ON and chain.plan.seconds() == {}
+    assert chain.run()[0] == "samples"
 
 
 def test_a_full_disk_is_one_line_and_the_next_run_goes_on(folder, monkeypatch, capsys):
     """In the middle of a net, where the record can't be written either."""
-    course, write = Course(folder), steps.write_json
+    chain, write = Chain(folder), steps.write_json
 
     def full(*_):
         raise OSError(28, "No space left on device", "x")
 
     net = Step(
         **{
-            **course.plan.steps["net"].__dict__,
+            **chain.plan.steps["net"].__dict__,
             "run": lambda: (monkeypatch.setattr(steps, "write_json", full), full()),
         }
     )
     plan = Plan(
-        [net if name == "net" else step for name, step in course.plan.steps.items()], folder / "out"
+        [net if name == "net" else step for name, step in chain.plan.steps.items()], folder / "out"
     )
     with pytest.raises(SystemExit) as stopped:
         program(lambda _: plan.run([net]), [])
@@ -291,40 +291,40 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(folder, monkeypatch, c
         "error: No space left on device: x; free some space and run the same command again\n"
     )
     monkeypatch.setattr(steps, "write_json", write)
-    assert course.kinds()["net"] == GO_ON
-    assert Course(folder).run() == ["net", "measured", "hard", "net_hard"]
+    assert chain.kinds()["net"] == GO_ON
+    assert Chain(folder).run() == ["net", "measured", "hard", "net_hard"]
 
 
 def test_what_it_has_not_made_is_not_touched(folder):
     (folder / "out" / "samples").mkdir(parents=True)
     (folder / "out" / "samples" / "x").write_text("mine")
     with pytest.raises(Problem, match="samples is there, and this run has not made it: remove it"):
-        Course(folder).run()
+        Chain(folder).run()
     assert (folder / "out" / "samples" / "x").read_text() == "mine"
 
 
 def test_what_was_changed_behind_its_back_is_not_used(folder):
-    Course(folder).run()
+    Chain(folder).run()
     (folder / "out" / "samples" / "x").write_text("of another configuration")
     with pytest.raises(Problem, match="samples has changed since it was made, .* remove it"):
-        Course(folder).run()
+        Chain(folder).run()
     with pytest.raises(Problem, match="samples has changed since"):
-        Course(folder).plan.run_only(Course(folder).plan.named("net_hard"))
+        Chain(folder).plan.run_only(Chain(folder).plan.named("net_hard"))
 
 
 def test_one_step_alone(folder, capsys):
-    course = Course(folder)
+    chain = Chain(folder)
     with pytest.raises(
         Problem,
         match=r"net needs samples, which isn't there yet: run --stage "
         r"samples first, or --upto net$",
     ):
-        course.plan.run_only(course.plan.named("net"))
-    course.plan.run_only(course.plan.named("samples"))
-    course.plan.run_only(course.plan.named("net"))
-    assert course.ran == ["samples", "net", "measured"]
-    course.plan.run_only(course.plan.named("hard"))
-    other = Course(folder, size=24)
+        chain.plan.run_only(chain.plan.named("net"))
+    chain.plan.run_only(chain.plan.named("samples"))
+    chain.plan.run_only(chain.plan.named("net"))
+    assert chain.ran == ["samples", "net", "measured"]
+    chain.plan.run_only(chain.plan.named("hard"))
+    other = Chain(folder, size=24)
     with pytest.raises(
         Problem,
         match=r"net_hard needs samples, which is not what is asked for now "
@@ -335,38 +335,38 @@ def test_one_step_alone(folder, capsys):
 
 
 def test_a_hint_names_the_script(folder):
-    course = Course(folder)
-    shown = Step("shown", "", folder / "shown", file_proof("x"), lambda: None, ("measured",))
-    plan = Plan([*course.plan.steps.values(), shown], folder / "out")
-    course.run("samples")
+    chain = Chain(folder)
+    shown = Step("shown", "", folder / "shown", proofs.file("x"), lambda: None, ("measured",))
+    plan = Plan([*chain.plan.steps.values(), shown], folder / "out")
+    chain.run("samples")
     with pytest.raises(Problem, match="needs net, "):
         plan.run_only([shown])
-    course.plan.run_only([course.plan.steps["net"]])
+    chain.plan.run_only([chain.plan.steps["net"]])
     with pytest.raises(Problem, match=r"run --stage measured \(scripts/measure.sh\) first"):
         plan.run_only([shown])
 
 
 def test_a_judge_stops_the_run_each_time_and_a_lower_floor_goes_on(folder):
     for _ in range(2):
-        course = Course(folder, floor=1e9)
+        chain = Chain(folder, floor=1e9)
         with pytest.raises(Problem, match="too little"):
-            course.run("hard")
-        assert "hard" not in course.ran
-    assert Course(folder).run("hard") == ["hard"]
+            chain.run("hard")
+        assert "hard" not in chain.ran
+    assert Chain(folder).run("hard") == ["hard"]
 
 
 def test_no_such_step(folder):
     with pytest.raises(Problem, match="no step 'nets' here; there are samples, net, measured"):
-        Course(folder).run("nets")
+        Chain(folder).run("nets")
 
 
 def test_a_small_disk_is_noticed_before_anything_is_done(folder):
-    course = Course(folder)
-    large = Step(**{**course.plan.steps["hard"].__dict__, "expected": lambda: (1e18, 0)})
-    plan = Plan([*(s for n, s in course.plan.steps.items() if n != "hard"), large], folder / "out")
+    chain = Chain(folder)
+    large = Step(**{**chain.plan.steps["hard"].__dict__, "expected": lambda: (1e18, 0)})
+    plan = Plan([*(s for n, s in chain.plan.steps.items() if n != "hard"), large], folder / "out")
     with pytest.raises(Problem, match=r"MB free, and about 1,000,000,000,000 MB are needed"):
         plan.run([large])
-    assert course.ran == []
+    assert chain.ran == []
 
 
 def test_differences():
@@ -375,7 +375,7 @@ def test_differences():
 
 
 def killed(folder, rate, change):
-    """Run the course in a process that ends, as by kill -9, before a change of a name, counted
+    """Run the chain in a process that ends, as by kill -9, before a change of a name, counted
     from 0. Returns whether it came to that."""
     process = os.fork()
     if process:
@@ -392,24 +392,24 @@ def killed(folder, rate, change):
 
     os.replace = replace
     try:
-        Course(folder, rate).run()
+        Chain(folder, rate).run()
         os._exit(0)
     finally:
         os._exit(1)
 
 
 def kill_at_each_change(work, before, rate):
-    """Leaves folders of courses that were killed once and run again, and `whole`."""
+    """Leaves folders of chains that were killed once and run again, and `whole`."""
 
     def begun(name):
         folder = pictures(Path(work) / name)
         if before:
-            Course(folder, before).run()
+            Chain(folder, before).run()
         return folder
 
     change = 0
     while killed(folder := begun(f"{change:03d}"), rate, change):
-        Course(folder, rate).run()
+        Chain(folder, rate).run()
         change += 1
     folder.rename(folder.with_name("whole"))
 

@@ -4,6 +4,7 @@ everything (tests.tiny) is what most tests look at."""
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,10 +15,13 @@ import numpy as np
 import pytest
 import tiny
 
+from config import config
+from core.detect import __main__ as detect
 from core.detect.detector import FaceDetector
 from core.formats import checkpoint
 from core.pipeline import __main__ as program_module
-from core.pipeline import course as pipeline
+from core.pipeline import cascade_steps, estimates, limits, recipes
+from core.pipeline.run import Run
 from core.pipeline.steps import ANEW, DONE, MAYBE
 from facelet.console import Problem
 from facelet.picture import read
@@ -46,10 +50,10 @@ STEPS = [
 ]
 
 
-def course(out, *more, **options):
-    """The pipeline.Run of a tiny run with more settings."""
+def run_of(out, *more, **options):
+    """The Run of a tiny run with more settings."""
     options = {"pictures": tiny.PICTURES, **options}
-    return pipeline.Run(out, assignments=[*tiny.SETTINGS, *more], **options)
+    return Run(out, assignments=[*tiny.SETTINGS, *more], **options)
 
 
 def states(run):
@@ -74,7 +78,7 @@ def copy(tiny_run, tmp_path):
 
 
 def test_every_step_leaves_its_result(tiny_run):
-    run = course(tiny_run)
+    run = run_of(tiny_run)
     assert list(run.plan.steps) == STEPS
     assert {state.kind for state in states(run).values()} == {DONE}
     stores = {
@@ -152,6 +156,15 @@ def test_what_is_measured_is_what_the_cascade_finds(tiny_run):
         assert Path(made).is_file()
 
 
+def test_it_ends_with_a_line_to_try_the_detector(copy, monkeypatch, capsys):
+    tiny.run(monkeypatch, copy)
+    line = capsys.readouterr().out.splitlines()[-1]
+    words = shlex.split(line.partition("your own: ")[2])
+    assert words[:2] == ["scripts/run.sh", "core.detect"] and "WIDER_val" in words[2]
+    detect.main([*words[2:], "--out", str(copy / "found")])
+    assert list((copy / "found").iterdir())
+
+
 def test_again_nothing_is_done(tiny_run, monkeypatch, capsys):
     before = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*") if path.is_file()}
     tiny.run(monkeypatch, tiny_run)
@@ -167,24 +180,33 @@ def test_dry_run_says_it_all_and_does_nothing(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     at = [printed.index(f"\n  {name} ") for name in STEPS]
     assert at == sorted(at) and printed.count("to do") == len(STEPS)
-    assert "reads samples_onet, mine_onet, landmarks_onet; writes" in printed
-    assert re.search(
-        r"together about \d+ MB and \d+:\d\d on 1 processors, roughly estimated; "
+    assert "reads samples_onet, mine_onet, landmarks_onet; writes onet" in printed
+    rows = re.findall(r"to do +([\d,]+) +(\d+):(\d\d)  ", printed)
+    together = re.search(
+        r"together about ([\d,]+) MB and (\d+):(\d\d) on 1 processor, a rough estimate; "
         r"[\d,]+ MB are free",
         printed,
+    ).groups()
+
+    def figures(row):
+        return int(row[0].replace(",", "")), 60 * int(row[1]) + int(row[2])
+
+    assert len(rows) == len(STEPS)
+    np.testing.assert_allclose(
+        np.sum([figures(row) for row in rows], axis=0), figures(together), atol=len(STEPS) / 2
     )
     assert not (tmp_path / "out").exists()
 
 
 def test_estimates_are_near_what_comes(tiny_run):
-    run = course(tiny_run)
-    unmade = course(
+    run = run_of(tiny_run)
+    unmade = run_of(
         tiny_run.parent / "unmade",
         data=tiny_run / "drawn",
-        points=tiny_run / "drawn" / "landmarks" / "train_5.txt",
+        faces=tiny_run / "drawn" / "landmarks" / "train_5.txt",
     )
     for name in ("samples_pnet", "samples_onet", "mine_pnet"):
-        expected, there = unmade._expected_samples(name), run._expected_samples(name)
+        expected, there = estimates.samples(unmade, name), estimates.samples(run, name)
         assert there / 2.5 < expected < there * 2.5, name
 
 
@@ -226,18 +248,18 @@ def test_estimates_are_near_what_comes(tiny_run):
     ],
 )
 def test_a_setting_touches_what_depends_on_it_alone(tiny_run, more, kinds):
-    found = {name: state.kind for name, state in states(course(tiny_run, *more)).items()}
+    found = {name: state.kind for name, state in states(run_of(tiny_run, *more)).items()}
     assert {name: kind for name, kind in found.items() if kind != DONE} == kinds
 
 
 def test_what_changed_is_said(tiny_run):
-    found = states(course(tiny_run, "rnet.train.lr=0.2"))
+    found = states(run_of(tiny_run, "rnet.train.lr=0.2"))
     assert found["rnet"].why == "train.lr was 0.02, is 0.2"
-    assert found["onet"].why == "if mine_onet comes out otherwise"
-    other = states(course(tiny_run, nets={"onet": "Onet_v2"}))
+    assert found["onet"].why == "made anew if mine_onet comes out differently"
+    other = states(run_of(tiny_run, nets=["Onet_v2"]))
     assert other["onet"].why == "net was Onet_v1, is Onet_v2"
     assert other["export"].kind == MAYBE
-    without = states(course(tiny_run, landmarks=False))
+    without = states(run_of(tiny_run, landmarks=False))
     assert "landmarks_onet" not in without
     assert without["onet"].why == "landmark was True, is None, landmarks_onet is left out"
 
@@ -251,7 +273,7 @@ def test_one_net_anew_sets_the_old_one_aside(copy, monkeypatch, capsys):
     assert (copy / "rnet-1" / "Rnet_v1-0001.params").read_bytes() == old
     assert (copy / "rnet" / "Rnet_v1-0001.params").read_bytes() != old
     assert printed.count("[") and "mine_onet:" not in printed
-    assert states(course(copy, "rnet.train.lr=0.2"))["mine_onet"].why == "rnet is another one"
+    assert states(run_of(copy, "rnet.train.lr=0.2"))["mine_onet"].why == "rnet is another one"
 
 
 def killed_at(arguments, start):
@@ -275,7 +297,7 @@ def test_killed_in_the_middle_of_training_it_ends_with_the_same_nets(
 ):
     out = tmp_path / "out"
     killed_at(tiny.arguments(out, "--upto", "pnet"), "Pnet20_v1: ")
-    assert states(course(out))["pnet"].kind == "goes on"
+    assert states(run_of(out))["pnet"].kind == "goes on"
     tiny.run(monkeypatch, out, "--upto", "pnet")
     assert capsys.readouterr().out.count("there already") == 2
     expected = fingerprints(tiny_run)
@@ -295,7 +317,7 @@ def test_ctrl_c_is_130_and_the_report_of_what_is_there_can_be_had(copy, monkeypa
     with pytest.raises(KeyboardInterrupt):
         tiny.run(monkeypatch, copy, "onet.train.lr=0.2")
     assert "set aside as" in capsys.readouterr().out
-    assert states(course(copy, "onet.train.lr=0.2"))["onet"].kind == "goes on"
+    assert states(run_of(copy, "onet.train.lr=0.2"))["onet"].kind == "goes on"
     (copy / "report.html").unlink()
     tiny.run(monkeypatch, copy, "--stage", "report")
     assert (copy / "report.html").is_file()
@@ -346,9 +368,9 @@ def test_a_stage_with_other_settings_than_what_it_reads(tiny_run, monkeypatch):
 
 def test_a_store_of_another_configuration(copy, monkeypatch):
     shutil.rmtree(copy / "samples_rnet")
-    other = pipeline.recipes.settings_of(
-        pipeline.RECIPES["train-mtcnn"], (), True, ["samples.negatives=4"]
-    )[0]
+    other = recipes.settings_of(recipes.RECIPES["train-mtcnn"], (), True, ["samples.negatives=4"])[
+        0
+    ]
     samples.make_store(
         wider.open_set(copy / "drawn", "train"), 24, copy / "samples_rnet", other.samples, workers=1
     )
@@ -398,7 +420,7 @@ def test_no_boxes_at_all_is_a_recall_of_nothing(copy, monkeypatch, capsys):
         "pnet",
         "detect.thresholds=1,1,1",
         "pipeline.floors=.1,0,0",
-        match=r"pnet lets 0.000 of the held-out faces through",
+        match=r"recall on held-out pictures is 0.000 \(IoU 0.5\) with 0.0 boxes a face, below the",
     )
 
 
@@ -408,9 +430,9 @@ def test_a_net_under_its_floor_stops_the_run(copy, monkeypatch, capsys):
         monkeypatch,
         copy,
         "pipeline.floors=0,1,0",
-        match=r"rnet lets 0\.\d+ of the held-out faces through \(IoU 0.5\), under its floor of 1:"
-        r" look at .*misses.png; lower its threshold .*rnet.train.epochs, 1 now.* "
-        r"pipeline.floors",
+        match=r"rnet: recall on held-out pictures is 0\.\d+ \(IoU 0.5\) with [\d.]+ boxes a face, "
+        r"below the floor of 1: look at .*misses.png; train longer \(rnet.train.epochs, now 1\)"
+        r".*; to go on all the same: scripts/run.sh core.pipeline .* pipeline.floors=0,0\.\d+,0",
     )
     printed = capsys.readouterr().out
     assert "recall_rnet" in printed and "mine_onet" not in printed
@@ -418,6 +440,60 @@ def test_a_net_under_its_floor_stops_the_run(copy, monkeypatch, capsys):
     assert (copy / "report.html").is_file()
     tiny.run(monkeypatch, copy)  # with its floor of 0 again
     assert capsys.readouterr().out.count("there already") == len(STEPS)
+
+
+def test_too_many_boxes_stop_the_run(copy, monkeypatch):
+    """And the command that the message ends with goes on."""
+    with pytest.raises(Problem) as found:
+        tiny.run(monkeypatch, copy, "--upto", "rnet", "pipeline.most_boxes=1e9,.01,1e9")
+    message = str(found.value)
+    assert re.match(
+        r"rnet: recall on held-out pictures is 0\.\d+ \(IoU 0.5\) with [\d.]+ boxes a face, more "
+        r"than the 0.01 allowed: look at .*false_alarms.png; train longer",
+        message,
+    )
+    command = shlex.split(message.partition("to go on all the same: ")[2])
+    assert command[:2] == ["scripts/run.sh", "core.pipeline"]
+    assert sum(word.startswith("pipeline.most_boxes=") for word in command) == 1
+    assert {*tiny.SETTINGS} - {*command} == {"pipeline.most_boxes=1e9,1e9,1e9"}
+    program_module.main(command[2:])
+
+
+@pytest.mark.parametrize(
+    "recall, boxes, missed",
+    [
+        (0.954, 817, "more than the 100 allowed"),
+        (0.870, 244, None),
+        (0.849, 244, "below the floor of 0.85"),
+        (0.954, 401, "more than the 100 allowed"),
+        (0.850, 400, None),
+    ],
+)
+def test_recall_counts_with_its_boxes(recall, boxes, missed, tmp_path):
+    """By default, of a Pnet on pictures with four faces each."""
+    figures = {
+        "recall": recall,
+        "iou": 0.5,
+        "boxes_per_picture": boxes,
+        "pictures": 50,
+        "faces": 200,
+    }
+    if missed is None:
+        limits.check("pnet", figures, tmp_path, config, config)
+    else:
+        with pytest.raises(limits.LimitMissed, match=missed):
+            limits.check("pnet", figures, tmp_path, config, config)
+
+
+def test_old_spellings_work_and_say_so(tiny_run, monkeypatch, capsys):
+    """Of what scripts may hold; the nets that these options named are files elsewhere."""
+    faces = tiny_run / "drawn" / "landmarks" / "train_5.txt"
+    old = ("--pnet", "Pnet20_v2", "--onet", "Onet_v2", "--points", faces)
+    tiny.run(monkeypatch, tiny_run / "none", "--data", tiny_run / "drawn", *old, "--dry-run")
+    printed = capsys.readouterr()
+    assert "Pnet20_v2, Rnet_v1, Onet_v2, landmarks for onet" in printed.out
+    assert f"faces with points, {faces}" in printed.out
+    assert "--pnet is now --net" in printed.err and "--points is now --faces" in printed.err
 
 
 def test_a_picture_that_has_vanished(copy, monkeypatch):
@@ -432,7 +508,7 @@ def test_a_picture_that_has_vanished(copy, monkeypatch):
     )
     assert fingerprints(copy) == before
     gone.write_bytes(picture)
-    assert {state.kind for state in states(course(copy)).values()} == {DONE}
+    assert {state.kind for state in states(run_of(copy)).values()} == {DONE}
 
 
 @pytest.fixture(scope="module")
@@ -444,7 +520,7 @@ def photos(tiny_run, tmp_path_factory):
     return data
 
 
-def test_own_pictures_without_val_a_second_opinion_and_the_classic_recipe(
+def test_own_pictures_without_val_a_teacher_and_the_classic_recipe(
     tiny_run, photos, tmp_path, monkeypatch, capsys
 ):
     out = tmp_path / "out"
@@ -455,9 +531,9 @@ def test_own_pictures_without_val_a_second_opinion_and_the_classic_recipe(
         photos,
         "--recipe",
         "classic",
-        "--second",
+        "--teacher",
         tiny_run / "detector",
-        "--points",
+        "--faces",
         photos / "landmarks" / "train_5.txt",
         "--upto",
         # an untrained detector holds any label for hopeless
@@ -481,31 +557,31 @@ def test_own_pictures_without_val_a_second_opinion_and_the_classic_recipe(
     assert f"no ground truth for val in {photos}" in printed
     assert "measured on the 2 training pictures held out instead" in printed
     assert Store(out / "samples_pnet").size == 12
-    # the second opinion is heard: fewer squares are background
+    # the teacher is heard: fewer squares are background
     assert (
         Store(out / "samples_pnet").facts["counts"]["negative"]
         != Store(tiny_run / "samples_pnet").facts["counts"]["negative"]
     )
     asked = {
-        "second": tiny_run / "detector",
+        "teacher": tiny_run / "detector",
         "recipe": "classic",
         "data": photos,
-        "points": photos / "landmarks" / "train_5.txt",
+        "faces": photos / "landmarks" / "train_5.txt",
     }
     again = states(
-        course(out, "second.score=0.5", "second.floor=0.01", "second.hopeless=0", **asked)
+        run_of(out, "second.score=0.5", "second.floor=0.01", "second.hopeless=0", **asked)
     )
-    assert again["second_opinion"].kind == DONE and again["samples_pnet"].kind == ANEW
+    assert again["teacher_boxes"].kind == DONE and again["samples_pnet"].kind == ANEW
     assert "second.score was 0.02, is 0.5" in again["samples_pnet"].why
     # new labels change everything behind them
     truth = photos / "wider_face_split" / "wider_face_train_bbx_gt.txt"
     text = truth.read_text()
     truth.write_text(text.replace("\n1\n", "\n1\n", 1) + "nothing.jpg\n0\n0 0 0 0 0 0 0 0 0 0\n")
     again = states(
-        course(out, "second.score=0.02", "second.floor=0.01", "second.hopeless=0", **asked)
+        run_of(out, "second.score=0.02", "second.floor=0.01", "second.hopeless=0", **asked)
     )
     truth.write_text(text)
-    assert again["second_opinion"].why == "data is another one"
+    assert again["teacher_boxes"].why == "data is another one"
     assert again["samples_pnet"].kind == ANEW and again["recall_pnet"].kind == ANEW
 
 
@@ -513,7 +589,7 @@ def test_val_pictures_are_measured_on_and_nothing_else(tiny_run, tmp_path):
     """Other ones, or first ones, change no training."""
 
     def reads(data):
-        plan = course(tmp_path / "out", data=data).plan
+        plan = run_of(tmp_path / "out", data=data).plan
         return {name: step.reads for name, step in plan.steps.items()}
 
     shutil.copytree(tiny_run / "drawn", tmp_path / "data")
@@ -521,7 +597,7 @@ def test_val_pictures_are_measured_on_and_nothing_else(tiny_run, tmp_path):
     proofs = []
     for text in (val.read_text(), val.read_text() * 2):
         val.write_text(text)
-        plan = course(tmp_path / "out", data=tmp_path / "data").plan
+        plan = run_of(tmp_path / "out", data=tmp_path / "data").plan
         proofs.append([plan.result(plan.steps[name]) for name in ("data", "val")])
     assert proofs[0][0] == proofs[1][0] and proofs[0][1] != proofs[1][1]
     with_val = reads(tmp_path / "data")
@@ -532,12 +608,10 @@ def test_val_pictures_are_measured_on_and_nothing_else(tiny_run, tmp_path):
         assert read == ({"val", "data"} if name.startswith(("recall", "evaluate")) else set()), name
 
 
-def test_held_out_pictures_are_those_that_training_holds_out(
-    tiny_run, photos, tmp_path, monkeypatch
-):
-    run = course(tmp_path, data=photos)
-    monkeypatch.setattr(run, "_path", lambda name: tiny_run / name)
-    held_out = {annotation.path for annotation in run.held_out().annotations}
+def test_held_out_pictures_are_those_that_training_holds_out(tiny_run, photos, tmp_path):
+    run = run_of(tmp_path, data=photos)
+    measured = run.data.held_out(Store(tiny_run / "samples_pnet"), run.own["pnet"].train)
+    held_out = {annotation.path for annotation in measured.annotations}
     store = Store(tiny_run / "samples_rnet")  # of another size: the pictures are the same
     from core.train.loader import Samples, split_by_picture
 
@@ -567,7 +641,7 @@ def test_mix_lists_what_training_draws_from(tiny_run, monkeypatch, capsys):
 
 def test_scripts_name_steps(tiny_run, photos):
     """Each published name runs the step that it says, and each step knows its script."""
-    run = course(tiny_run)
+    run = run_of(tiny_run)
     names = {}
     for script in sorted((ROOT / "scripts").glob("[PRO]*_*.sh")):
         text = script.read_text()
@@ -578,25 +652,30 @@ def test_scripts_name_steps(tiny_run, photos):
         for part in ("gen_data", "gen_hard_example", "gen_imglist_with_hard", "train_with_hard"):
             assert f"{stage}_{part}.sh" in names
     assert {"P20_gen_imglist.sh", "P20_train.sh"} <= set(names)
-    for step, script in pipeline.SCRIPTS.items():
+    for step, script in cascade_steps.SCRIPTS.items():
         assert names[script] == ("upto", step) and run.plan.steps[step].script == script
 
 
 @pytest.mark.parametrize(
     "arguments, match",
     [
-        (["--pnet", "Rnet_v1"], "--pnet Rnet_v1: a net of the family Rnet can't be the pnet"),
-        (["--onet", "Onet_v9"], "no net is called 'Onet_v9'"),
+        (["--net", "Rnet_v1", "Rnet_v2"], "Rnet_v1 and Rnet_v2 are both of the family Rnet"),
+        (["--net", "Pnet20_v2", "--net", "Pnet12"], "both of the family Pnet: a cascade has one"),
+        (["--net", "Lnet_v2"], "Lnet_v2 is of the family Lnet, and a cascade has nets of Pnet, Rn"),
+        (["--net", "Onet_v9"], "no net is called 'Onet_v9'"),
         (["--data", "nowhere"], "nowhere is not there"),
-        (["--second", "nowhere"], "nowhere is not there"),
-        (["--points", "nowhere"], "nowhere is not there"),
+        (["--teacher", "nowhere"], "nowhere is not there"),
+        (["--faces", "nowhere"], "nowhere is not there"),
         (
-            ["--points", __file__, "--onet", "Onet_p"],
+            ["--faces", __file__, "--net", "Onet_p"],
             "none of Pnet20_v1, Rnet_v1, Onet_p is to have a landmark head",
         ),
+        (["--epochs", "3"], "no option --epochs: did you mean train.epochs=3"),
+        (["--pnet-train-epochs", "3"], r"did you mean pnet.train.epochs=3\?"),
+        (["onet.train.epochs", "3"], r"did you mean onet.train.epochs=3\?"),
         (["--upto", "qnet"], "no step 'qnet' here; there are data, samples_pnet"),
         (["pipeline.floors=2,0,0"], r"pipeline.floors is \[2, 0, 0\]: it must be three numbers"),
-        (["pnet.train.epoch=3"], "no setting 'train.epoch'"),
+        (["pnet.train.epoch=3"], "setting of pnet: there is no setting 'train.epoch'; near"),
         (["--pictures", "0"], "at least one picture"),
     ],
 )
@@ -617,9 +696,9 @@ def test_default_folders():
     named = [
         program_module._default_out(recipe, nets, data).name
         for recipe, nets, data in (
-            ("train-mtcnn", {}, None),
-            ("classic", {}, "x/photos"),
-            ("train-mtcnn", {"pnet": "Pnet20_v4", "onet": "Onet_v1"}, "/y/faces/"),
+            ("train-mtcnn", [], None),
+            ("classic", [], "x/photos"),
+            ("train-mtcnn", ["Onet_v1", "Pnet20_v4"], "/y/faces/"),
         )
     ]
     assert named == ["train-mtcnn-drawn", "classic-photos", "train-mtcnn-Pnet20_v4-faces"]
