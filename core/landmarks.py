@@ -22,7 +22,6 @@ from pathlib import Path
 
 from config import for_landmarks
 from core.base import options as command_line
-from core.base import parallel
 from core.formats import checkpoint
 from core.pipeline import estimates, plan_text, proofs
 from core.pipeline.steps import Plan, Step
@@ -88,6 +87,8 @@ class LandmarkRun:
             self.points, [*usual, *assignments], self.faces.scheme if faces else None
         )
         self.start, self.offline = start and Path(start), offline
+        if self.start and not self.start.exists():
+            raise Problem(f"--start {start} is not there")
         self.name = "-".join(
             [
                 self.net,
@@ -320,7 +321,7 @@ class LandmarkRun:
         steps = list(self.plan.steps.values())
         self.plan.states(steps)
         self.check()
-        print(f"{self}; {parallel.cores()} processors", flush=True)
+        print(self, flush=True)
         self.plan.run(steps[-2:])
         for label, path in {
             "net": self.params,

@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
 # Trains Lnet_v2, 5 points on crops of 48 px that are made once, and measures it.
-# Without --data it draws a sample set to work on; --help lists the options.
+# Without --faces it draws a sample set to work on; --help lists the options.
 exec "$(dirname "$0")/run.sh" core.landmarks --net Lnet_v2 --offline "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# Samples with landmarks for the Onet: those of the drawn set, or of --points FILE.
+# Samples with landmarks for the Onet: those of the drawn set, or of --faces FACES.
 exec "$(dirname "$0")/run.sh" core.pipeline --upto landmarks_onet "$@"

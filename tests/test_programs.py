@@ -95,6 +95,7 @@ def main_job(tmp_path_factory):
         "train.epochs=2",
         "train.batch=100",
         "pipeline.floors=0,0,0",
+        "pipeline.most_boxes=1e9,1e9,1e9",
     )
     return out, arguments, python("core.pipeline", *arguments)
 
@@ -149,8 +150,9 @@ def test_under_its_floor_the_main_job_fails_with_one_line(main_job):
         "\n".join(
             line for line in result.stderr.splitlines() if "pictures" not in line or "error" in line
         ),
-        "pnet lets 0.000 of the held-out faces",
-        "pipeline.floors",
+        "pnet: recall on held-out pictures is 0.000",
+        "scripts/run.sh core.pipeline --upto pnet",
+        "pipeline.floors=0,0,0",
     )
     assert "the report so far" in result.stdout
 
@@ -159,8 +161,8 @@ def test_under_its_floor_the_main_job_fails_with_one_line(main_job):
     "module, arguments, says",
     [
         ("core.pipeline", ["--data", "nowhere"], ["nowhere", "is not there"]),
-        ("core.pipeline", ["--pnet", "Pnet20_v9"], ["Pnet20_v9", "near: Pnet20_v"]),
-        ("core.pipeline", ["--pnet", "Rnet_v1"], ["Rnet_v1", "can't be the pnet"]),
+        ("core.pipeline", ["--net", "Pnet20_v9"], ["Pnet20_v9", "near: Pnet20_v"]),
+        ("core.pipeline", ["--net", "Lnet_v1"], ["Lnet_v1", "a cascade has nets of"]),
         ("core.pipeline", ["train.epoch=3"], ["no setting 'train.epoch'", "train.epochs"]),
         ("core.pipeline", ["train.epochs=many"], ["train.epochs=many", "a whole number"]),
         ("prepare_data.samples", ["--data", "nowhere", "--size", "20", "--out", "x"], ["nowhere"]),

@@ -16,6 +16,7 @@ NO_BOX = np.full(4, np.nan)
 
 
 def crop_settings(points, *assignments):
+    assignments = ("preset=train-mtcnn", *assignments)
     return for_landmarks(points, [f"crop.{text}" for text in assignments]).crop
 
 
@@ -251,12 +252,12 @@ def test_what_a_scheme_lacks(words, assignments):
 
 def test_presets():
     """Of the command line, the preset first and then what is said beside it."""
-    five, many = for_landmarks(5).crop, for_landmarks(68).crop
+    five, many = crop_settings(5), crop_settings(68)
     assert (five.box, five.nose, many.box, many.scale) == ("half", True, "bounds", [1.0, 1.5])
     settings = for_landmarks(68, ["crop.shift=0.3", "crop.preset=detector", "train.batch=7"])
     assert (settings.crop.box, settings.crop.shift, settings.train.batch) == ("detector", 0.3, 7)
-    with pytest.raises(Problem, match="crop.preset is mine: it must be reference or detector"):
+    with pytest.raises(Problem, match="crop.preset is mine: it must be train-mtcnn or detector"):
         for_landmarks(5, ["crop.preset=mine"])
     with pytest.raises(Problem, match="crop.margin is .*: it must be four numbers"):
         for_landmarks(5, ["crop.margin=0.1"])
-    assert for_landmarks(5).crop.angle == 45 and for_landmarks(5, ["crop.angle=3"]).crop.angle == 3
+    assert for_landmarks(5).crop.angle == 30 and for_landmarks(5, ["crop.angle=3"]).crop.angle == 3

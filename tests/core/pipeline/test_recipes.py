@@ -63,14 +63,11 @@ def test_settings_that_are_not_there():
         of("train-mtcnn", "lnet.train.epochs=3")
 
 
-def test_nets_must_be_of_their_stage():
+def test_the_family_tells_the_stage():
     for recipe in RECIPES.values():
-        recipes.check_nets(recipe.nets)
-    with pytest.raises(
-        Problem,
-        match=r"--pnet Rnet_v1: a net of the family Rnet can't be the pnet;"
-        r" Pnet20_v00, .*, Pnet12 can",
-    ):
-        recipes.check_nets({"pnet": "Rnet_v1"})
-    with pytest.raises(Problem, match="Lnet can't be the onet"):
-        recipes.check_nets({"onet": "Lnet_v1"})
+        assert recipes.by_stage(recipe.nets.values()) == recipe.nets
+    assert recipes.by_stage(["Onet_v2", "Pnet12"]) == {"onet": "Onet_v2", "pnet": "Pnet12"}
+    with pytest.raises(Problem, match="Pnet12 and Pnet20_v1 are both of the family Pnet"):
+        recipes.by_stage(["Pnet12", "Pnet20_v1"])
+    with pytest.raises(Problem, match="Lnet_v1 is of the family Lnet, and a cascade has nets of"):
+        recipes.by_stage(["Lnet_v1"])
