@@ -275,7 +275,7 @@ def test_a_nets_own_crop():
         Reader(FRONT[None], "5", crop={"box": "detector", "scale": 0.9}), []
     ) == Rule("detector", 0.9)
     assert landmark_crops.usual(Reader(FRONT[None], "5"), []) == Rule("detector", 1.0)
-    assert landmark_crops.usual(Reader(np.zeros((1, 68, 2)), "68"), []) == Rule("bounds", 1.25)
+    assert landmark_crops.usual(Reader(np.zeros((1, 68, 2)), "68"), []) == Rule("detector", 1.0)
     assert landmark_crops.usual(Reader(FRONT[None], "5"), ["crop.preset=train-mtcnn"]).box == "half"
     for crop in ({}, {"box": "bounds"}, {"box": "eyes", "scale": 1}, {"box": "list", "scale": -1}):
         with pytest.raises(Problem, match="reader.params says that it was trained on crops of"):
