@@ -129,8 +129,10 @@ class LandmarkRun:
         """Raise Problem for what is wrong with the net, its start, the settings or the faces, as
         far as that can be known before a face is cut: all that training asks of them."""
         from core.train import tasks, trainer
+        from symbols import build
         from symbols.mxnet_import import devices
 
+        build(self.net, **self.options)
         train = self.settings.train
         devices(train.gpus)
         trainer.Schedule(train, steps=1)
