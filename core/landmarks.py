@@ -344,7 +344,6 @@ class LandmarkRun:
 def main(argv):
     parser = argparse.ArgumentParser(
         prog="python -m core.landmarks",
-        usage="%(prog)s --net NAME [options] [section.key=value ...]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

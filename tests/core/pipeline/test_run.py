@@ -538,9 +538,9 @@ def test_own_pictures_without_val_a_teacher_and_the_classic_recipe(
         "--upto",
         # an untrained detector holds any label for hopeless
         "pnet",
-        "second.score=0.02",
-        "second.floor=0.01",
-        "second.hopeless=0",
+        "teacher.score=0.02",
+        "teacher.floor=0.01",
+        "teacher.hopeless=0",
         "train.lr=0.02",
     )
     printed = capsys.readouterr().out
@@ -569,16 +569,16 @@ def test_own_pictures_without_val_a_teacher_and_the_classic_recipe(
         "faces": photos / "landmarks" / "train_5.txt",
     }
     again = states(
-        run_of(out, "second.score=0.5", "second.floor=0.01", "second.hopeless=0", **asked)
+        run_of(out, "teacher.score=0.5", "teacher.floor=0.01", "teacher.hopeless=0", **asked)
     )
     assert again["teacher_boxes"].kind == DONE and again["samples_pnet"].kind == ANEW
-    assert "second.score was 0.02, is 0.5" in again["samples_pnet"].why
+    assert "teacher.score was 0.02, is 0.5" in again["samples_pnet"].why
     # new labels change everything behind them
     truth = photos / "wider_face_split" / "wider_face_train_bbx_gt.txt"
     text = truth.read_text()
     truth.write_text(text.replace("\n1\n", "\n1\n", 1) + "nothing.jpg\n0\n0 0 0 0 0 0 0 0 0 0\n")
     again = states(
-        run_of(out, "second.score=0.02", "second.floor=0.01", "second.hopeless=0", **asked)
+        run_of(out, "teacher.score=0.02", "teacher.floor=0.01", "teacher.hopeless=0", **asked)
     )
     truth.write_text(text)
     assert again["teacher_boxes"].why == "data is another one"
@@ -672,7 +672,7 @@ def test_scripts_name_steps(tiny_run, photos):
         ),
         (["--epochs", "3"], "no option --epochs: did you mean train.epochs=3"),
         (["--pnet-train-epochs", "3"], r"did you mean pnet.train.epochs=3\?"),
-        (["onet.train.epochs", "3"], r"did you mean onet.train.epochs=3\?"),
+        (["onet.train.epochs", "3"], r"did you mean onet.train.epochs=VALUE\?"),
         (["--upto", "qnet"], "no step 'qnet' here; there are data, samples_pnet"),
         (["pipeline.floors=2,0,0"], r"pipeline.floors is \[2, 0, 0\]: it must be three numbers"),
         (["pnet.train.epoch=3"], "setting of pnet: there is no setting 'train.epoch'; near"),
