@@ -380,8 +380,12 @@ def _default(name: str) -> str:
 
     usual = words(getattr(Settings, name))
     own = words(read_json(MODELS / MANIFEST).get(name, getattr(Settings, name)))
-    bundled = f"{own} for the nets that come along, " if own != usual else ""
-    return f"default: {bundled}by {MANIFEST} in DIR, otherwise {usual}"
+    if own == usual:
+        return f"default {usual}, or as {MANIFEST} in DIR has it"
+    return (
+        f"default {own} for the nets that come along; for others as {MANIFEST} in DIR has it, or "
+        f"else {usual}"
+    )
 
 
 def options(prog: str, files: str = "ONNX models") -> argparse.ArgumentParser:

@@ -1,10 +1,8 @@
 """The installable detector with the nets that come along: what it takes and gives, and where."""
 
-import ast
 import inspect
 import multiprocessing
 import pickle
-import sys
 import typing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -203,19 +201,6 @@ def test_annotations_are_read_by_any_python():
     for function in (FaceDetector.__init__, FaceDetector.open, FaceDetector.detect, Faces.aligned):
         assert "return" in typing.get_type_hints(function)
     assert (PACKAGE / "py.typed").exists()
-
-
-def test_what_it_imports():
-    """The standard library, NumPy, OpenCV and onnxruntime."""
-    known = {*sys.stdlib_module_names, "numpy", "cv2", "onnxruntime", "facelet"}
-    for file in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{file}, line {node.lineno}"
-                names = [node.module]
-            for name in names:
-                assert name.partition(".")[0] in known, f"{file}, line {node.lineno}: {name}"
 
 
 def test_the_door():
