@@ -328,9 +328,7 @@ def main(argv):
         help="an ONNX model in 8-bit integers too, calibrated with a folder's "
         "pictures; says what that costs",
     )
-    args = options.parse(parser, argv)
-    if args.settings:
-        raise Problem(f"{args.settings[0]} is a setting, and core.export takes none")
+    args = options.parse(parser, argv, settings=False)
     for flag, name in ((args.plain, "--plain"), (args.split_prelu, "--split-prelu")):
         if flag and "onnx" not in args.format:
             raise Problem(f"{name} is a form of the ONNX model: it goes with --format onnx")

@@ -4,7 +4,6 @@ from core.base import options
 from core.detect.detector import FaceDetector
 from core.detect.nets import BACKENDS
 from facelet import program
-from facelet.console import Problem
 from facelet.console import program as run
 
 
@@ -13,13 +12,7 @@ def main(argv):
     parser.add_argument(
         "--backend", choices=BACKENDS, default=BACKENDS[0], help=f"default {BACKENDS[0]}"
     )
-    args = options.parse(parser, argv)
-    if args.settings:
-        raise Problem(
-            f"{args.settings[0]} is a setting, and core.detect takes none (a file of this name is "
-            f"./{args.settings[0]})"
-        )
-    program.execute(args, FaceDetector, ["backend"])
+    program.execute(options.parse(parser, argv, settings=False), FaceDetector, ["backend"])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Nets in 8-bit integers, by onnxruntime's static quantisation, and what that costs in precision.
 
-The fast form (core.formats.fuse.split_prelu) is quantised, and of it the inner convolutions over
+The fast form (core.formats.fuse.fast) is quantised, and of it the inner convolutions over
 all channels and fully connected layers: those hold nearly all of the parameters. The first layer,
 the depthwise ones and the heads stay in float32. Quantised as well, they made the mean error of
 train-mtcnn's released Pnet20, Rnet and Onet three to eight times as large, and the nets slower.

@@ -229,7 +229,7 @@ def test_a_net_with_damaged_parameters(tmp_path):
         (["NET", "--split-prelu", "--format", "ncnn"], "--split-prelu .* --format onnx"),
         (["NET", "--plain", "--format", "ncnn"], "--plain .* --format onnx"),
         (["NET", "--plain", "--split-prelu"], "two forms of the ONNX model: give one"),
-        (["NET", "train.epochs=2"], "train.epochs=2 is a setting, and core.export takes none"),
+        (["NET", "train.epochs=2"], "'train.epochs=2': python -m core.export has no settings"),
         (["EMPTY"], "holds no finished epoch"),
         (["NET", "--int8", "nowhere"], "nowhere is no folder"),
         (["NET", "--int8", "EMPTY"], "fewer than two pictures"),
