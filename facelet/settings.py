@@ -1,4 +1,4 @@
-"""How pictures are made into inputs, and how faces are looked for: each default, once."""
+"""How pictures are made into inputs, and how faces are detected: each default, once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,9 +31,9 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How faces are looked for. Raises Problem for a value that can't be.
+    """How faces are detected. Raises Problem for a value that can't be.
 
-    min_face -- smallest face looked for, px: the larger, the faster
+    min_face -- smallest face to detect, px: the larger, the faster
     factor -- between the scales of the pyramid
     thresholds -- scores from which a Pnet, Rnet and Onet keep a box
     nms_scale -- greatest IoU of two of a Pnet's windows within a scale

@@ -222,7 +222,7 @@ def of(points: int) -> list[Scheme]:
 
 
 def usual(points: int) -> Optional[str]:
-    """Name of the scheme that a number of points has if nothing is said; None where there are
+    """Name of the scheme that a number of points has where none is given; None where there are
     several or none is known."""
     fitting = of(points)
     return fitting[0].name if len(fitting) == 1 else None

@@ -4,6 +4,7 @@ it takes to use them, and what isn't right doesn't appear."""
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -294,6 +295,22 @@ def test_every_net_of_a_folder(tmp_path, capsys):
     with pytest.raises(Problem, match=f"{path}: layer conv1"):
         export.main([str(tmp_path / "nets"), "--out", str(tmp_path / "new")])
     assert not (tmp_path / "new").exists()
+
+
+def test_the_nets_that_come_along_are_exports_of_their_checkpoints(tmp_path):
+    """In the fast form: facelet runs them as they are."""
+    models = Path(facelet.__file__).parents[1] / "models"
+    export.export(models, tmp_path)
+    assert names(tmp_path) == sorted(
+        file.name for file in models.iterdir() if (tmp_path / file.name).exists()
+    )
+    for path in models.glob("*.onnx"):
+        ours, again = onnx.load(path).graph, onnx.load(tmp_path / path.name).graph
+        assert ours.node == again.node and ours.output == again.output
+        assert not {"PRelu", "Softmax"} & {node.op_type for node in ours.node}
+        for one, other in zip(ours.initializer, again.initializer):
+            one, other = numpy_helper.to_array(one), numpy_helper.to_array(other)
+            assert np.allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_the_detector_of_a_finished_run(tiny_run, tmp_path):
