@@ -4,8 +4,8 @@ SHOWN = 3  # names in a line
 
 
 class Report:
-    """What is said of one file: its kind, then facts, a table of values, warnings and damage, a
-    line each."""
+    """What was found out about one file: its kind, then facts, a table of values, warnings and
+    damage, a line each."""
 
     def __init__(self, path):
         self.path, self.title = path, None

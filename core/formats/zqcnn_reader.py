@@ -45,7 +45,7 @@ class _Line:
         return value
 
     def whole(self, key, default=None, least=1, most=WIDEST):
-        """A whole number; where it isn't said, the default unless that is None."""
+        """A whole number; where it isn't given, the default unless that is None."""
         if key not in self.settings and default is not None:
             return default
         value = self.word(key)
@@ -79,7 +79,7 @@ class _Line:
             raise self.problem(f"{key}={value} can't be read: only {', '.join(values)}")
 
     def square(self, key, whole_key, default=None, least=1):
-        """A setting that may be said once, for height and width, or for both ends of each."""
+        """A setting that may be given once, for height and width, or for both ends of each."""
         both = default
         if whole_key in self.settings:
             both = self.whole(whole_key, least=least)
@@ -293,10 +293,11 @@ def _lines(path):
         raise Problem(f"{path} has more than {MOST_TEXT:,} bytes: that is no text of ZQCNN's")
     found = []
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        odd = re.search(rb"[^\t\r -~]", line)
-        if odd:
+        foreign = re.search(rb"[^\t\r -~]", line)
+        if foreign:
             raise Problem(
-                f"{path}, line {number}: byte {odd.group()[0]} has no place in a text of ZQCNN's"
+                f"{path}, line {number}: byte {foreign.group()[0]} has no place in a text of "
+                "ZQCNN's"
             )
         line = line.decode("ascii").strip()
         words, commented = line.lstrip("#").split(), line.startswith(("#", "//"))

@@ -1,4 +1,5 @@
-"""Published nets become checkpoints of the zoo: the right net, the same values, or one line."""
+"""Nets that others trained become checkpoints of the zoo: the right one, with the same values, or
+one line."""
 
 import json
 import re
@@ -29,10 +30,10 @@ def fails(capsys):
     def fail(*arguments, says, out):
         with pytest.raises(SystemExit) as stopped:
             program(convert.main, [str(a) for a in (*arguments, "--out", out)])
-        said = capsys.readouterr()
-        lines = said.err.strip().splitlines()
-        assert stopped.value.code == 2 and len(lines) == 1, said.err
-        assert lines[0].startswith("error: ") and not said.out
+        shown = capsys.readouterr()
+        lines = shown.err.strip().splitlines()
+        assert stopped.value.code == 2 and len(lines) == 1, shown.err
+        assert lines[0].startswith("error: ") and not shown.out
         for text in says:
             assert text in lines[0], lines[0]
         assert not out.exists()
@@ -48,7 +49,7 @@ def pair(stem, checkpoint, merged=False):
     return stem
 
 
-def published(path, checkpoint):
+def released(path, checkpoint):
     """The parameters alone, under any name."""
     params_file.write(
         path,
@@ -90,8 +91,8 @@ def test_there_and_back(net, options, tmp_path, capsys):
     printed = capsys.readouterr().out
     made = checkpoints.load(tmp_path / "out" / f"{net}-0000.params")
     assert (made.net, made.options) == (net, options) and net in printed
-    said = re.search(r"differs from it by (\S+) of the largest output", printed)
-    assert float(said[1]) < 1e-6
+    shown = re.search(r"differs from it by (\S+) of the largest output", printed)
+    assert float(shown[1]) < 1e-6
     assert gives_the_same(made, checkpoint)
     # The pair was rescaled, by powers of two: all digits are there.
     for name, value in checkpoint.arguments.items():
@@ -187,12 +188,12 @@ def test_a_net_of_other_layers_with_the_same_parameters(tmp_path, fails):
         fails(stem, says=[net, says], out=tmp_path / "out")
 
 
-# ---- published .params ---------------------------------------------------------------------
+# ---- released .params ----------------------------------------------------------------------
 
 
-def test_a_published_name_that_misleads(tmp_path, capsys):
+def test_a_released_name_that_misleads(tmp_path, capsys):
     checkpoint = trained("Pnet20_v0")
-    path = published(tmp_path / "pnet20_v1-0016.params", checkpoint)
+    path = released(tmp_path / "pnet20_v1-0016.params", checkpoint)
     run(path, "--out", tmp_path / "out")
     printed = capsys.readouterr().out
     assert "pnet20_v1-0016.params is Pnet20_v0;" in printed
@@ -213,7 +214,7 @@ def test_a_published_name_that_misleads(tmp_path, capsys):
 def test_rescaling(tmp_path, capsys):
     """Activations of up to 1e13 come down, and MXNet gives the same numbers to the last bits."""
     checkpoint = huge("Rnet_v1")
-    path = published(tmp_path / "rnet_v1-0007.params", checkpoint)
+    path = released(tmp_path / "rnet_v1-0007.params", checkpoint)
     run(path, "--rescale", "--out", tmp_path / "out")
     before, after = map(
         float, re.search(r"largest activation (\S+), now (\S+)", capsys.readouterr().out).groups()
@@ -247,9 +248,9 @@ def test_the_order_of_points_is_guessed_from_the_mean_face(scheme, tmp_path, cap
         points = (points + points[schemes.partners(scheme)] * [-1, 1] + [1, 0]) / 2
     checkpoint.arguments["bn6_3_beta"] = points.ravel().astype(np.float32)
     run(checkpoints.save(tmp_path, checkpoint, 3, {}), "--out", tmp_path / "out")
-    manifest, said = checkpoints.load(tmp_path / "out").manifest, capsys.readouterr().out
+    manifest, shown = checkpoints.load(tmp_path / "out").manifest, capsys.readouterr().out
     assert manifest["scheme"] == scheme
-    assert (f'the order "{scheme}": a guess' if scheme else "106 points is unknown") in said
+    assert (f'the order "{scheme}": a guess' if scheme else "106 points is unknown") in shown
     assert ("scheme_from" in manifest) == bool(scheme)
 
 
@@ -258,7 +259,7 @@ def test_the_order_of_points_is_guessed_from_the_mean_face(scheme, tmp_path, cap
 
 def test_several_nets_fit(tmp_path, capsys, fails):
     checkpoint, out = trained("Onet_v1", landmark=True), tmp_path / "out"
-    path = published(tmp_path / "onet.params", checkpoint)
+    path = released(tmp_path / "onet.params", checkpoint)
     stem = pair(tmp_path / "det3", checkpoint)
     for given in (path, stem):
         fails(given, says=["Onet_v1 (with", "Onet_v2 (with", "Onet_v3 (with", "--net"], out=out)
@@ -270,7 +271,7 @@ def test_several_nets_fit(tmp_path, capsys, fails):
 
 def test_bad_input_is_one_line(tmp_path, fails):
     out = tmp_path / "out"
-    pnet = published(tmp_path / "pnet20_v1-0016.params", trained("Pnet20_v0"))
+    pnet = released(tmp_path / "pnet20_v1-0016.params", trained("Pnet20_v0"))
     rnet = pair(tmp_path / "rnet", trained("Rnet_v1"))
     fails(pnet, "--net", "Pnet20_v1", says=["does not fit Pnet20_v1", "it fits Pnet20_v0"], out=out)
     fails(
@@ -342,7 +343,7 @@ def test_an_rnet_without_boxes_is_none(tmp_path, fails):
 def test_values_out_of_all_bounds_are_refused(tmp_path, fails):
     checkpoint = trained("Rnet_v1")
     checkpoint.arguments["conv2_dw_weight"][0, 0, 0, 0] = np.nan
-    path = published(tmp_path / "nan.params", checkpoint)
+    path = released(tmp_path / "nan.params", checkpoint)
     for more in ((), ("--rescale",)):
         fails(path, *more, says=["conv2_dw gives values that are no numbers"], out=tmp_path / "out")
 
@@ -358,7 +359,7 @@ def test_what_is_there_stays(tmp_path, capsys):
     """The same net again, or the same net with other options, whose symbol would be another."""
     out = tmp_path / "out"
     paths = [
-        published(tmp_path / f"{base}-{epoch:04d}.params", trained("Lnet_v2", base=base))
+        released(tmp_path / f"{base}-{epoch:04d}.params", trained("Lnet_v2", base=base))
         for base, epoch in ((16, 1), (16, 2), (8, 3))
     ]
     run(*paths[:2], "--out", out)

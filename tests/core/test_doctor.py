@@ -71,7 +71,7 @@ def calm(**options):
 
 
 def marks(text):
-    """The lines that tell of something odd or wrong."""
+    """The lines that warn, or tell of damage."""
     return [line for line in text.splitlines() if line.startswith(("  !", "  wrong"))]
 
 
@@ -123,7 +123,7 @@ def test_the_table_of_values(tmp_path, says):
 
 
 def test_the_name_of_another_net(tmp_path, says):
-    """The published pnet20_v1-0016.params is Pnet20_v0."""
+    """train-mtcnn's pnet20_v1-0016.params is Pnet20_v0."""
     text = says(alone(tmp_path, trained("Pnet20_v0"), "pnet20_v1-0016.params"))
     assert "net          Pnet20_v0, 20 x 20" in text and "manifest     none beside it" in text
     assert (
@@ -285,7 +285,7 @@ def test_points_whose_order_nothing_tells(tmp_path, says):
 
 
 @pytest.mark.parametrize(
-    "name, options, said",
+    "name, options, expected",
     [
         ("Pnet20_p", {}, "Pnet20_p\n"),
         ("Onet_v3", {"landmark": True}, "Onet_v1 (with landmark head) or Onet_v2 (with"),
@@ -295,13 +295,13 @@ def test_points_whose_order_nothing_tells(tmp_path, says):
         ("Rnet24", {"landmark": True}, "Rnet24 (with landmark head)\n"),
     ],
 )
-def test_symbols(tmp_path, says, name, options, said):
+def test_symbols(tmp_path, says, name, options, expected):
     made = trained(name, **options)
     path = checkpoints.paths(tmp_path, made.net, 1)[0]
     path.write_text(made.symbol().tojson())
     text = says(path)
     assert text.startswith(f"{path}: an MXNet symbol, ") and not marks(text)
-    assert f"net          {said}" in text
+    assert f"net          {expected}" in text
 
 
 def test_symbols_with_other_batch_norms(tmp_path, says):
@@ -330,7 +330,7 @@ def test_manifests_and_others(tmp_path, says):
         "  ! Pnet20_v1-0016.params is not beside it: the two belong together"
     ]
     other = tmp_path / "x.json"
-    for value, said in (
+    for value, expected in (
         (
             {"net": "Lnet106_v2", "options": {"base": 16}, "outputs": {}},
             "what core.export says of its files, Lnet106_v2 (base 16)\n",
@@ -338,15 +338,15 @@ def test_manifests_and_others(tmp_path, says):
         ({"net": "Rnet_v1", "options": {}, "config": {}}, "the configuration of a run, Rnet_v1\n"),
     ):
         other.write_text(json.dumps(value))
-        assert f"{other}: {said}" in says(other)
-    for value, said in (
+        assert f"{other}: {expected}" in says(other)
+    for value, expected in (
         ({"recall": 1}, "JSON, but neither"),
         ([1], "JSON, but neither"),
         ({"net": "Rnet_v9", "options": {}}, "no net is called 'Rnet_v9'"),
         ({"net": "Rnet_v1", "options": {"base": 16}}, "has no option base"),
     ):
         other.write_text(json.dumps(value))
-        assert said in says(other, status=2)
+        assert expected in says(other, status=2)
     other.write_text('{"net": ')
     assert "is not valid JSON" in says(other, status=2)
 
@@ -391,7 +391,7 @@ def test_zqcnn_pairs(tmp_path, says):
     # both files, as a shell's pattern gives them, are one net
     both = says(numbers, text)
     assert len([line for line in both.splitlines() if not line.startswith(" ")]) == 1
-    # the box branch commented out, as in published Pnets
+    # the box branch commented out, as in Pnets released with ZQCNN
     lines = text.read_text().splitlines()
     text.write_text(
         "\n".join("#" + line if "_2" in line or "-2" in line else line for line in lines)
@@ -487,10 +487,12 @@ def test_ncnn_texts(tmp_path, says):
     made = calm()
     ncnn_file.write(fuse.merge(made.graph()), 20, tmp_path / "p")
     text, numbers = tmp_path / "p.param", tmp_path / "p.bin"
-    said = says(text, numbers)
-    assert f"{text}: the text of an ncnn net, 21 layers (8 PReLU, 6 Convolution, 4 " in said
-    assert "input        data\n" in said and "output       cls_prob, bn4_2\n" in said
-    assert f"{numbers}: {numbers.stat().st_size:,} bytes, the numbers of the ncnn net in p" in said
+    expected = says(text, numbers)
+    assert f"{text}: the text of an ncnn net, 21 layers (8 PReLU, 6 Convolution, 4 " in expected
+    assert "input        data\n" in expected and "output       cls_prob, bn4_2\n" in expected
+    assert (
+        f"{numbers}: {numbers.stat().st_size:,} bytes, the numbers of the ncnn net in p" in expected
+    )
     shutil.move(numbers, tmp_path / "q.bin")
     assert marks(says(text)) == ["  ! p.bin, its numbers, is not beside it"]
     assert "of no kind known here" in says(tmp_path / "q.bin", status=2)

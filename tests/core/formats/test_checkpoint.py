@@ -121,7 +121,7 @@ def test_newest_is_the_last_epoch(tmp_path):
 
 
 def test_another_net_is_named(tmp_path):
-    """The published pnet20_v1-0016.params is Pnet20_v0: the name alone is not to be trusted."""
+    """train-mtcnn's pnet20_v1-0016.params is Pnet20_v0: the name alone is not to be trusted."""
     path = without_manifest(written(tmp_path, "Pnet20_v0"))
     with pytest.raises(Problem) as caught:
         checkpoints.load(path, "Pnet20_v1")
@@ -133,7 +133,7 @@ def test_another_net_is_named(tmp_path):
         in text
     )
     assert text.endswith("it fits Pnet20_v0")
-    assert checkpoints.load(path).net == "Pnet20_v0"  # nothing said: what it fits is found
+    assert checkpoints.load(path).net == "Pnet20_v0"  # nothing given: what it fits is found
 
 
 def test_a_wrong_shape_is_named(tmp_path):

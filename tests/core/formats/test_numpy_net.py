@@ -171,7 +171,7 @@ def test_softmax_is_over_the_channels_and_does_not_overflow():
     np.testing.assert_allclose(run(Node("softmax", "s", (DATA,)), x[:, :, 0, 0]), [[0.25, 0.75]])
 
 
-# ---- what is said of a net -----------------------------------------------------------------
+# ---- damage and activations -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ TOPS = {
 @pytest.mark.parametrize("net, options", [fit for fit in NETS if fit[0] in TOPS])
 def test_text(net, options, stem):
     """The engine looks outputs up by these names; its rules for lines; a layer of which each
-    number is said."""
+    number is given."""
     checkpoint = trained(net, **options)
     zqcnn_writer.write(fuse.rescale(checkpoint.graph()), checkpoint.spec.size, stem)
     text = Path(f"{stem}.zqparams").read_bytes()
@@ -157,7 +157,7 @@ def test_gammas_that_are_fixed_are_ones(stem):
 
 @pytest.mark.parametrize("net", ["Pnet20_v0", "Rnet_v1", "Onet_v1"])
 def test_huge_activations_are_refused_unless_rescaled(net, stem):
-    """As the published nets are: ZQCNN would throw away the weights of their heads."""
+    """As nets released with ZQCNN are: ZQCNN would throw away the weights of their heads."""
     checkpoint = huge(net)
     size = checkpoint.spec.size
     rewrite(stem, ["what was there"], [1, 2])
@@ -495,7 +495,7 @@ DENSE = "InnerProduct name=d bottom=data top=d num_output=4"
     ],
 )
 def test_texts_that_can_not_be_read(lines, number, says, stem):
-    """One line that names the file and the line, without memory of the size that is said."""
+    """One line that names the file and the line, without memory of the size that they ask for."""
     Path(f"{stem}.zqparams").write_bytes("\n".join(lines).encode())
     Path(f"{stem}.nchwbin").write_bytes(b"")
     tracemalloc.start()
