@@ -19,7 +19,7 @@ from math import prod
 
 from facelet.console import Problem, program
 from symbols import build, names, spec, zoo
-from symbols.bodies import resolve
+from symbols.architectures import resolve
 
 M = 2**20  # the tables' unit
 
@@ -198,6 +198,7 @@ def count_net(name, base=None, points=None, landmark=False, size=None):
     Raises Problem for a size that a net with fully connected layers can't take.
     """
     net = spec(name, landmark)
+    symbol = build(name, base=base, points=points, landmark=landmark)
     width, height = size or net.table_input
     if not net.stride and (width, height) != (net.size, net.size):
         raise Problem(f"{net.name} takes {net.size}x{net.size} only, not {width}x{height}")
@@ -205,7 +206,7 @@ def count_net(name, base=None, points=None, landmark=False, size=None):
         raise Problem(f"{width}x{height} is smaller than the {net.size} pixel window of {net.name}")
     ends = [head.bn or head.layer for head in net.heads if head.task == "bbox"]
     return count(
-        build(name, base=base, points=points, landmark=landmark),
+        symbol,
         width,
         height,
         left_out=ends if net.family == "Pnet" else (),

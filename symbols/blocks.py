@@ -1,6 +1,6 @@
 """Layers as MXNet symbols, for test graphs and for training.
 
-A test graph holds plain nodes under the published names. In a training graph PReLU takes
+A test graph holds plain nodes under the names of train-mtcnn. In a training graph PReLU takes
 another, exactly equal form, as MXNet's own operator has two faults there (1.9.1, CPU): it is
 several times slower than the convolutions around it, and where its output feeds two layers, as
 before the heads of every Pnet, Rnet and Onet, the gradient of its slopes comes out multiplied by
@@ -11,8 +11,8 @@ the slopes. The form is
 with the scaling by gamma - 1 as a depthwise 1 x 1 convolution: operators that oneDNN runs fast,
 whose gradients MXNet finds itself. It wants its input negated and gives its output negated, and
 both are free: the layer before negates its weights and bias (its batch norm: gamma and beta), a
-tensor of a few numbers, the layer behind its weights. `Signed` keeps the books. `core.bench train`
-measures what this gains.
+tensor of a few numbers, the layer behind its weights. `Signed` notes which sign a value has.
+`core.bench train` measures what this gains.
 """
 
 from symbols.graph import BN_EPS
@@ -102,7 +102,7 @@ class Blocks:
     ):
         """Square convolution to `channels`; depthwise takes as many."""
         attributes = dict(kernel=(kernel, kernel), num_filter=channels, no_bias=not bias)
-        # Attributes at their default are left out, as the published graphs have it.
+        # Attributes at their default are left out, as train-mtcnn's graphs have it.
         attributes.update(
             {
                 key: (value, value)

@@ -1,9 +1,9 @@
 """Turns a row of the zoo's tables into a symbol."""
 
 from facelet.console import Problem
-from symbols import losses, zoo
+from symbols import graph, losses, zoo
 from symbols.blocks import Blocks, Signed
-from symbols.bodies import BODIES, resolve
+from symbols.architectures import ARCHITECTURES, resolve
 from symbols.mxnet_import import mx
 
 MODES = ("test", "train")
@@ -12,10 +12,10 @@ MODES = ("test", "train")
 def build(name, mode="test", base=None, points=None, landmark=False, loss=None):
     """A net of the zoo.
 
-    name -- published name, see symbols.names()
+    name -- as in symbols.names()
     mode -- "test": data (N, 3, H, W) float32, BGR, (x - 127.5) / 128, to the outputs below;
         "train": the same parameters, ending in losses, see symbols.losses.training_graph
-    base -- width of an Lnet (16, 32, 64, 128 are published)
+    base -- width of an Lnet (16 to 128 in train-mtcnn)
     points -- number of landmark points, where there are any
     landmark -- give an Onet or a classic net its landmark head
     loss -- settings of the losses by task (config.loss if None), for mode "train"
@@ -26,21 +26,23 @@ def build(name, mode="test", base=None, points=None, landmark=False, loss=None):
       landmarks (N, 2 * points): 5 points as x1..x5 y1..y5, others as x1 y1 x2 y2 ...
       heat maps flattened, (N, stages * (points + 1) * 28 * 28)
 
-    Raises UnknownNet for a name, Problem for an option that the net doesn't have.
+    Raises UnknownNet for a name, Problem for an option that the net doesn't have, and for a row of
+    the tables whose layers don't fit one another, naming the layer.
     """
     if mode not in MODES:
         raise Problem(f"mode is {mode!r}: it must be one of {', '.join(MODES)}")
     net = zoo.spec(name, landmark)
-    shape = resolve(net, base, points)
+    options = resolve(net, base, points)
+    graph.describe(name, base, points, landmark)  # MXNet doesn't say which layer doesn't fit
     layers = Blocks(train=mode == "train")
     data = mx.sym.var("data")
     if mode == "train":
-        outputs = BODIES[net.body](net, shape, layers, Signed(lambda sign: data))
+        outputs = ARCHITECTURES[net.architecture](net, options, layers, Signed(lambda sign: data))
         outputs = {task: out.signed(1) for task, out in outputs.items()}
-        return losses.training_graph(net, outputs, loss, shape.points)
-    outputs = BODIES[net.body](net, shape, layers, data)
+        return losses.training_graph(net, outputs, loss, options.points)
+    outputs = ARCHITECTURES[net.architecture](net, options, layers, data)
     if "cls" in outputs:
-        # Channel mode refuses a 2-D input, which the reference's Rnet gives it.
+        # Channel mode refuses a 2-D input, which a dense layer gives.
         softmax_over = "channel" if net.stride else "instance"
         outputs["cls"] = mx.sym.SoftmaxActivation(
             outputs["cls"], mode=softmax_over, name="cls_prob"

@@ -2,7 +2,7 @@
 inputs, as most other implementations train them."""
 from dataclasses import replace
 
-from symbols.spec import Head, Naming, Net
+from symbols.net import Head, Naming, Net
 
 
 def _classic(net):

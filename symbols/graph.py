@@ -15,13 +15,12 @@ channels), flatten, softmax (over channels) and sigmoid have none.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil, prod
-from typing import Tuple
 
 import numpy as np
 
 from facelet.console import Problem
-from symbols import zoo
-from symbols.bodies import BODIES, resolve
+from symbols import checks, zoo
+from symbols.architectures import ARCHITECTURES, resolve
 
 BN_EPS = 1e-3  # MXNet's default, which all these nets keep
 DATA = "data"
@@ -37,7 +36,7 @@ PARAMETERS = {
 class Node:
     op: str
     name: str
-    inputs: Tuple[str, ...]  # blobs
+    inputs: tuple[str, ...]  # blobs
     top: str = None  # blob it makes; the name unless said otherwise
     channels: int = 0  # conv, dense: outputs
     kernel: int = 1  # conv, pool: side of the square kernel
@@ -61,7 +60,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    nodes: Tuple[Node, ...]
+    nodes: tuple[Node, ...]
     outputs: Mapping  # blob by task: "cls", "bbox", "landmark", "heatmap"
     params: Mapping = field(default_factory=dict)  # float32 arrays by name
 
@@ -85,8 +84,11 @@ class _Layers:
 
     def __init__(self):
         self.made = {}
+        self.head_inputs = {}  # blob that an output layer reads, by the layer's name
 
     def _add(self, op, name, *inputs, **attributes):
+        if name in self.made:
+            raise Problem(f"two of its layers are called {name}")
         self.made[name] = Node(op, name, inputs, **attributes)
         return name
 
@@ -107,6 +109,7 @@ class _Layers:
         )
 
     def head(self, x, name, outputs, convolution):
+        self.head_inputs[name] = x
         return self._add("conv" if convolution else "dense", name, x, channels=outputs)
 
     def dense(self, x, name, outputs):
@@ -145,22 +148,57 @@ def describe(name, base=None, points=None, landmark=False):
     """The test graph of a net of the zoo, without parameters; options, outputs and errors as in
     symbols.build. Nodes stand in the order in which MXNet lists their parameters."""
     net = zoo.spec(name, landmark)
+    options = resolve(net, base, points)
+    checks.check(net, options)
     layers = _Layers()
-    outputs = BODIES[net.body](net, resolve(net, base, points), layers, DATA)
-    if "cls" in outputs:
-        outputs["cls"] = layers.softmax(outputs["cls"], "cls_prob")
+    try:
+        outputs = ARCHITECTURES[net.architecture](net, options, layers, DATA)
+        if "cls" in outputs:
+            outputs["cls"] = layers.softmax(outputs["cls"], "cls_prob")
+        graph = Graph(_in_order(layers.made, outputs.values()), outputs)
+        _check_layers(net, layers, graph)
+    except Problem as problem:
+        raise Problem(f"{net.name}: {problem}") from None
+    return graph
+
+
+def _in_order(made, outputs):
+    """The nodes, by name in `made`, that outputs need: each behind those it reads."""
     nodes, seen = [], {DATA}
 
     def visit(blob):
         if blob not in seen:
             seen.add(blob)
-            for source in layers.made[blob].inputs:
+            for source in made[blob].inputs:
                 visit(source)
-            nodes.append(layers.made[blob])
+            nodes.append(made[blob])
 
-    for blob in outputs.values():
+    for blob in outputs:
         visit(blob)
-    return Graph(tuple(nodes), outputs)
+    return tuple(nodes)
+
+
+def _check_layers(net, layers, graph):
+    """Raise Problem where the layers of a net don't fit one another, or its input."""
+    known = shapes(graph, net.size, net.size)
+    for head, blob in layers.head_inputs.items():
+        # Training and detection take one value per channel for a window of the net's size.
+        if prod(known[blob][1:]) != 1:
+            _, height, width = known[blob]
+            raise Problem(
+                f"{head} gets {height}x{width} positions from {blob} for an input of {net.size} "
+                "pixels, where it must be 1x1: change a kernel, a stride or the size"
+            )
+    unused = set(net.plain_relu) - {node.name for node in graph.nodes if node.op == "relu"}
+    if unused:
+        raise Problem(f"plain_relu names {', '.join(sorted(unused))}, which none of its layers is")
+    arguments, _ = parameter_shapes(graph, net.size)
+    number = sum(map(prod, arguments.values()))
+    if number > checks.MOST_PARAMETERS:
+        raise Problem(
+            f"it would have {number:,} parameters, more than {checks.MOST_PARAMETERS:,}: make "
+            "its base or its number of points smaller"
+        )
 
 
 # ---- shapes --------------------------------------------------------------------------------

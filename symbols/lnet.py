@@ -1,6 +1,6 @@
-"""The landmark nets: any number of points (5 and 106 are published) on a crop of a face, and
+"""The landmark nets: any number of points (train-mtcnn has 5 and 106) on a crop of a face, and
 the 14 body joints as heat maps. In the Lnet tables `out` counts in units of base."""
-from symbols.spec import Head, Naming, Net
+from symbols.net import Head, Naming, Net
 
 HEADS = (Head("landmark", "conv6_3", "bn6_3"),)
 NAMING = Naming(sep=("conv{n}_sep", "bn{n}_sep", "prelu{n}_sep"))
@@ -51,13 +51,13 @@ def _lnet(name, size, points, bn, rows, published):
 
 
 def _residual(name, size, width, blocks, fc, **more):
-    return Net(name, "Lnet", size, (width, blocks, fc), HEADS, body="residual", bn=True,
+    return Net(name, "Lnet", size, (width, blocks, fc), HEADS, architecture="residual", bn=True,
                bias="none", points=106, table_input=(size, size),
-               **{"note": "in no published table", **more})
+               **{"note": "in no table of train-mtcnn", **more})
 
 
 NETS = (
-    #      name            size pts  bn     layers     published budget by base
+    #      name            size pts  bn     layers     train-mtcnn's budget by base
     _lnet("Lnet_v1",       48,  5,   False, ROWS_48,    {16: 3.8, 32: 11.5}),
     _lnet("Lnet_v2",       48,  5,   True,  ROWS_48,    {16: 3.8, 32: 11.5}),
     _lnet("Lnet_v3",       64,  5,   True,  ROWS_64_V3, {32: 7.7}),
@@ -78,7 +78,7 @@ NETS = (
               aliases=("Lnet106_96_residual",)),
     _residual("Lnet106_112r_small", 112,  8,    (1, 2, 3, 2), (64,  128, 256),
               aliases=("Lnet106_112r", "Lnet106_112_small"),
-              note="the published file lnet106_112-4070.params is this net"),
+              note="the released file lnet106_112-4070.params is this net"),
     _residual("Lnet106_112r_s",     112,  8,    (1, 1, 1, 1), (64,  128, 256),
               aliases=("Lnet106_112_s",)),
     _residual("Lnet106_112r_big",   112,  64,   (2, 6, 10, 2), (512, 512, 512),
@@ -102,7 +102,7 @@ NETS = (
          ("conv7", "sep",  1, 1, 1, 64),
          ("conv8", "dw",   7, 1, 1, 64),
          ("conv8", "sep",  1, 1, 1, 128))),
-        (Head("heatmap", "flatten0", None),), body="heatmap", bn=True, bias="none", points=14,
+        (Head("heatmap", "flatten0", None),), architecture="heatmap", bn=True, bias="none", points=14,
         table_input=(112, 112), aliases=("L14_112_heatmap",),
-        note="3 stages x (joints + background) maps of 28 x 28; in no published table"),
+        note="3 stages x (joints + background) maps of 28 x 28; in no table of train-mtcnn"),
 )

@@ -19,7 +19,7 @@ before anything is mined (point_weights() makes them). And of the m points of th
 floor(point_ohem * m) with the largest loss are kept, whichever samples they are of; the loss is
 weight * points of a face * sum of theirs / number kept, which is the same if all are kept.
 
-What the reference did, and why not here. Its published nets were trained with SoftmaxOutput and
+What train-mtcnn does, and why not here. Its released nets were trained with SoftmaxOutput and
 LinearRegressionOutput under a mining operator whose gradient these two ignore: all samples
 pulled, summed over the batch, and each negative pulled the box head (each sample without points
 the landmark head) towards 0. Its last version returns the gradient from a Python operator, in

@@ -1,11 +1,11 @@
 """The output nets, on 48 x 48 crops: the last word on a box and, if wanted, five landmarks."""
 from symbols.rnet import BRANCH_NAMING
-from symbols.spec import Head, Naming, Net
+from symbols.net import Head, Naming, Net
 
 HEADS = (Head("cls", "conv6_1", "bn6_1"), Head("bbox", "conv6_2", "bn6_2"))
 BRANCH_HEADS = (HEADS[0], Head("bbox", "conv6_2", "bn6_2", branch="_bb"))
 
-# With a landmark head the three published versions share one trunk, unlike any without.
+# With a landmark head train-mtcnn's three versions share one trunk, unlike any without.
 WITH_LANDMARK = dict(
     rows=(
         # kind     k  s  p  out
@@ -26,7 +26,7 @@ def _onet(name, published, rows, **more):
 def _branched(name, rows, branch):
     return Net(name, "Onet", 48, rows, BRANCH_HEADS, branch=branch, bn=True,
                naming=Naming(fc=("fc{n}{b}", "fc{n}_bn{b}", "fc{n}_relu{b}"), **BRANCH_NAMING),
-               table_input=(48, 48), note="in no published table")
+               table_input=(48, 48), note="in no table of train-mtcnn")
 
 
 NETS = (

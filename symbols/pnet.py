@@ -1,5 +1,5 @@
 """The proposal nets: fully convolutional, a score and a box for each cell of the picture."""
-from symbols.spec import Head, Naming, Net
+from symbols.net import Head, Naming, Net
 
 HEADS = (Head("cls", "conv4_1", "bn4_1"), Head("bbox", "conv4_2", "bn4_2"))
 
@@ -26,7 +26,7 @@ NETS = (
         ("dw+sep", 3, 1, 0, 16),
         ("dw+sep", 3, 2, 0, 24),
         ("dw",     3, 1, 0, 24)),
-        note="the published file pnet20_v1-0016.params is this net"),
+        note="the released file pnet20_v1-0016.params is this net"),
     _pnet20("Pnet20_v1", 18.3, (
         ("conv",   2, 1, 0, 8),
         ("dw+sep", 3, 2, 0, 8),
@@ -112,7 +112,7 @@ NETS = (
         heads=(Head("cls", "conv4_1", "bn4_1"), Head("bbox", "conv4_2", "bn4_2", branch="_bb")),
         naming=Naming(sep=("conv{n}{b}_sep", "bn{n}{b}", "prelu{n}{b}"),
                       fc=("fc{n}{b}_dw", "fc{n}{b}_bn_dw", "fc{n}{b}_relu_dw")),
-        bn=True, stride=4, table_input=(320, 240), note="in no published table"),
+        bn=True, stride=4, table_input=(320, 240), note="in no table of train-mtcnn"),
     _pnet16("Pnet16_v0", 8.6, (
         ("conv",   3, 2, 0, 16),
         ("dw+sep", 3, 2, 0, 24),

@@ -1,5 +1,5 @@
 """The refinement nets, on 24 x 24 crops of the proposals."""
-from symbols.spec import Head, Naming, Net
+from symbols.net import Head, Naming, Net
 
 HEADS = (Head("cls", "conv5_1", "bn5_1"), Head("bbox", "conv5_2", "bn5_2"))
 BRANCH_HEADS = (HEADS[0], Head("bbox", "conv5_2", "bn5_2", branch="_bb"))
@@ -14,7 +14,7 @@ def _branched(name, rows, branch):
     return Net(name, "Rnet", 24, rows, BRANCH_HEADS, branch=branch, bn=True,
                naming=Naming(fc=("fc{n}{b}_dw", "fc{n}_bn{b}_dw", "fc{n}_relu{b}_dw"),
                              **BRANCH_NAMING),
-               plain_relu=("relu3_dw",), table_input=(24, 24), note="in no published table")
+               plain_relu=("relu3_dw",), table_input=(24, 24), note="in no table of train-mtcnn")
 
 
 NETS = (

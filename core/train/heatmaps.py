@@ -22,7 +22,7 @@ from prepare_data import face_crop
 from prepare_data.held_out import split_faces
 from prepare_data.points.face_sets import plain
 from symbols import graph, zoo
-from symbols.bodies import HEATMAP_STAGES
+from symbols.architectures import HEATMAP_STAGES
 
 FLOOR = 1e-3  # of maps, below which a value says nothing of a peak's place
 FLAT = 1e-6  # curvature at a peak below which it has no summit

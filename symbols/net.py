@@ -11,18 +11,20 @@ A layer is a literal tuple (kind, k, s, p, out):
     pool    k x k max pooling, stride s, MXNet's "full" (ceil) convention
 
 Each but pool is followed by its batch norm, where the net has them, and its PReLU. Layers are
-numbered from 1 in order, pools apart; `Naming` makes the published names of the numbers.
+numbered from 1 in order, pools apart; `Naming` makes the names of train-mtcnn of the numbers.
+symbols.checks says what can be wrong with a row.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Optional, Tuple
+from typing import Optional
 
 
 @dataclass(frozen=True)
 class Naming:
     """Names of (layer, batch norm, PReLU) by kind; {n} is the number, {b} the suffix of the
-    branch. They are history and not to be tidied: published checkpoints go by them."""
+    branch. They are irregular and must stay so: the parameters in the checkpoints that train-mtcnn
+    and ZQCNN have released go by them."""
 
     conv: tuple = ("conv{n}", "bn{n}", "prelu{n}")
     dw: tuple = ("conv{n}{b}_dw", "bn{n}{b}_dw", "prelu{n}{b}_dw")
@@ -48,21 +50,22 @@ class Net:
     family: str  # "Pnet", "Rnet", "Onet", "Lnet"
     size: int  # side of the square input it is trained on, pixels
     rows: tuple  # layers of the trunk, see above
-    heads: Tuple[Head, ...]
+    heads: tuple[Head, ...]
     naming: Naming = Naming()
-    body: str = "chain"  # "chain", "residual", "heatmap": which function builds it
+    architecture: str = "chain"  # "chain", "residual", "heatmap": symbols.architectures
     branch: tuple = ()  # layers repeated in front of every head
     bn: bool = False  # batch norms in the trunk
     bias: str = "all"  # convolutions with a bias: "all", "first", "none"
-    plain_relu: Tuple[str, ...] = ()  # activations that are a ReLU without parameter
+    plain_relu: tuple[str, ...] = ()  # activations that are a ReLU without parameter
     stride: Optional[int] = None  # fully convolutional nets: input pixels between outputs
     base: Optional[int] = None  # default width; rows then count channels in units of it
     points: Optional[int] = None  # default number of landmark points, if it can have them
     landmark: Mapping = field(default_factory=dict)  # fields that landmark=True changes
-    table_input: Tuple[int, int] = (0, 0)  # (W, H) the published budget is for
-    published: Mapping = field(default_factory=dict)  # published budget, 2^20, by base or None
+    table_input: tuple[int, int] = (0, 0)  # (W, H) that `published` is for
+    published: Mapping = field(default_factory=dict)  # budget in train-mtcnn's tables, in units of
+    # 2^20 multiply-adds, by base (None where a net has no base)
     published_with_bbox: bool = False  # that figure holds the box branch, unlike its table's rule
-    aliases: Tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
     note: str = ""
 
     @property

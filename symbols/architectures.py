@@ -1,8 +1,8 @@
-"""The nets' plans: how a row of the tables becomes layers.
+"""The architectures: how a row of the family tables becomes layers.
 
-A plan speaks to an object with a method per kind of layer, and hands on what those return: symbols
-of MXNet in a test graph (symbols.blocks), signed values in a training graph, names of blobs in a
-graph without MXNet (symbols.graph).
+Each is a function of `layers`, an object with a method per kind of layer, and passes on what those
+return: MXNet symbols for a test graph, Signed values for a training graph (both symbols.blocks),
+names of blobs for a graph without MXNet (symbols.graph).
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ HEATMAP_STAGES = 3
 
 
 @dataclass(frozen=True)
-class Shape:
-    """Widths that options set."""
+class Options:
+    """What can be chosen about a net, with its defaults filled in."""
 
     base: int  # what the tables' channels are multiplied by
     points: int  # landmark points, 0 without
@@ -30,18 +30,20 @@ def resolve(net, base=None, points=None):
             raise Problem(f"{net.name} has no option {option}{hint}")
         if value is not None and (not isinstance(value, Integral) or value < 1):
             raise Problem(f"{option} is {value}: it must be a whole number from 1")
-    return Shape(base or net.base or 1, (points or net.points) if has_points else 0)
+    if has_points and not (points or net.points):
+        raise Problem(f"{net.name} has no number of points of its own: say how many")
+    return Options(base or net.base or 1, (points or net.points) if has_points else 0)
 
 
-def _head_outputs(head, shape):
-    return {"cls": 2, "bbox": 4, "landmark": 2 * shape.points}[head.task]
+def _head_outputs(head, options):
+    return {"cls": 2, "bbox": 4, "landmark": 2 * options.points}[head.task]
 
 
-def _heads(net, shape, layers, features):
+def _heads(net, options, layers, features):
     """features -- by head; returns the raw outputs (logits, not probabilities) by task."""
     outputs = {}
     for head in net.heads:
-        size = _head_outputs(head, shape)
+        size = _head_outputs(head, options)
         out = layers.head(features[head], head.layer, size, convolution=bool(net.stride))
         outputs[head.task] = layers.bn(out, head.bn) if head.bn else out
     return outputs
@@ -50,15 +52,15 @@ def _heads(net, shape, layers, features):
 class _Chain:
     """Numbers and places the layers of a chain; a branch goes on counting where it left."""
 
-    def __init__(self, net, shape, layers):
-        self.net, self.shape, self.layers = net, shape, layers
+    def __init__(self, net, options, layers):
+        self.net, self.options, self.layers = net, options, layers
 
     def run(self, x, rows, channels, number=0, suffix=""):
         """Returns (x, channels, number of the last layer)."""
         net, layers = self.net, self.layers
         pools = dense = 0
         for kind, kernel, stride, pad, out in rows:
-            out *= self.shape.base
+            out *= self.options.base
             if kind == "pool":
                 pools += 1
                 x = layers.pool(x, f"pool{pools}", kernel, stride)
@@ -97,17 +99,17 @@ class _Chain:
         return layers.prelu(x, activation, channels)
 
 
-def _chain(net, shape, layers, data):
-    chain = _Chain(net, shape, layers)
+def _chain(net, options, layers, data):
+    chain = _Chain(net, options, layers)
     x, channels, number = chain.run(data, net.rows, 3)
     features = {
         head: chain.run(x, net.branch, channels, number, head.branch)[0] for head in net.heads
     }
-    return _heads(net, shape, layers, features)
+    return _heads(net, options, layers, features)
 
 
-def _residual(net, shape, layers, data):
-    """MobileFaceNet's plan in small: inverted bottlenecks without expansion, a k x k
+def _residual(net, options, layers, data):
+    """MobileFaceNet in small: inverted bottlenecks without expansion, a k x k
     convolution over the last map, two 1 x 1 layers."""
     width, blocks, (conv6, fc1, fc2) = net.rows
 
@@ -128,7 +130,7 @@ def _residual(net, shape, layers, data):
             width *= 2
             x = bottleneck(x, f"dconv{stage - 1}{stage}", width, 2)
         for block in range(count):
-            # The published graphs leave additions to MXNet's counter, whose numbers depend on
+            # train-mtcnn leaves the names of additions to MXNet's counter, whose numbers depend on
             # what the process made before; these are the ones of a fresh process.
             x = layers.add(
                 bottleneck(x, f"res{stage}_block{block}", width, 1), x, f"_plus{additions}"
@@ -137,12 +139,12 @@ def _residual(net, shape, layers, data):
     x = unit(x, "conv6", conv6, net.size // 16)
     x = unit(x, "fc1", fc1)
     x = unit(x, "fc2", fc2)
-    return _heads(net, shape, layers, {net.heads[0]: x})
+    return _heads(net, options, layers, dict.fromkeys(net.heads, x))
 
 
-def _heatmap(net, shape, layers, data):
+def _heatmap(net, options, layers, data):
     before, (first_dw, join, *after) = net.rows
-    channels, maps = shape.points + 1, []
+    channels, maps = options.points + 1, []
 
     def finish(x, name, out):
         return layers.prelu(layers.bn(x, f"{name}_batchnorm"), f"{name}_relu", out)
@@ -181,7 +183,7 @@ def _heatmap(net, shape, layers, data):
         x = run(x, after, stage)
         x = layers.conv(x, f"stg{stage}_feat_conv2d", channels, 1, bias=False)
         maps.append(layers.bn(x, f"stg{stage}_feat_bn"))
-    return {"heatmap": layers.flatten(layers.join(maps, "feat_concat"), "flatten0")}
+    return {"heatmap": layers.flatten(layers.join(maps, "feat_concat"), net.heads[0].layer)}
 
 
-BODIES = {"chain": _chain, "residual": _residual, "heatmap": _heatmap}
+ARCHITECTURES = {"chain": _chain, "residual": _residual, "heatmap": _heatmap}
