@@ -1,22 +1,25 @@
-"""The multiply-add budget of a net, as the published tables count it and plainly.
+"""The multiply-add budget of a net, as the tables of train-mtcnn count it and plainly.
 
     python -m core.flops --net Pnet20_v2
     python -m core.flops --net all
     python -m core.flops --symbol FILE-symbol.json --input 320x240
 
-The published rule is that of ZQCNN's counter, after every batch norm has been merged into the
-convolution or fully connected layer before it; its M is 2^20. COSTS holds the rule, one function
+Those tables follow the counter of ZQCNN, after every batch norm has been merged into the
+convolution or fully connected layer before it; its M is 2^20. COSTS holds this rule, one function
 per operator. The plain count is the multiply-adds of convolutions and fully connected layers,
 biases left out; its M is 10^6. Both are for one picture, and for the Pnets both leave the box
-branch out, as the tables do. Multiply-adds are one notion of cost
-among several: memory traffic, and how well an engine runs small layers, are not in it.
+branch out, as the tables do. Multiply-adds are one measure of cost among several: memory traffic,
+and how well an engine runs small layers, are not in it.
 """
 
 import argparse
+import contextlib
+import io
 import json
 from dataclasses import dataclass
 from math import prod
 
+from core.base.options import parse
 from facelet.console import Problem, program
 from symbols import build, names, spec, zoo
 from symbols.architectures import resolve
@@ -48,12 +51,12 @@ def _convolution(node):
 
 def _pooling(node):
     if node.attrs.get("global_pool") == "True":
-        raise Problem(f"{node.name}: the published rule says nothing of global pooling")
+        raise Problem(f"{node.name}: ZQCNN's rule says nothing of global pooling")
     height, width = (int(k) for k in node.attrs["kernel"].strip("()").split(","))
     return _elements(node) * height * width
 
 
-# The rule: cost of an operator by its published name. An operator that isn't here is an error.
+# The rule: cost of an operator by MXNet's name for it. An operator that isn't here is an error.
 COSTS = {
     "Convolution": _convolution,
     "FullyConnected": lambda node: prod(node.weight),
@@ -85,7 +88,8 @@ def graph(symbol, data_shape):
 
     internals = symbol.get_internals()
     try:
-        _, shapes, _ = internals.infer_shape(data=data_shape)
+        with contextlib.redirect_stdout(io.StringIO()):  # MXNet prints what it was given
+            _, shapes, _ = internals.infer_shape(data=data_shape)
     except mx.base.MXNetError as error:
         shapes, reason = None, str(error).strip().splitlines()[0][:120]
     else:
@@ -138,7 +142,7 @@ def graph(symbol, data_shape):
 
 
 def cost(node):
-    """The published rule's cost of one operator. Raises Problem for one it doesn't know."""
+    """The cost of one operator by ZQCNN's rule. Raises Problem for one it doesn't know."""
     if node.op not in COSTS:
         raise Problem(
             f"operator {node.op} ({node.name}) is not in the counting rule: add it to "
@@ -166,7 +170,7 @@ class Budget:
     """What a net costs on one picture."""
 
     nodes: list
-    counted: list  # those of `nodes` in the published figure
+    counted: list  # those of `nodes` in train-mtcnn's figure
     params: int  # learned parameters; moving means and variances are none
 
     @property
@@ -184,7 +188,7 @@ class Budget:
 
 def count(symbol, width, height, left_out=()):
     """Budget of a symbol at an input of width x height pixels; `left_out` names output nodes
-    whose own branch the published figure leaves out."""
+    whose own branch train-mtcnn's figure leaves out."""
     shape = (1, 3, height, width)
     nodes = graph(symbol, shape)
     arguments, _, _ = symbol.infer_shape(data=shape)
@@ -193,7 +197,7 @@ def count(symbol, width, height, left_out=()):
 
 
 def count_net(name, base=None, points=None, landmark=False, size=None):
-    """Budget of a net of the zoo; size is (width, height), the published table's if None.
+    """Budget of a net of the zoo; size is (width, height), that of train-mtcnn's table if None.
 
     Raises Problem for a size that a net with fully connected layers can't take.
     """
@@ -205,12 +209,7 @@ def count_net(name, base=None, points=None, landmark=False, size=None):
     if min(width, height) < net.size:
         raise Problem(f"{width}x{height} is smaller than the {net.size} pixel window of {net.name}")
     ends = [head.bn or head.layer for head in net.heads if head.task == "bbox"]
-    return count(
-        symbol,
-        width,
-        height,
-        left_out=ends if net.family == "Pnet" else (),
-    )
+    return count(symbol, width, height, left_out=ends if net.family == "Pnet" else ())
 
 
 def record(name, base=None, points=None, landmark=False, size=None):
@@ -260,14 +259,14 @@ def _record(
 
 
 def table():
-    """Records of the whole zoo: every net at its published widths, else at its default one."""
+    """Records of the whole zoo: every net at the widths of train-mtcnn, else its default one."""
     return [record(name, **options) for name in names() for options in zoo.variants(name)]
 
 
 def _show_table(rows):
     print(
         f"{'net':<20}{'base':>5}{'input':>9}{'params':>12}{'10^6 MACs':>11}{'2^20':>9}"
-        f"{'with box':>10}{'published':>11}"
+        f"{'with box':>10}{'train-mtcnn':>13}"
     )
     for row in rows:
         name = row["net"] + (" +lmk" if row["landmark"] else "")
@@ -276,11 +275,11 @@ def _show_table(rows):
         print(
             f"{name:<20}{row['base'] or '':>5}{row['input']:>9}{row['params']:>12,}"
             f"{row['macs'] / 1e6:>11.3f}{row['budget_m']:>9.3f}{row['budget_bbox_m']:>10.3f}"
-            f"{published:>11}"
+            f"{published:>13}"
         )
     print(
-        "\n2^20: the published rule, batch norms merged, Pnets without their box branch; "
-        "* published with it."
+        "\n2^20: ZQCNN's rule, batch norms merged, Pnets without their box branch; train-mtcnn: "
+        "the figure of its tables, * with the box branch."
     )
 
 
@@ -288,7 +287,7 @@ def _show(title, budget):
     print(title)
     print(f"  parameters {budget.params:,}")
     print(
-        f"  published rule {budget.budget / M:.3f} M (2^20)"
+        f"  ZQCNN's rule {budget.budget / M:.3f} M (2^20)"
         + (
             f", {budget.budget_bbox / M:.3f} M with the box branch"
             if len(budget.counted) < len(budget.nodes)
@@ -340,16 +339,21 @@ def main(argv):
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--net", help="a net of the zoo, or all")
     what.add_argument("--symbol", help="an MXNet symbol.json file")
-    parser.add_argument("--input", help="WIDTHxHEIGHT in pixels (default: the published table's)")
-    parser.add_argument("--base", type=int, help="width of an Lnet")
+    parser.add_argument(
+        "--input", help="WIDTHxHEIGHT in pixels (default: as in train-mtcnn's tables)"
+    )
+    parser.add_argument("--base", type=int, help="width of an Lnet: multiplies its channels")
     parser.add_argument("--points", type=int, help="number of landmark points")
-    parser.add_argument("--landmark", action="store_true", help="with the landmark head")
+    parser.add_argument("--landmark-head", action="store_true", help="with its landmark head")
     parser.add_argument("--json", action="store_true", help="print a list of objects")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv, renamed={"--landmark": "--landmark-head"})
+    if args.settings:
+        raise Problem(f"core.flops has no settings, and was given {' '.join(args.settings)}")
 
     size = _size(args.input) if args.input else None
+    options = args.base is not None or args.points is not None or args.landmark_head
     if args.symbol:
-        if size is None or args.base or args.points or args.landmark:
+        if size is None or options:
             raise Problem("--symbol goes with --input WIDTHxHEIGHT, which it needs, and --json")
         budget = count(_load_symbol(args.symbol), *size)
         if args.json:
@@ -358,11 +362,11 @@ def main(argv):
             _show(f"{args.symbol} at {args.input}", budget)
         return
     if args.net == "all":
-        if size or args.base or args.points or args.landmark:
-            raise Problem("--net all prints the published table: it takes no option but --json")
+        if size or options:
+            raise Problem("--net all takes no option but --json")
         rows = table()
     else:
-        rows = [record(args.net, args.base, args.points, args.landmark, size)]
+        rows = [record(args.net, args.base, args.points, args.landmark_head, size)]
     if args.json:
         print(json.dumps(rows, indent=1))
     elif args.net == "all":
@@ -370,10 +374,12 @@ def main(argv):
     else:
         row = rows[0]
         _show(
-            f"{row['net']}{' base %d' % row['base'] if row['base'] else ''} at {row['input']}"
-            + (f", published {row['published_m']} M" if row["published_m"] else "")
+            row["net"]
+            + (f" base {row['base']}" if row["base"] else "")
+            + f" at {row['input']}"
+            + (f", {row['published_m']} M in train-mtcnn's table" if row["published_m"] else "")
             + (" with the box branch" if row["published_m"] and row["published_with_bbox"] else ""),
-            count_net(args.net, args.base, args.points, args.landmark, size),
+            count_net(args.net, args.base, args.points, args.landmark_head, size),
         )
 
 

@@ -2,8 +2,8 @@
 
 from facelet.console import Problem
 from symbols import graph, losses, zoo
-from symbols.blocks import Blocks, Signed
 from symbols.architectures import ARCHITECTURES, resolve
+from symbols.blocks import Blocks, Signed
 from symbols.mxnet_import import mx
 
 MODES = ("test", "train")

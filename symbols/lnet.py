@@ -102,7 +102,7 @@ NETS = (
          ("conv7", "sep",  1, 1, 1, 64),
          ("conv8", "dw",   7, 1, 1, 64),
          ("conv8", "sep",  1, 1, 1, 128))),
-        (Head("heatmap", "flatten0", None),), architecture="heatmap", bn=True, bias="none", points=14,
-        table_input=(112, 112), aliases=("L14_112_heatmap",),
+        (Head("heatmap", "flatten0", None),), architecture="heatmap", bn=True, bias="none",
+        points=14, table_input=(112, 112), aliases=("L14_112_heatmap",),
         note="3 stages x (joints + background) maps of 28 x 28; in no table of train-mtcnn"),
 )

@@ -1,6 +1,6 @@
 """The output nets, on 48 x 48 crops: the last word on a box and, if wanted, five landmarks."""
-from symbols.rnet import BRANCH_NAMING
 from symbols.net import Head, Naming, Net
+from symbols.rnet import BRANCH_NAMING
 
 HEADS = (Head("cls", "conv6_1", "bn6_1"), Head("bbox", "conv6_2", "bn6_2"))
 BRANCH_HEADS = (HEADS[0], Head("bbox", "conv6_2", "bn6_2", branch="_bb"))

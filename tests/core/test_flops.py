@@ -225,12 +225,18 @@ def test_left_out_branch():
     assert budget.budget_bbox == UNDER + 48 * 2 * 5 + ELEMENTS + 48 * 5 * 5
 
 
+def test_the_old_spelling_of_the_landmark_head(capsys):
+    flops.main(["--net", "Onet_v1", "--landmark", "--json"])
+    out, err = capsys.readouterr()
+    assert json.loads(out)[0]["landmark"] and "--landmark is now --landmark-head" in err
+
+
 def test_unknown_operators_are_errors():
     with pytest.raises(Problem, match="operator sigmoid .*mine.*COSTS"):
-        flops.count(mx.sym.sigmoid(data(), name="mine"), 8, 6).budget
+        _ = flops.count(mx.sym.sigmoid(data(), name="mine"), 8, 6).budget
     pool = mx.sym.Pooling(data(), global_pool=True, kernel=(1, 1), pool_type="avg")
     with pytest.raises(Problem, match="global pooling"):
-        flops.count(pool, 8, 6).budget
+        _ = flops.count(pool, 8, 6).budget
 
 
 # ---- the program ---------------------------------------------------------------------------
@@ -316,7 +322,7 @@ def test_all_lists_every_net(capsys):
 
 def test_text_of_a_net(capsys):
     text = printed(capsys, "--net", "Pnet20_v2")
-    assert "Pnet20_v2 at 320x240, published 22.9 M" in text
+    assert "Pnet20_v2 at 320x240, 22.9 M in train-mtcnn's table" in text
     assert "22.903 M (2^20)" in text and "17.728 M multiply-adds" in text
     # the first layer: 2 x 2 from 3 to 8 channels, by the rule with its bias
     first = next(line for line in text.splitlines() if line.split()[:1] == ["conv1"])
@@ -342,7 +348,10 @@ def test_text_of_a_net(capsys):
         (["--net", "Rnet_v1", "--input", "32x24"], "Rnet_v1 takes 24x24 only, not 32x24"),
         (["--net", "Lnet_v1", "--base", "0"], "base is 0"),
         (["--net", "Pnet20_v9"], "no net is called"),
-        (["--net", "Rnet_v1", "--landmark"], "no landmark"),
+        (["--net", "Rnet_v1", "--landmark-head"], "no landmark"),
+        (["--net", "Lnet_v1", "train.epochs=3"], "no settings, .*train.epochs=3"),
+        (["--net", "Lnet_v1", "--bass", "3"], "no option --bass: did you mean --base"),
+        (["--net", "all", "--base", "0"], "takes no option"),
         (["--net", "all", "--input", "320x240"], "takes no option"),
         (["--symbol", "/nowhere/x-symbol.json", "--input", "320x240"], "can't be read"),
         (["--symbol", "/nowhere/x-symbol.json"], "--input"),
@@ -361,8 +370,9 @@ def test_broken_symbol_files(content, tmp_path):
         flops.main(["--symbol", str(path), "--input", "320x240"])
 
 
-def test_a_symbol_that_the_input_does_not_fit(tmp_path):
+def test_a_symbol_that_the_input_does_not_fit(tmp_path, capsys):
     path = tmp_path / "rnet-symbol.json"
     symbols.build("Pnet20_v1").save(str(path))
     with pytest.raises(Problem, match="8x8 does not fit"):
         flops.main(["--symbol", str(path), "--input", "8x8"])
+    assert capsys.readouterr() == ("", "")
