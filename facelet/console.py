@@ -1,6 +1,8 @@
 """What every program shares with its user: one-line errors, exit codes, progress."""
 
+import shutil
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Callable, Optional, TextIO
@@ -90,3 +92,75 @@ class Progress:
         total = "" if self.total is None else f"/{self.total:,}"
         line = f"  {self.done:,}{total} {self.label}  {rate:,.1f}/s  {tail}"
         print(f"{before}{line:<70}", end=after, file=self.stream, flush=True)
+
+
+class Status:
+    """What a long job is doing, for work whose steps last seconds or hours: on a terminal a line
+    that is redrawn in place, elsewhere a line whenever `interval` seconds went by without one. A
+    thread of its own shows it, so that work which blocks is told of as well; setting it costs
+    next to nothing.
+
+        with Status() as status:
+            status.set("making the first batches")
+            ...
+            status.set(lambda seconds: f"step {n} of {total}")
+            status.print("a line of output")
+
+    interval -- seconds, where the stream is no terminal
+    """
+
+    def __init__(self, interval=30.0, stream=None):
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        self.interval = 0.5 if self.live else interval
+        self._state = "", time.monotonic()
+        self._width, self._shown = 0, time.monotonic()
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ended.set()
+        self._thread.join()
+        with self._lock:
+            self._wipe()
+
+    def set(self, text):
+        """text -- what is shown from now on, or a function of the seconds since now that gives it;
+        it is called when it is shown, in another thread."""
+        self._state = text, time.monotonic()
+
+    def print(self, line, stream=None):
+        """Print a line of its own, to stdout or another stream."""
+        with self._lock:
+            self._wipe()
+            print(line, file=stream or sys.stdout, flush=True)
+            self._shown = time.monotonic()
+
+    def _watch(self):
+        while not self._ended.wait(max(0.0, self._shown + self.interval - time.monotonic())):
+            with self._lock:
+                if time.monotonic() - self._shown >= self.interval:
+                    self._show()
+
+    def _show(self):
+        self._shown, (text, since) = time.monotonic(), self._state
+        seconds = self._shown - since
+        line = text(seconds) if callable(text) else text and f"{text}, {clock(seconds)}"
+        if not line:
+            return
+        if self.live:
+            line = f"  {line}"[: shutil.get_terminal_size().columns - 1]
+            print(f"\r{line:<{self._width}}", end="", file=self.stream, flush=True)
+            self._width = len(line)
+        else:
+            print(f"  {line}", file=self.stream, flush=True)
+
+    def _wipe(self):
+        """Leave the terminal's line empty."""
+        if self._width:
+            print(f"\r{'':<{self._width}}\r", end="", file=self.stream, flush=True)
+            self._width = 0

@@ -1,0 +1,116 @@
+"""The folder of a training run: its configuration, its log as text, curves and TensorBoard events,
+and which of its checkpoints are whole."""
+
+import json
+from pathlib import Path
+
+from core.formats import checkpoint
+from core.train.curves import curves
+from facelet.console import Problem
+from facelet.files import differences, read_json, to_json, write_json, write_text
+
+DIFFERENCES = 4  # that a message names
+# What the line of an epoch tells: words, figure.
+LOSSES = (
+    ("cls", "cls_loss"),
+    ("box", "bbox_loss"),
+    ("points", "landmark_loss"),
+    ("maps", "heatmap_loss"),
+)
+FIGURES = (
+    ("accuracy", "accuracy"),
+    ("hardest 70 %", "accuracy_hard"),
+    ("precision", "precision"),
+    ("recall", "recall"),
+    ("box error", "box_error"),
+    ("points", "landmark_error"),
+    ("mean face's", "mean_face_error"),
+    ("inter-ocular", "inter_ocular"),
+    ("joints", "joint_error"),
+    ("mean body's", "mean_body_error"),
+    ("found", "pck"),
+)
+
+
+class Run:
+    """The folder of a training run."""
+
+    def __init__(self, folder, net, identity):
+        """identity -- everything the result depends on, JSON values; a folder that was made with
+        another is refused."""
+        self.folder, self.net = Path(folder), net
+        self.identity = json.loads(json.dumps(identity))
+        self.config_path, self.log_path = self.folder / "config.json", self.folder / "log.jsonl"
+        self.epoch = self._finished_epoch()
+        # Of any net: a run that was refused or stopped before its first epoch may be started
+        # otherwise, one that has something to lose may not.
+        begun = any(self.folder.glob("*-[0-9][0-9][0-9][0-9].json"))
+        if begun and self.config_path.exists():
+            differing = differences(self.identity, read_json(self.config_path))[:DIFFERENCES]
+            if differing:
+                raise Problem(
+                    f"{folder} holds a run with other settings ({'; '.join(differing)}): "
+                    "choose another --out, or the same settings to go on"
+                )
+        elif self.folder.exists() and not self.config_path.exists() and any(self.folder.iterdir()):
+            raise Problem(f"{folder} is not empty and holds no run: choose another --out")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.config_path, self.identity)
+        self.log = self._read_log()[: self.epoch]
+        self._board = None
+
+    def params_path(self, epoch):
+        return checkpoint.paths(self.folder, self.net, epoch)[1]
+
+    def states_path(self, epoch):
+        """Of the optimiser's states after an epoch."""
+        return self.folder / f"{self.net}-{epoch:04d}.states"
+
+    def _finished_epoch(self):
+        """The last epoch whose files are whole; later ones are written anew."""
+        epochs = [
+            int(path.stem.rsplit("-", 1)[1])
+            for path in self.folder.glob(f"{self.net}-[0-9][0-9][0-9][0-9].json")
+        ]
+        for epoch in sorted(epochs, reverse=True):
+            if self.params_path(epoch).exists() and self.states_path(epoch).exists():
+                return epoch
+        return 0
+
+    def _read_log(self):
+        if not self.log_path.exists():
+            return []
+        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
+
+    def record(self, figures):
+        """Add an epoch's figures to the log and draw the curves."""
+        self.log.append(figures)
+        write_text(self.log_path, "".join(to_json(row) + "\n" for row in self.log))
+        curves(self.log, self.folder / "curves.png", title=self.net)
+
+    def to_tensorboard(self, row):
+        """Add an epoch's figures to the events of TensorBoard, if its writer is installed."""
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            return
+        if self._board is None:
+            self._board = SummaryWriter(str(self.folder / "tensorboard"))
+        for part in ("train", "val"):
+            for name, value in row[part].items():
+                if not isinstance(value, list):
+                    self._board.add_scalar(f"{part}/{name}", value, row["epoch"])
+        self._board.flush()
+
+
+def describe(row, epochs):
+    """A log row as one line."""
+    train, val = row["train"], row["val"]
+    losses = "".join(f" {name} {train[key]:.4f}" for name, key in LOSSES if key in train)
+    held_out = "".join(f" {words} {val[key]:.4f}" for words, key in FIGURES if key in val)
+    left_out = train.get("left_out", 0)
+    return (
+        f"epoch {row['epoch']}/{epochs}  loss{losses}  held out:{held_out}  "
+        f"{train['samples_per_second']:,.0f}/s, {train['waiting']:.0%} waiting"
+        + (f", {left_out:,} unreadable left out" if left_out else "")
+    )
