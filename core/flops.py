@@ -346,9 +346,7 @@ def main(argv):
     parser.add_argument("--points", type=int, help="number of landmark points")
     parser.add_argument("--landmark-head", action="store_true", help="with its landmark head")
     parser.add_argument("--json", action="store_true", help="print a list of objects")
-    args = parse(parser, argv, renamed={"--landmark": "--landmark-head"})
-    if args.settings:
-        raise Problem(f"core.flops has no settings, and was given {' '.join(args.settings)}")
+    args = parse(parser, argv, renamed={"--landmark": "--landmark-head"}, settings=False)
 
     size = _size(args.input) if args.input else None
     options = args.base is not None or args.points is not None or args.landmark_head

@@ -133,6 +133,12 @@ class Status:
         it is called when it is shown, in another thread."""
         self._state = text, time.monotonic()
 
+    def clear(self):
+        """Show nothing from now on."""
+        with self._lock:
+            self._wipe()
+            self.set("")
+
     def print(self, line, stream=None):
         """Print a line of its own, to stdout or another stream."""
         with self._lock:

@@ -12,9 +12,11 @@ MXNet's metadata says none of this, so whoever brings their own environment gets
 line in place of an AttributeError from deep inside.
 """
 
+import contextlib
 import ctypes
 import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -22,6 +24,7 @@ import numpy as np
 
 from facelet.console import Problem
 
+PLACE = re.compile(r"\[[\d:]+\] \S+:\d+: ")  # [10:20:30] ../src/operator/x.cc:12:
 SETUP = "run scripts/setup.sh, or in your own environment: "
 
 
@@ -106,6 +109,22 @@ def _import():
 
 
 mx = _import()
+
+
+@contextlib.contextmanager
+def one_line(where):
+    """What MXNet can't do in this block is a Problem of one line; MXNet's own come with the stack
+    of its C++. `where` -- net and batch, say, that it happened to."""
+    try:
+        yield
+    except mx.base.MXNetError as error:
+        raise Problem(f"{where}: MXNet failed: {reason(error)}") from None
+
+
+def reason(error):
+    """What an MXNetError says, without the place in MXNet's sources and the stack."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason")
+    return PLACE.sub("", text.replace("MXNetError: ", ""))[:200]
 
 
 def ndarrays(arrays):

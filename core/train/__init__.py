@@ -1,3 +1,3 @@
-"""Batches, tasks and the loop that trains a net."""
+"""Training of a net: its batches, its task, and the loop over the epochs."""
 
 __all__ = ["landmark_loader", "loader", "tasks", "trainer"]

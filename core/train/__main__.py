@@ -1,16 +1,17 @@
 """Trains a net of the zoo.
 
-    python -m core.train --net Pnet20_v1 --data STORE --out RUN
-    python -m core.train --net Onet_v1 --landmark --data STORE MINED LANDMARKS --out RUN
-    python -m core.train --net Lnet_v2 --base 16 --data CUTS --out RUN
-    python -m core.train --net Lnet106_96_v2 --points 68 --data CUTS --out RUN
-    python -m core.train --net L14_heatmap --data LIST --out RUN
+    python -m core.train --net Pnet20_v1 --samples STORE --out RUN
+    python -m core.train --net Onet_v1 --landmark-head --samples STORE MINED LANDMARKS --out RUN
+    python -m core.train --net Lnet_v2 --base 16 --faces CUTS --out RUN
+    python -m core.train --net Lnet106_96_v2 --points 68 --faces CUTS --out RUN
+    python -m core.train --net L14_heatmap --faces LIST --out RUN
 
-Nets that tell faces learn from stores of samples (prepare_data.samples, .mine, .landmark_samples).
-Nets of landmarks alone learn from faces whose crops are cut as training goes: from stores of cuts
-(prepare_data.points cut) or, slower, the pictures that a list names, as they are; or from crops
-made once (prepare_data.landmark_samples). Several sets, one of labels and one of pseudo-labels
-(prepare_data.points label), are learnt from in the shares of their sizes.
+Nets that classify faces (Pnets, Rnets, Onets) learn from stores of samples: prepare_data.samples,
+.mine, .landmark_samples. Nets of landmarks alone (Lnets) learn from faces whose crops are cut as
+training goes: stores of cuts (prepare_data.points cut) or, slower, the pictures that a list names,
+as they are; or from crops made once, stores of prepare_data.landmark_samples. Several sets, one of
+labels and one of pseudo-labels (prepare_data.points label), are learnt from in the shares of their
+sizes. L14_heatmap learns from a list of bodies with joints.
 
 Stopped at any moment, the same command goes on after the last finished epoch and ends with the
 same parameters.
@@ -20,22 +21,50 @@ import argparse
 from pathlib import Path
 
 from config import config, for_landmarks, override
-from facelet.console import program
+from core.base.options import parse
+from facelet.console import Problem, program
 from prepare_data import joints
 from prepare_data.points import face_sets
 from prepare_data.points import sets as points
 from prepare_data.store import Store
-from symbols import spec
+from symbols import graph, spec
 
 
-def opened(path, net, args, settings):
-    """What a net can learn from at a path: a Store, Cuts, Pictures or, for heat maps, Bodies."""
-    tasks = {head.task for head in net.heads}
-    if (Path(path) / "store.json").is_file() or "cls" in tasks:
-        return Store(path, net.size)
-    if "heatmap" in tasks:
-        return joints.open_set(path, args.images, settings.joints.min_side)
-    return face_sets.open_faces(path, args)
+def _heads(net):
+    return {head.task for head in net.heads}
+
+
+def _renamed(argv):
+    """Old spellings of options; what --data was goes by the net."""
+    finder = argparse.ArgumentParser(add_help=False)
+    finder.add_argument("--net")
+    name = finder.parse_known_args(argv)[0].net
+    data = "--samples" if not name or "cls" in _heads(spec(name)) else "--faces"
+    return {"--data": data, "--landmark": "--landmark-head"}
+
+
+def opened(net, args, settings):
+    """What a net is to learn from: Stores, Cuts, Pictures or, for heat maps, Bodies. Raises Problem
+    where it can't learn from such."""
+    heads = _heads(net)
+    if args.faces and "cls" in heads:
+        raise Problem(f"{net.name} learns from stores of samples: give --samples, not --faces")
+    if args.samples and "heatmap" in heads:
+        raise Problem(f"{net.name} learns from a list of bodies: give --faces, not --samples")
+    if not args.samples and not args.faces:
+        wanted = "--samples STORE" if "cls" in heads else "--faces FACES"
+        raise Problem(f"{net.name} needs something to learn from: give {wanted}")
+    stores = [Store(path, net.size) for path in args.samples]
+    if "heatmap" in heads:
+        least = settings.joints.min_side
+        return [joints.open_set(path, args.images, least) for path in args.faces]
+    # A store of crops made once is one of faces as well.
+    return stores + [
+        Store(path, net.size)
+        if (Path(path) / "store.json").is_file()
+        else face_sets.open_faces(path, args)
+        for path in args.faces
+    ]
 
 
 def main(argv):
@@ -47,12 +76,23 @@ def main(argv):
         "section.key=value, e.g. train.epochs=8 loss.bbox.kind=smooth_l1; config.py "
         "explains each.",
     )
-    parser.add_argument("--net", required=True, help="e.g. Pnet20_v1, Rnet_v1, Onet_v1, Lnet_v2")
-    parser.add_argument("--landmark", action="store_true", help="with its landmark head")
-    parser.add_argument("--points", type=int, help="how many landmark points it is to give")
-    parser.add_argument("--base", type=int, help="its width, the base of its table of layers")
     parser.add_argument(
-        "--data", required=True, nargs="+", metavar="DATA", help="stores, lists: see above"
+        "--net", required=True, metavar="NAME", help="e.g. Pnet20_v1, Rnet_v1, Onet_v1, Lnet_v2"
+    )
+    parser.add_argument("--landmark-head", action="store_true", help="with its landmark head")
+    parser.add_argument("--points", type=int, metavar="N", help="number of its landmark points")
+    parser.add_argument(
+        "--base", type=int, metavar="N", help="width of an Lnet: multiplies its channels"
+    )
+    parser.add_argument(
+        "--samples", nargs="+", default=[], metavar="STORE", help="packed stores of samples"
+    )
+    parser.add_argument(
+        "--faces",
+        nargs="+",
+        default=[],
+        metavar="FACES",
+        help="faces with points: stores of cuts, lists, folders",
     )
     points.arguments(parser)
     parser.add_argument(
@@ -64,21 +104,26 @@ def main(argv):
     parser.add_argument(
         "--out", required=True, metavar="RUN", help="folder for checkpoints, log and curves"
     )
-    parser.add_argument("settings", nargs="*", metavar="section.key=value")
-    args = parser.parse_intermixed_args(argv)
+    args = parse(parser, argv, renamed=_renamed(argv))
     from core.train import trainer  # here, so that MXNet missing is one line
 
-    net, options = spec(args.net, args.landmark), {}
-    for name in ("landmark", "points", "base"):
-        if getattr(args, name):
-            options[name] = getattr(args, name)
-    only = [head.task for head in net.heads] == ["landmark"]
+    net, options = spec(args.net, args.landmark_head), {}
+    if args.landmark_head:
+        options["landmark"] = True
+    options.update(
+        {
+            name: value
+            for name, value in (("points", args.points), ("base", args.base))
+            if value is not None
+        }
+    )
+    graph.describe(net.name, **options)  # what is wrong with the net shows before its data is read
     settings = (
         for_landmarks(options.get("points", net.points), args.settings)
-        if only
+        if _heads(net) == {"landmark"}
         else override(config, args.settings)
     )
-    data = [opened(path, net, args, settings) for path in args.data]
+    data = opened(net, args, settings)
     params = trainer.train(net.name, options, data, args.out, settings, args.start)
     print(f"{params}: the trained net; curves.png, log.jsonl and config.json beside it")
 

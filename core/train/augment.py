@@ -1,9 +1,9 @@
 """Pixel augmentation of whole batches, straight to what a net takes in; blur and occlusion of their
 crops before.
 
-The original's, put right: brightness, then grey or a colour cast, then noise. (There the flags for
-grey and colour were crossed, and each picture was drawn alone.) One pass makes normalised float32
-planes of uint8 pictures.
+As train-mtcnn's with a fault mended: brightness, then grey or a colour cast, then noise. (There the
+flags for grey and colour are swapped, and each picture is augmented alone.) One pass makes
+normalised float32 planes of uint8 pictures.
 """
 
 import cv2

@@ -1,4 +1,5 @@
-"""Joints of bodies as heat maps: what a net of such maps is taught, and what its maps say.
+"""Joints of bodies as heat maps: the maps that a net is to make, the joints that its maps show,
+batches of crops with their maps, and figures.
 
 A map is a square picture of one joint, high where the joint is. A net makes one for each joint and
 one for the background, once for each of its stages; a layout, (stages, maps, side), says how its
@@ -6,30 +7,18 @@ numbers are cut up into maps. Places are in units of the crop's side: the pixel 
 its centre at 0.5 / side.
 """
 
-from functools import cached_property
 from math import inf, isqrt
-from pathlib import Path
 
-import cv2
 import numpy as np
 
-from config import config
 from core.train.landmark_loader import LandmarkBatches
-from facelet import draw, schemes
-from facelet import picture as pictures
-from facelet.console import Problem
-from prepare_data import face_crop
-from prepare_data.held_out import split_faces
-from prepare_data.points.face_sets import plain
+from facelet import schemes
 from symbols import graph, zoo
 from symbols.architectures import HEATMAP_STAGES
 
 FLOOR = 1e-3  # of maps, below which a value says nothing of a peak's place
 FLAT = 1e-6  # curvature at a peak below which it has no summit
 FOUND_WITHIN = 0.1  # PCK: distance of a joint that is found, in larger sides of the joints' bounds
-BODIES_LOOKED_AT = 2000  # of those held out, at most
-SHOWN, COLUMNS, TILE = 24, 6, 168  # bodies in a picture, bodies in a row, side of a crop in px
-SEEN = 0.3  # height of a map's peak from which its joint is drawn
 
 
 # ---- maps ----------------------------------------------------------------------------------
@@ -117,8 +106,8 @@ def joint_error(joints, truth):
 
 
 def crop_of(settings):
-    """What prepare_data.face_crop takes, of config.joints: crops about the list's boxes, wherever the
-    joints are in them."""
+    """config.joints as settings of prepare_data.face_crop: crops about the list's boxes, wherever
+    the joints are in them."""
     return type(settings)(
         {
             **settings,
@@ -162,172 +151,3 @@ class HeatmapBatches(LandmarkBatches):
         super().make(number, {"data": out["data"], "landmark_target": joints})
         out["heatmap_target"][...] = targets(schemes.unpack(joints), self.layout, self.sigma)
         return out
-
-
-# ---- the lesson ----------------------------------------------------------------------------
-
-
-class Joints:
-    """What core.train.trainer teaches a heat-map net; see core.train.tasks for the interface.
-
-    bodies -- prepare_data.joints.Bodies; settings -- the whole configuration
-    """
-
-    sections, mix = ("input", "loss", "augment", "joints", "train"), {}
-
-    def __init__(self, spec, options, bodies, settings, workers=None):
-        self.bodies, self.layout, self.size = bodies, layout_of(spec.name, options), spec.size
-        if bodies.points != self.layout[1] - 1:
-            raise Problem(
-                f"{spec.name} learns {self.layout[1] - 1} joints, {bodies.path} has {bodies.points}"
-            )
-        self.crop, self.sigma = crop_of(settings.joints), settings.joints.sigma
-        (self.training,), (held_out,), self.rule = split_faces(
-            [bodies], settings.train.val_fraction, settings.train.seed
-        )
-        self.held_out, self.batch = held_out[:BODIES_LOOKED_AT], settings.train.batch
-        self.batches = HeatmapBatches(
-            bodies,
-            self.training,
-            self.layout,
-            spec.size,
-            settings.train,
-            settings.joints,
-            settings.augment,
-            workers,
-        )
-        self.data = [bodies.facts]
-        self.manifest = {
-            "scheme": bodies.scheme,
-            "crop": {"box": "list", "scale": settings.joints.plain},
-        }
-
-    def __str__(self):
-        return (
-            f"{len(self.training):,} bodies, {len(self.held_out):,} held out (whole pictures), "
-            f"maps of {self.layout[2]} x {self.layout[2]}"
-        )
-
-    def loss(self, options, row=None):
-        return options
-
-    @cached_property
-    def shown_to(self):
-        """The held-out bodies: crops (N, S, S, 3), joints (N, P, 2); those that can't be read are
-        left out."""
-        found = []
-        for i in self.held_out:
-            try:
-                crops, joints, _ = plain(self.bodies, [i], self.size, self.crop)
-                found.append((crops[0], joints[0]))
-            except pictures.BrokenPicture:
-                continue
-        if not found:
-            raise Problem(f"{self.bodies.path}: no picture that was held out can be read")
-        return tuple(map(np.stack, zip(*found)))
-
-    @cached_property
-    def mean_body(self):
-        """Mean of the visible joints in crops of the training bodies, each as it is and mirrored:
-        (P, 2)."""
-        points, boxes = self.bodies.points_of[self.training], self.bodies.boxes[self.training]
-        squares = face_crop.plain(points, boxes, self.crop, self.bodies.scheme)
-        joints = face_crop.to_crop(squares, np.zeros(len(points)), points)
-        joints = np.concatenate([joints, schemes.flip(joints, self.bodies.scheme)])
-        there = inside(joints)[..., None]
-        return np.where(there, joints, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
-
-    def begin(self, folder):
-        """Leave samples.png: the first samples as the net sees them, and their maps."""
-        found, number = [], 0
-        while len(found) < SHOWN:
-            batch, number = self.batches.make(number), number + 1
-            values = batch["data"].transpose(0, 2, 3, 1) / config.input.scale + config.input.mean
-            found += zip(
-                np.clip(np.round(values), 0, 255).astype(np.uint8), batch["heatmap_target"]
-            )
-        pictures.write(
-            Path(folder) / "samples.png",
-            sheet(*map(np.stack, zip(*found[:SHOWN])), self.layout, self.bodies.scheme),
-        )
-
-    def _maps(self, trainer, crops, joints):
-        """What a net says of crops, in order: yields values (n, numbers)."""
-        for start in range(0, len(crops), self.batch):
-            rows = np.arange(start, min(start + self.batch, len(crops)))
-            filled = np.resize(rows, self.batch)
-            yield trainer.predict(
-                {
-                    "data": pictures.to_input(crops[filled]),
-                    "heatmap_target": targets(joints[filled], self.layout, self.sigma),
-                }
-            )["heatmap_pred"][: len(rows)]
-
-    def validate(self, trainer):
-        """Figures over the held-out bodies; those of the mean body stand beside the net's."""
-        crops, truth = self.shown_to
-        found = np.concatenate(
-            [decode(values, self.layout)[0] for values in self._maps(trainer, crops, truth)]
-        )
-        mean = np.broadcast_to(self.mean_body, truth.shape)
-        return {
-            "joint_error": joint_error(found, truth),
-            "pck": pck(found, truth),
-            "mean_body_error": joint_error(mean, truth),
-            "mean_body_pck": pck(mean, truth),
-        }
-
-    def shown(self, trainer, folder):
-        """Leave joints.png: held-out bodies, what the net says of them, and the truth in white."""
-        crops, truth = (values[:SHOWN] for values in self.shown_to)
-        values = np.concatenate(list(self._maps(trainer, crops, truth)))
-        pictures.write(
-            Path(folder) / "joints.png",
-            sheet(crops, values, self.layout, self.bodies.scheme, truth),
-        )
-
-
-# ---- pictures ------------------------------------------------------------------------------
-
-
-def skeleton(picture, joints, there, scheme, colour=None):
-    """Draw those of joints (P, 2), in units of the picture's side, that are there, (P,) bool, and
-    the lines between them, in place; in the colours of the scheme's groups if none is given."""
-    found = schemes.get(scheme)
-    colours = [colour] * found.points if colour else found.point_colours
-    places = np.round((joints * len(picture) - 0.5) * draw.SUBPIXELS).astype(np.int32).tolist()
-    for line in found.lines:
-        for one, other in zip(line, line[1:]):
-            if there[one] and there[other]:
-                cv2.line(
-                    picture, places[one], places[other], colours[other], 1, cv2.LINE_AA, draw.SHIFT
-                )
-    for place in np.flatnonzero(there):
-        cv2.circle(
-            picture,
-            places[place],
-            3 * draw.SUBPIXELS,
-            colours[place],
-            cv2.FILLED,
-            cv2.LINE_AA,
-            draw.SHIFT,
-        )
-
-
-def sheet(crops, values, layout, scheme, truth=None):
-    """A picture of crops (N, S, S, 3) with the joints that maps (N, numbers) show and, if given,
-    the true ones (N, P, 2) in white; right of each, the maps of its joints as light on it."""
-    stages, maps, side = layout
-    last = values.reshape(-1, stages, maps, side, side)[:, -1, :-1]
-    joints, heights = decode(values, layout)
-    tiles = []
-    for i, crop in enumerate(crops):
-        left = cv2.resize(crop, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
-        light = np.clip(cv2.resize(last[i].max(axis=0), (TILE, TILE)), 0, 1)
-        right = left // 3 + np.multiply.outer(light, (60, 170, 170)).astype(np.uint8)
-        if truth is not None:
-            skeleton(left, truth[i], inside(truth[i]), scheme, (255, 255, 255))
-        skeleton(left, joints[i], heights[i] >= SEEN, scheme)
-        tiles.append(np.hstack([left, right]))
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
-    return np.vstack([np.hstack(tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)])

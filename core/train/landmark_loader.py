@@ -1,17 +1,15 @@
 """Training batches of faces with landmark points, their crops cut, turned and augmented as training
 goes.
 
-Faces come from stores of cuts, from pictures as they are (prepare_data.points.cuts), or as crops made
-once (Crops). Every batch is a function of the seed and its number alone, however many processes
-make them.
+Faces come from stores of cuts, from pictures as they are, or as crops made once: see
+prepare_data.points.face_sets. Every batch is a function of the seed and its number alone, however
+many processes make them.
 """
 
 import sys
 
-import cv2
 import numpy as np
 
-from config import config
 from core.base import parallel
 from core.train.augment import Augment, blur, occlude
 from core.train.loader import Stream, prefetched
@@ -21,18 +19,17 @@ from facelet.console import Problem
 from prepare_data import face_crop
 from prepare_data.points.face_sets import whole
 
-ROOM_LOOKED_AT, ROOM_SLACK = 200, 1.02  # faces, and how much more than their room is none
+# Faces whose room in a cut is checked, and how many times that room their crops may reach.
+ROOM_CHECKED, ROOM_SLACK = 200, 1.02
 UNREADABLE_IN_A_ROW = 1000  # pictures, then nothing can be read at all
-SAID = 10  # of the pictures that can't be read, each on a line
-COLUMNS, ROWS, TILE, GAP = 10, 6, 128, 4  # of a mosaic, px
-TITLE = 28
+NAMED = 10  # of the pictures that can't be read, each on a line
 
 
 class LandmarkBatches:
     """Batches of crops with landmark points.
 
-    sets -- sets of faces of one scheme, as prepare_data.points.face_sets.Cuts; indices -- which faces of each,
-        an array for each set
+    sets -- sets of faces of one scheme, as prepare_data.points.face_sets.Cuts
+    indices -- which faces of each, an array for each set
     size -- of the crops, px
     train -- config.train; crop -- config.crop; augment -- config.augment
     shares -- of the sets in a batch, numbers; None goes by their numbers of faces
@@ -51,7 +48,7 @@ class LandmarkBatches:
         self.crop, self.settings, self.prefetch = crop, augment, train.prefetch
         self.workers = parallel.cores() if workers is None else workers
         self.scheme, self.points = self.sets[0].scheme, self.sets[0].points
-        self.augment, self.unreadable, self._said = Augment(augment, self.seed), {}, 0
+        self.augment, self.unreadable, self._named = Augment(augment, self.seed), {}, 0
         self._ahead = None
         for faces, rows in zip(self.sets, self.indices):
             self._check(faces, rows)
@@ -89,7 +86,7 @@ class LandmarkBatches:
             )
         if faces.size:
             return
-        some = rows[:: max(1, len(rows) // ROOM_LOOKED_AT)]
+        some = rows[:: max(1, len(rows) // ROOM_CHECKED)]
         points, boxes = faces.points_of[some], faces.boxes[some]
         face_crop.draw(points[:1], boxes[:1], self.crop, self.scheme, np.random.default_rng(0))
         rooms = getattr(faces, "rooms", None)
@@ -112,7 +109,7 @@ class LandmarkBatches:
         return None
 
     def _cut(self, number, chosen, mirrored, rng):
-        """Crops of faces of set `number`, uint8 (N, S, S, 3), mirrored where it is said, and their
+        """Crops of faces of set `number`, uint8 (N, S, S, 3), mirrored where `mirrored`, and their
         points (N, P, 2), not mirrored; (N,) indices in `chosen` give way to readable ones."""
         faces, rows, size = self.sets[number], self.indices[number], self.size
         crops = np.empty((len(chosen), size, size, 3), np.uint8)
@@ -171,76 +168,49 @@ class LandmarkBatches:
         out["landmark_target"][...] = schemes.pack(np.concatenate(placed))
         return out
 
-    def _noted(self, number, out):
-        """As make(); returns what of `unreadable` it met first."""
+    def _make_and_note(self, number, out):
+        """As make(); returns what it added to `unreadable`: it runs in processes, which have
+        their own."""
         before = set(self.unreadable)
         self.make(number, out)
         return {key: self.unreadable[key] for key in self.unreadable.keys() - before}
 
-    def ahead(self, numbers):
+    def ahead(self, numbers, note=None):
         """Yields (batch, seconds waited for it) for batches by number, made ahead of the net. A
-        batch is of use until the next is asked for. Raises Problem."""
+        batch is of use until the next is asked for. Raises Problem.
+
+        note -- function of a line about a picture that can't be read, and of the stream it goes
+            to; print() if None
+        """
         if not self.workers:
             for batch, spent in prefetched(self.make, numbers, self.prefetch):
-                self._say()
+                self._report_unreadable(note)
                 yield batch, spent
             return
         if self._ahead is None:
-            self._ahead = parallel.Ahead(self._noted, self.shapes, self.workers, self.prefetch)
-        for batch, note, spent in self._ahead.batches(numbers):
-            self.unreadable.update(note)
-            self._say()
+            self._ahead = parallel.Ahead(
+                self._make_and_note, self.shapes, self.workers, self.prefetch
+            )
+        for batch, unreadable, spent in self._ahead.batches(numbers):
+            self.unreadable.update(unreadable)
+            self._report_unreadable(note)
             yield batch, spent
 
-    def _say(self):
-        """Say on stderr what has been left out since the last time."""
+    def _report_unreadable(self, note):
+        """Name on stderr what has been left out since the last time."""
         found = list(self.unreadable.values())
-        for count, reason in enumerate(found[self._said : SAID], self._said + 1):
-            print(
-                f"left out {reason}" + ("; more are counted, not named" if count == SAID else ""),
-                file=sys.stderr,
+        for count, reason in enumerate(found[self._named : NAMED], self._named + 1):
+            line = f"left out {reason}" + (
+                "; more are counted, not named" if count == NAMED else ""
             )
-        self._said = len(found)
+            if note is None:
+                print(line, file=sys.stderr)
+            else:
+                note(line, sys.stderr)
+        self._named = len(found)
 
     def close(self):
         """End the processes."""
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
-
-
-def mosaic(batches, path):
-    """Write a picture of the first samples that a LandmarkBatches makes, as the net sees them, with
-    their points."""
-    samples, number = [], 0
-    while len(samples) < COLUMNS * ROWS and number <= COLUMNS * ROWS:
-        batch, number = batches.make(number), number + 1
-        values = batch["data"].transpose(0, 2, 3, 1) / config.input.scale + config.input.mean
-        samples += zip(
-            np.clip(np.round(values), 0, 255).astype(np.uint8),
-            schemes.unpack(batch["landmark_target"]),
-        )
-    colours = schemes.get(batches.scheme).point_colours
-    cell = TILE + GAP
-    sheet = np.full((TITLE + ROWS * cell, COLUMNS * cell, 3), 40, np.uint8)
-    cv2.putText(
-        sheet,
-        f"{batches.size} px, {batches.points} points; crop.box={batches.crop.box}",
-        (6, TITLE - 9),
-        cv2.FONT_HERSHEY_SIMPLEX,
-        0.55,
-        (255, 255, 255),
-        1,
-        cv2.LINE_AA,
-    )
-    for at, (crop, points) in enumerate(samples[: COLUMNS * ROWS]):
-        row, column = divmod(at, COLUMNS)
-        tile = cv2.resize(crop, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
-        radius = 2 * 16 if batches.points <= 14 else 20
-        for (x, y), colour in zip(
-            np.round((points * TILE - 0.5) * 16).astype(int).tolist(), colours
-        ):
-            cv2.circle(tile, (x, y), radius, colour, -1, cv2.LINE_AA, 4)
-        top, left = TITLE + row * cell, column * cell
-        sheet[top : top + TILE, left : left + TILE] = tile
-    pictures.write(path, sheet)

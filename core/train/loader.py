@@ -21,7 +21,7 @@ from prepare_data.store import KINDS
 # What train.mix gives the shares of: the kinds of samples, mined negatives apart.
 MIXED = ("positive", "part", "negative", "hard", "landmark")
 # The mix if train.mix has none, with and without mined negatives, and the share of landmarks where
-# there are any: the original's.
+# there are any: those of train-mtcnn.
 MIXES = {False: (1, 1, 3, 0), True: (1, 1, 2, 1)}
 LANDMARK_SHARE = 2
 
@@ -164,8 +164,9 @@ class Batches:
         # An epoch is as many batches as the samples would fill.
         self.steps = used // self.batch
 
-    def ahead(self, numbers):
-        """Yields (batch, seconds waited for it) for batches by number."""
+    def ahead(self, numbers, note=None):
+        """Yields (batch, seconds waited for it) for batches by number. `note` is that of
+        LandmarkBatches: here nothing is to be noted."""
         return prefetched(self.make, numbers, self.prefetch)
 
     def make(self, number):

@@ -1,31 +1,31 @@
-"""What a net is taught: the batches of its training, and the figures on what was held out.
+"""Training tasks: the batches that a net learns from, and its figures on what was held out.
 
-A lesson goes by the tasks of the net (lesson()): faces and boxes, with or without landmarks, from
-packed stores of samples; landmarks alone, from faces whose crops are cut as training goes; joints
-as heat maps. All have
+Which task it is goes by the heads of the net (task_of()): faces and boxes, with or without
+landmarks, from packed stores of samples; landmarks alone, from faces whose crops are cut as
+training goes; joints as heat maps (core.train.heatmap_task). All have
 
-    batches     .steps of an epoch; .ahead(numbers) yields (batch, seconds waited for it), each a
-                function of the seed and its number alone
+    batches     .steps of an epoch; .ahead(numbers, note) yields (batch, seconds waited for it),
+                each a function of the seed and its number alone
     mix         samples of each kind in a batch where there are several, JSON values
-    data        what the lesson is made from, JSON values
-    sections    sections of the configuration that it depends on
+    data        what the samples come from, JSON values
+    sections    sections of the configuration that the result depends on
     manifest    what goes into a checkpoint's manifest beside the figures
     rule        which pictures are held out (prepare_data.held_out)
     loss(options, row)          config.loss as the net's graph takes it after the epoch of a row of
                                 the log; None before the first
-    settle(checkpoint)          gives fresh parameters what is known of the targets
-    begin(folder)               leaves a picture of what is taught
-    validate(trainer)           figures over what was held out, without augmentation
-    shown(trainer, folder)      leaves a picture of what the net says of it
+    init_head(checkpoint)       sets the head of fresh parameters to the mean of the targets
+    save_samples(folder)        writes a picture of training samples
+    validate(trainer, report)   figures over what was held out, without augmentation;
+                                report(what, done, total) is told how far it is
+    save_predictions(trainer, folder)   writes a picture of what the net predicts on it
 """
 
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from core.evaluate import landmark_pictures, metrics
-from core.train import landmark_loader
+from core.train import sheets
 from core.train.landmark_loader import LandmarkBatches
 from core.train.loader import MIXED, Batches, Samples, plain_batches, split_by_picture
 from facelet import schemes
@@ -37,32 +37,38 @@ from prepare_data.points import face_sets
 from prepare_data.points.face_sets import Crops
 from prepare_data.store import KINDS, Store
 
-FACES_LOOKED_AT = 2000  # of those held out, and of those that make the mean face, at most
-FACES_SHOWN = 24
-SETTLED_BY = 500  # samples that the head of a fresh net is given the mean of
-FEWEST = 5  # points, of the nets that are published
+MOST_FACES = 2000  # that are validated on, of those held out; and that make the mean face
+FACES_DRAWN = 24
+HEAD_INIT_SAMPLES = 500  # whose mean the head of a fresh net begins at
+POINTS_OF_LOSS = 5  # number of points that config.loss.landmark.weight is for
 
 
-def lesson(spec, options, data, settings):
-    """The lesson of a net of the zoo (symbols.spec) with options.
+def quiet(what, done, total):
+    """The `report` of who wants none."""
 
-    data -- Stores of samples or, for nets with landmarks alone, faces (prepare_data.points.face_sets.Cuts,
-        prepare_data.points.face_sets.Pictures, prepare_data.points.face_sets.Crops)
 
-    Raises Problem where they can't teach it.
+def task_of(spec, options, data, settings):
+    """The training task of a net of the zoo.
+
+    spec -- symbols.net.Net; options -- of symbols.build
+    data -- Stores of samples or, for nets with landmarks alone, sets of faces (Cuts, Pictures or
+        Crops of prepare_data.points.face_sets); for heat maps one prepare_data.joints.Bodies
+    settings -- the whole configuration
+
+    Raises Problem where the net can't learn from the data.
     """
-    tasks = {head.task for head in spec.heads}
-    if tasks == {"heatmap"}:
-        from core.train.heatmaps import Joints  # beside landmarks, hardly anybody's
+    heads = {head.task for head in spec.heads}
+    if heads == {"heatmap"}:
+        from core.train.heatmap_task import HeatmapTask  # seldom used
 
         only, *others = data
         if others:
             raise Problem(f"{spec.name} learns from one list of bodies, not from {len(data)}")
-        return Joints(spec, options, only, settings)
-    return (Landmarks if tasks == {"landmark"} else Boxes)(spec, options, data, settings)
+        return HeatmapTask(spec, options, only, settings)
+    return (LandmarkTask if heads == {"landmark"} else DetectionTask)(spec, options, data, settings)
 
 
-class Boxes:
+class DetectionTask:
     """Faces, boxes and, beside them, landmarks, from stores of samples."""
 
     sections, manifest = ("input", "loss", "augment", "train"), {}
@@ -101,28 +107,29 @@ class Boxes:
             return options
         return {**options, "landmark": _weighted(options.landmark, self.samples.scheme, row)}
 
-    def settle(self, checkpoint):
+    def init_head(self, checkpoint):
         if self.landmarks:
             chosen = self.training[self.samples.labels[self.training] == KINDS["landmark"]]
-            _settle(checkpoint, schemes.pack(self.samples.landmarks(chosen)))
+            _init_landmark_head(checkpoint, schemes.pack(self.samples.landmarks(chosen)))
 
-    def begin(self, folder):
+    def save_samples(self, folder):
         """Nothing: each store has its own mosaic."""
 
-    def shown(self, trainer, folder):
-        """Nothing: detections say more."""
+    def save_predictions(self, trainer, folder):
+        """Nothing: detections tell more."""
 
-    def validate(self, trainer):
+    def validate(self, trainer, report=quiet):
         """Figures over the held-out samples; where landmarks are learnt, the error of the mean face
         of the training samples beside theirs."""
         samples, indices = self.samples, self.held_out
         outputs = {"cls": "cls_prob", "bbox": "bbox_pred", "landmark": "landmark_pred"}
-        found = {task: [] for task in trainer.tasks}
+        found, done = {head: [] for head in trainer.heads}, 0
         for filled, real in plain_batches(samples, indices, self.batch, self.landmarks):
-            results = trainer.predict(filled)
-            for task in found:
-                found[task].append(results[outputs[task]][:real])
-        found = {task: np.concatenate(parts) for task, parts in found.items()}
+            report("validation", done, len(indices))
+            results, done = trainer.predict(filled), done + real
+            for head in found:
+                found[head].append(results[outputs[head]][:real])
+        found = {head: np.concatenate(parts) for head, parts in found.items()}
         labels = samples.labels[indices]
         figures = {
             **metrics.classification(found["cls"][:, 1], labels),
@@ -141,7 +148,7 @@ class Boxes:
 
 
 def _checked(spec, options, stores):
-    """The Samples of stores for a net. Raises Problem where they can't teach it."""
+    """The Samples of stores for a net. Raises Problem where it can't learn from them."""
     for store in stores:
         if store.size != spec.size:
             raise Problem(
@@ -174,9 +181,9 @@ def _mean_of_samples(samples, indices):
     return _mean_with_mirrored(samples.landmarks(chosen), samples.scheme)
 
 
-class Landmarks:
-    """Landmarks alone, from sets of faces (prepare_data.points.cuts) whose crops are cut as training goes,
-    or that were made once (stores of landmark samples)."""
+class LandmarkTask:
+    """Landmarks alone, from sets of faces (prepare_data.points.face_sets) whose crops are cut as
+    training goes, or that were made once (stores of landmark samples)."""
 
     sections, mix = ("input", "loss", "augment", "crop", "train"), {}
 
@@ -197,6 +204,7 @@ class Landmarks:
         )
         self.batch, self.seed = settings.train.batch, settings.train.seed
         self.scatter = settings.evaluate.box_scatter
+        self._validation_set, self._mean_face = None, None
         # Faces that were rejected are named in their store; a manifest goes out into the world.
         self.data = [
             {key: len(value) if key == "rejected" else value for key, value in faces.facts.items()}
@@ -217,16 +225,20 @@ class Landmarks:
         own = _weighted(options.landmark, self.scheme, row)
         # The loss of a face is a sum over its coordinates: as that of five points, it goes with one
         # learning rate however many there are.
-        own.weight *= FEWEST / self.sets[0].points
+        own.weight *= POINTS_OF_LOSS / self.sets[0].points
         return {**options, "landmark": own}
 
-    def _crops(self, parts, most):
+    def _crops(self, parts, what, report):
         """Crops and points, (N, S, S, 3) and (N, P, 2), of faces of each set, as a net gets them in
         use: not turned, about boxes that scatter as a detector's do. Pictures that can't be read
         are left out."""
         found, rng = [], np.random.default_rng([self.seed, 8])
-        for faces, indices in zip(self.sets, parts):
-            for i in indices[:: max(1, len(indices) * len(self.sets) // most)]:
+        chosen = [
+            indices[:: max(1, len(indices) * len(self.sets) // MOST_FACES)] for indices in parts
+        ]
+        for faces, indices in zip(self.sets, chosen):
+            for i in indices:
+                report(f"reading {what}", len(found), sum(map(len, chosen)))
                 try:
                     crops, points, _ = face_sets.plain(
                         faces, [i], self.size, self.crop, rng, self.scatter
@@ -238,35 +250,40 @@ class Landmarks:
             raise Problem(f"{self.sets[0].path}: none of the pictures held out can be read")
         return tuple(map(np.stack, zip(*found)))
 
-    @cached_property
-    def shown_to(self):
+    def validation_set(self, report=quiet):
         """Crops and points of the held-out faces."""
-        return self._crops(self.held_out, FACES_LOOKED_AT)
+        if self._validation_set is None:
+            self._validation_set = self._crops(self.held_out, "faces held out", report)
+        return self._validation_set
 
-    @cached_property
-    def mean_face(self):
-        """What a net that knew nothing would say: the mean of the training faces, (P, 2)."""
-        return _mean_with_mirrored(self._crops(self.training, FACES_LOOKED_AT)[1], self.scheme)
+    def mean_face(self, report=quiet):
+        """The constant prediction that errors are compared with: the mean of the training faces,
+        (P, 2)."""
+        if self._mean_face is None:
+            points = self._crops(self.training, "faces for the mean face", report)[1]
+            self._mean_face = _mean_with_mirrored(points, self.scheme)
+        return self._mean_face
 
-    def settle(self, checkpoint):
-        _settle(
+    def init_head(self, checkpoint):
+        _init_landmark_head(
             checkpoint,
             np.concatenate(
                 [
                     self.batches.make(number)["landmark_target"]
-                    for number in range(max(1, SETTLED_BY // self.batch))
+                    for number in range(max(1, HEAD_INIT_SAMPLES // self.batch))
                 ]
             ),
         )
 
-    def begin(self, folder):
-        """Leave samples.png: the first samples as the net sees them."""
-        landmark_loader.mosaic(self.batches, Path(folder) / "samples.png")
+    def save_samples(self, folder):
+        """Write samples.png: the first samples as the net sees them."""
+        sheets.landmark_samples(self.batches, Path(folder) / "samples.png")
 
-    def _said(self, trainer, crops, truth):
+    def _predict(self, trainer, crops, truth, report=quiet):
         """The points (N, P, 2) that a net finds in crops."""
         found = []
         for start in range(0, len(crops), self.batch):
+            report("validation", start, len(crops))
             rows = np.arange(start, min(start + self.batch, len(crops)))
             filled = np.resize(rows, self.batch)
             found.append(
@@ -279,15 +296,15 @@ class Landmarks:
             )
         return schemes.unpack(np.concatenate(found))
 
-    def validate(self, trainer):
+    def validate(self, trainer, report=quiet):
         """Figures over the held-out faces: mean distance in crop sides, of the mean face as well,
         by point, and over the distance of the eyes' outer corners where the scheme has these."""
-        crops, truth = self.shown_to
-        found = self._said(trainer, crops, truth)
+        crops, truth = self.validation_set(report)
+        found = self._predict(trainer, crops, truth, report)
         figures = {
             "landmark_error": metrics.point_error(found, truth),
             "mean_face_error": metrics.point_error(
-                np.broadcast_to(self.mean_face, truth.shape), truth
+                np.broadcast_to(self.mean_face(report), truth.shape), truth
             ),
         }
         scheme = schemes.get(self.scheme)
@@ -296,12 +313,13 @@ class Landmarks:
             figures["inter_ocular"] = float(np.nanmean(metrics.point_errors(found, truth, sizes)))
         return {**figures, "by_point": _by_point(found, truth)}
 
-    def shown(self, trainer, folder):
-        """Leave points.png: held-out faces with the true points and what the net says."""
+    def save_predictions(self, trainer, folder):
+        """Write points.png: held-out faces with the true points and the net's."""
         crops, truth = (
-            values[:: max(1, len(values) // FACES_SHOWN)][:FACES_SHOWN] for values in self.shown_to
+            values[:: max(1, len(values) // FACES_DRAWN)][:FACES_DRAWN]
+            for values in self.validation_set()
         )
-        found = self._said(trainer, crops, truth)
+        found = self._predict(trainer, crops, truth)
         errors = np.linalg.norm(found - truth, axis=2).mean(axis=1)
         landmark_pictures.sheet(
             Path(folder) / "points.png",
@@ -325,7 +343,7 @@ def _weighted(options, scheme, row):
     return type(options)({**options, "weights": point_weights(options, scheme, errors)})
 
 
-def _settle(checkpoint, targets):
+def _init_landmark_head(checkpoint, targets):
     """Let the landmark head of fresh parameters begin at the mean of targets (N, 2 P), and spread
     as they do: what is left to be learnt is where in that spread a face lies."""
     (head,) = (head for head in checkpoint.spec.heads if head.task == "landmark")

@@ -1,58 +1,28 @@
-"""Training of a net: one loop for all lessons (core.train.tasks), resumable at every epoch."""
+"""Training of a net: one loop for all tasks (core.train.tasks), resumable at every epoch."""
 
-import json
 import math
+import pickle
 import time
-from pathlib import Path
 
 import symbols
 from config import config as defaults
 from core.detect.nets import file_of
 from core.formats import checkpoint
-from core.train.curves import curves
-from core.train.tasks import lesson as lesson_of
-from facelet.console import Problem, clock
-from facelet.files import (
-    differences,
-    read_json,
-    sha256,
-    to_json,
-    whole_file,
-    write_json,
-    write_text,
-)
+from core.train.run import Run, describe
+from core.train.tasks import task_of
+from facelet.console import Problem, Status, clock
+from facelet.files import sha256, whole_file
 from prepare_data.held_out import in_common
 from symbols import zoo
-from symbols.mxnet_import import devices, mx, ndarrays
+from symbols.mxnet_import import devices, mx, ndarrays, one_line
 
-SHOWN = 4  # differences that a line names
 LABELS = {
     "cls": "label",
     "bbox": "bbox_target",
     "landmark": "landmark_target",
     "heatmap": "heatmap_target",
-}  # by task
-SLOW = 0.01  # rate of a landmark head's scale, in learning rates
-# What the line of an epoch tells: words, figure.
-LOSSES = (
-    ("cls", "cls_loss"),
-    ("box", "bbox_loss"),
-    ("points", "landmark_loss"),
-    ("maps", "heatmap_loss"),
-)
-FIGURES = (
-    ("accuracy", "accuracy"),
-    ("hardest 70 %", "accuracy_hard"),
-    ("precision", "precision"),
-    ("recall", "recall"),
-    ("box error", "box_error"),
-    ("points", "landmark_error"),
-    ("mean face's", "mean_face_error"),
-    ("inter-ocular", "inter_ocular"),
-    ("joints", "joint_error"),
-    ("mean body's", "mean_body_error"),
-    ("found", "pck"),
-)
+}  # by head
+SCALE_RATE = 0.01  # of a landmark head's scale, in learning rates
 
 
 class Schedule(mx.lr_scheduler.LRScheduler):
@@ -73,59 +43,6 @@ class Schedule(mx.lr_scheduler.LRScheduler):
         return peak * settings.lr_factor ** sum(epochs >= at for at in settings.lr_steps)
 
 
-class Run:
-    """The folder of a training run: its configuration, its log, its checkpoints."""
-
-    def __init__(self, folder, net, identity):
-        """identity -- everything the result depends on, JSON values; a folder that was made with
-        another is refused."""
-        self.folder, self.net = Path(folder), net
-        self.identity = json.loads(json.dumps(identity))
-        self.config_path, self.log_path = self.folder / "config.json", self.folder / "log.jsonl"
-        self.epoch = self._finished_epoch()
-        # Of any net: a run that was refused or stopped before its first epoch may be started
-        # otherwise, one that has something to lose may not.
-        begun = any(self.folder.glob("*-[0-9][0-9][0-9][0-9].json"))
-        if begun and self.config_path.exists():
-            differing = differences(self.identity, read_json(self.config_path))[:SHOWN]
-            if differing:
-                raise Problem(
-                    f"{folder} holds a run with other settings ({'; '.join(differing)}): "
-                    "choose another --out, or the same settings to go on"
-                )
-        elif self.folder.exists() and not self.config_path.exists() and any(self.folder.iterdir()):
-            raise Problem(f"{folder} is not empty and holds no run: choose another --out")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.config_path, self.identity)
-        self.log = self._read_log()[: self.epoch]
-
-    def states_path(self, epoch):
-        return self.folder / f"{self.net}-{epoch:04d}.states"
-
-    def _finished_epoch(self):
-        """The last epoch whose files are whole; later ones are written anew."""
-        epochs = [
-            int(path.stem.rsplit("-", 1)[1])
-            for path in self.folder.glob(f"{self.net}-[0-9][0-9][0-9][0-9].json")
-        ]
-        for epoch in sorted(epochs, reverse=True):
-            _, params, _ = checkpoint.paths(self.folder, self.net, epoch)
-            if params.exists() and self.states_path(epoch).exists():
-                return epoch
-        return 0
-
-    def _read_log(self):
-        if not self.log_path.exists():
-            return []
-        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
-
-    def record(self, figures):
-        """Add an epoch's figures to the log and draw the curves."""
-        self.log.append(figures)
-        write_text(self.log_path, "".join(to_json(row) + "\n" for row in self.log))
-        curves(self.log, self.folder / "curves.png", title=self.net)
-
-
 class Trainer:
     """A net with its optimiser, bound for batches of one size.
 
@@ -134,15 +51,22 @@ class Trainer:
     """
 
     def __init__(self, start, settings, loss, steps, updates=0, states=None):
-        self.start = start
-        size, batch = start.spec.size, settings.batch
+        self.start, self.name = start, f"{start.net}, batches of {settings.batch}"
+        with one_line(self.name):
+            self._bind(settings, loss)
+            self._init_optimizer(settings, steps, updates)
+        if states:
+            self._load_states(states)
+
+    def _bind(self, settings, loss):
+        start, size, batch = self.start, self.start.spec.size, settings.batch
         graph = symbols.build(start.net, "train", loss=loss, **start.options)
-        self.tasks = [head.task for head in start.spec.heads]
-        self.labels = [LABELS[task] for task in self.tasks]
+        self.heads = [head.task for head in start.spec.heads]
+        self.labels = [LABELS[head] for head in self.heads]
         # A target is as wide as what the net gives.
         _, widths, _ = start.symbol().infer_shape(data=(batch, 3, size, size))
         shapes = {
-            LABELS[task]: (batch, math.prod(shape[1:])) for task, shape in zip(self.tasks, widths)
+            LABELS[head]: (batch, math.prod(shape[1:])) for head, shape in zip(self.heads, widths)
         }
         shapes["label"] = (batch,)
         contexts = devices(settings.gpus)
@@ -155,6 +79,10 @@ class Trainer:
             aux_params=ndarrays(start.auxiliary),
             initializer=None,
         )
+        self.outputs = [name[: -len("_output")] for name in graph.list_outputs()]
+
+    def _init_optimizer(self, settings, steps, updates):
+        contexts = devices(settings.gpus)
         momentum = {"sgd": "momentum", "adam": "beta1"}[settings.optimizer]
         # Losses are averaged on each device, their gradients added up over the devices.
         self.module.init_optimizer(
@@ -169,19 +97,25 @@ class Trainer:
                 "rescale_grad": 1 / len(contexts),
             },
         )
-        # Noise is what a net says of points at first, and of noise the best is none: the scale of
-        # such a head would be at zero before the trunk has learnt a thing, and with it the trunk's
+        # The points that a fresh net predicts are noise, which scale 0 fits best: the scale of such
+        # a head would get there before the trunk has learnt anything, and with it the trunk's
         # gradient. So it follows slowly.
         self.module._optimizer.set_lr_mult(
             {
-                f"{head.bn}_gamma": SLOW
-                for head in start.spec.heads
+                f"{head.bn}_gamma": SCALE_RATE
+                for head in self.start.spec.heads
                 if head.task == "landmark" and head.bn
             }
         )
-        if states:
-            self.module.load_optimizer_states(str(states))
-        self.outputs = [name[: -len("_output")] for name in graph.list_outputs()]
+
+    def _load_states(self, path):
+        try:
+            self.module.load_optimizer_states(str(path))
+        except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError) as error:
+            raise Problem(
+                f"{path} is damaged ({error}): train in another --out, which --start "
+                f"{path.with_suffix('.params')} lets begin with what was learnt"
+            ) from None
 
     def _batch(self, batch):
         return mx.io.DataBatch(
@@ -193,14 +127,16 @@ class Trainer:
 
     def step(self, batch):
         """One update; returns the graph's outputs as arrays by name."""
-        self.module.forward_backward(self._batch(batch))
-        self.module.update()
-        return self._results()
+        with one_line(self.name):
+            self.module.forward_backward(self._batch(batch))
+            self.module.update()
+            return self._results()
 
     def predict(self, batch):
         """The graph's outputs with the running means of the batch norms."""
-        self.module.forward(self._batch(batch), is_train=False)
-        return self._results()
+        with one_line(self.name):
+            self.module.forward(self._batch(batch), is_train=False)
+            return self._results()
 
     def checkpoint(self):
         """The parameters as they are now."""
@@ -215,23 +151,63 @@ class Trainer:
             self.module.save_optimizer_states(str(part))
 
 
-def _train_epoch(trainer, batches, epoch, settings, loss_weights):
+class Progress:
+    """How far a run is, as the text of a facelet.console.Status.
+
+    first -- the epoch it goes on after; epochs -- how many there will be; steps -- of an epoch
+    """
+
+    def __init__(self, status, first, epochs, steps, batch):
+        self.status, self.epochs, self.steps, self.batch = status, epochs, steps, batch
+        self.first, self.epoch, self.done, self.started = first, first, 0, time.perf_counter()
+
+    def begin(self, epoch):
+        """An epoch's steps begin."""
+        self.epoch, self.done, self.epoch_started = epoch, 0, time.perf_counter()
+        self.status.set(self._text)
+
+    def report(self, what, done, total):
+        """What is done between the steps of two epochs."""
+        self.status.set(f"epoch {self.epoch}/{self.epochs}: {what}, {done:,} of {total:,}")
+
+    def seconds_left(self):
+        """Of the run, going by the part of it that is done; None before the first step."""
+        done = self.epoch - 1 - self.first + self.done / self.steps
+        spent = time.perf_counter() - self.started
+        return spent / done * (self.epochs - self.first - done) if done else None
+
+    def _text(self, seconds):
+        of_run = self.seconds_left()
+        text = f"epoch {self.epoch}/{self.epochs}: step {self.done:,} of {self.steps:,}"
+        if not self.done:
+            return f"{text}, the first batches are made, {clock(seconds)}"
+        spent = time.perf_counter() - self.epoch_started
+        of_epoch = spent / self.done * (self.steps - self.done)
+        return (
+            f"{text}, {self.done * self.batch / spent:,.0f} samples/s, {clock(of_epoch)} left of "
+            f"the epoch, {clock(of_run)} of the run"
+        )
+
+
+def _train_epoch(trainer, batches, epoch, settings, loss_weights, progress):
     """One epoch of updates; returns its figures. Raises Problem for a loss that isn't finite."""
-    sums, right, kept, waited = dict.fromkeys(trainer.tasks, 0.0), 0, 0, 0.0
+    sums, right, kept, waited = dict.fromkeys(trainer.heads, 0.0), 0, 0, 0.0
     first = (epoch - 1) * batches.steps
+    progress.begin(epoch)
     start = time.perf_counter()
-    for number, (batch, wait) in enumerate(batches.ahead(range(first, first + batches.steps))):
+    feed = batches.ahead(range(first, first + batches.steps), progress.status.print)
+    for number, (batch, wait) in enumerate(feed, start=1):
         results = trainer.step(batch)
-        waited += wait
-        for task in sums:
-            value = float(results[f"{task}_loss"][0])
+        waited, progress.done = waited + wait, number
+        for head in sums:
+            value = float(results[f"{head}_loss"][0])
             if not math.isfinite(value):
                 raise Problem(
-                    f"epoch {epoch}, step {number + 1} of {batches.steps}: the {task} loss is "
+                    f"epoch {epoch}, step {number} of {batches.steps}: the {head} loss is "
                     f"{value}. The learning rate is {settings.lr}: try a smaller one, train.lr="
                     f"{settings.lr / 4:g}, in another --out; finished epochs are kept"
                 )
-            sums[task] += value
+            sums[head] += value
         if "cls" in sums:
             keep = results["cls_keep"] > 0
             guess = results["cls_prob"][:, 1] >= 0.5
@@ -241,8 +217,8 @@ def _train_epoch(trainer, batches, epoch, settings, loss_weights):
     # Losses are shown without their weights, so that runs can be compared.
     return {
         **{
-            f"{task}_loss": value / batches.steps / (loss_weights[task].weight or 1)
-            for task, value in sums.items()
+            f"{head}_loss": value / batches.steps / (loss_weights[head].weight or 1)
+            for head, value in sums.items()
         },
         **({"accuracy_hard": right / max(kept, 1)} if kept else {}),
         **({"left_out": len(batches.unreadable)} if batches.unreadable else {}),
@@ -258,31 +234,9 @@ def losses_of_epoch(loss, train, epoch):
     if epoch >= train.mine_from:
         return loss
     return {
-        task: {key: 1.0 if key.endswith("ohem") else value for key, value in options.items()}
-        for task, options in loss.items()
+        head: {key: 1.0 if key.endswith("ohem") else value for key, value in options.items()}
+        for head, options in loss.items()
     }
-
-
-def describe(row, epochs):
-    """A log row as one line."""
-    train, val = row["train"], row["val"]
-    losses = "".join(f" {name} {train[key]:.4f}" for name, key in LOSSES if key in train)
-    held_out = "".join(f" {words} {val[key]:.4f}" for words, key in FIGURES if key in val)
-    left_out = train.get("left_out", 0)
-    return (
-        f"epoch {row['epoch']}/{epochs}  loss{losses}  held out:{held_out}  "
-        f"{train['samples_per_second']:,.0f}/s, {train['waiting']:.0%} waiting"
-        + (f", {left_out:,} unreadable left out" if left_out else "")
-    )
-
-
-def _tensorboard(folder):
-    """A writer of TensorBoard events if the package is installed, else None."""
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"))
 
 
 def train(net, options, data, out, settings=defaults, start=None):
@@ -290,46 +244,56 @@ def train(net, options, data, out, settings=defaults, start=None):
     stopped. Returns the path of the last parameters.
 
     options -- of symbols.build: {"landmark": True} for a landmark head, "points", "base"
-    data -- what it learns from, see core.train.tasks.lesson
+    data -- what it learns from, see core.train.tasks.task_of
     settings -- the whole configuration (config.config or an override of it)
     start -- .params file or run's folder to begin from: of the same net or, where landmarks alone
         are learnt, of one with another head, which begins anew; fresh parameters if None
 
-    Raises Problem: a net that the data can't teach, other settings than the run in `out` has,
+    Raises Problem: a net that can't learn from the data, other settings than the run in `out` has,
     missing kinds of samples, a loss that is not finite.
     """
     spec = zoo.spec(net, options.get("landmark", False))
     # What can be wrong with the settings shows before the run's folder is there.
-    lesson = lesson_of(spec, options, data, settings)
-    devices(settings.train.gpus)
-    batches, adaptive = lesson.batches, settings.loss.landmark.adaptive
-    Schedule(settings.train, batches.steps)
-    symbols.build(net, "train", loss=lesson.loss(settings.loss), **options)
-    identity = {
-        "net": spec.name,
-        "options": options,
-        "mix": lesson.mix,
-        "data": lesson.data,
-        "config": {section: settings[section] for section in lesson.sections},
-    }
-    first = checkpoint.initial(spec.name, options, settings.train.seed, settings.train.prelu_slope)
-    lesson.settle(first)
-    if start is not None:
-        first = checkpoint.begun_from(start, first)
-        identity["start"] = sha256(file_of(start))
-    # What the net has never seen: with another to begin from, only what that had not either.
-    held_out = in_common([lesson.rule, *first.manifest.get("held_out", [])])
-    run = Run(out, spec.name, identity)
-    epochs = settings.train.epochs
+    symbols.build(net, **options)
+    with Status() as status:
+        status.set(f"{spec.name}: preparing")
+        task = task_of(spec, options, data, settings)
+        devices(settings.train.gpus)
+        Schedule(settings.train, task.batches.steps)
+        symbols.build(net, "train", loss=task.loss(settings.loss), **options)
+        first = checkpoint.initial(
+            spec.name, options, settings.train.seed, settings.train.prelu_slope
+        )
+        task.init_head(first)
+        identity = {
+            "net": spec.name,
+            "options": options,
+            "mix": task.mix,
+            "data": task.data,
+            "config": {section: settings[section] for section in task.sections},
+        }
+        if start is not None:
+            status.clear()
+            first = checkpoint.begun_from(start, first)
+            identity["start"] = sha256(file_of(start))
+        # What the net has never seen: with another to begin from, only what that had not either.
+        held_out = in_common([task.rule, *first.manifest.get("held_out", [])])
+        run = Run(out, spec.name, identity)
+        return _train(run, first, task, held_out, settings, status)
+
+
+def _train(run, first, task, held_out, settings, status):
+    """The epochs of a run that are left; returns the path of the last parameters.
+
+    held_out -- which pictures the net has never seen, for its manifest (prepare_data.held_out)
+    """
+    spec, batches, epochs = first.spec, task.batches, settings.train.epochs
 
     def trainer_after(epoch):
         """A Trainer with the state after `epoch`, and the losses of the next."""
-        begin = (
-            checkpoint.load(checkpoint.paths(run.folder, spec.name, epoch)[1]) if epoch else first
-        )
-        loss = lesson.loss(settings.loss, run.log[-1] if epoch else None)
+        loss = task.loss(settings.loss, run.log[-1] if epoch else None)
         return Trainer(
-            begin,
+            checkpoint.load(run.params_path(epoch)) if epoch else first,
             settings.train,
             losses_of_epoch(loss, settings.train, epoch + 1),
             batches.steps,
@@ -338,40 +302,33 @@ def train(net, options, data, out, settings=defaults, start=None):
         )
 
     if run.epoch:
-        print(
-            f"{out}: "
-            + (
-                f"going on after epoch {run.epoch}"
-                if run.epoch < epochs
-                else f"finished already, after epoch {run.epoch}"
-            )
-        )
+        how = "going on" if run.epoch < epochs else "finished already,"
+        status.print(f"{run.folder}: {how} after epoch {run.epoch}")
     trainer = trainer_after(run.epoch)
-    print(
-        f"{spec.name}: {lesson}; {batches.steps} steps of {settings.train.batch} an epoch, "
-        f"{epochs} epochs",
-        flush=True,
+    status.print(
+        f"{spec.name}: {task}; {batches.steps} steps of {settings.train.batch} an epoch, "
+        f"{epochs} epochs"
     )
     if run.epoch < epochs:
-        lesson.begin(run.folder)
-    board = _tensorboard(run.folder)
-    started = time.perf_counter()
-    params = checkpoint.paths(run.folder, spec.name, run.epoch)[1]
+        task.save_samples(run.folder)
+    progress = Progress(status, run.epoch, epochs, batches.steps, settings.train.batch)
     for epoch in range(run.epoch + 1, epochs + 1):
-        if (epoch == settings.train.mine_from or adaptive) and epoch > run.epoch + 1:
+        changed = epoch == settings.train.mine_from or settings.loss.landmark.adaptive
+        if changed and epoch > run.epoch + 1:
             trainer = trainer_after(epoch - 1)
-        figures = _train_epoch(trainer, batches, epoch, settings.train, settings.loss)
-        row = {"epoch": epoch, "train": figures, "val": lesson.validate(trainer)}
+        figures = _train_epoch(trainer, batches, epoch, settings.train, settings.loss, progress)
+        row = {"epoch": epoch, "train": figures, "val": task.validate(trainer, progress.report)}
+        status.set(f"epoch {epoch}/{epochs}: saving")
         # The manifest comes last: an epoch counts when it is there, and a kill in between only
         # leaves files that the next run writes anew.
         trainer.save_states(run.states_path(epoch))
         run.record(row)
-        params = checkpoint.save(
+        checkpoint.save(
             run.folder,
             trainer.checkpoint(),
             epoch,
             {
-                **lesson.manifest,
+                **task.manifest,
                 "held_out": held_out,
                 "figures": row,
                 "config": run.identity["config"],
@@ -383,17 +340,8 @@ def train(net, options, data, out, settings=defaults, start=None):
             },
         )
         run.states_path(epoch - 1).unlink(missing_ok=True)
-        lesson.shown(trainer, run.folder)
-        if board:
-            for part in ("train", "val"):
-                for name, value in row[part].items():
-                    if isinstance(value, list):
-                        continue
-                    board.add_scalar(f"{part}/{name}", value, epoch)
-            board.flush()
-        done = epoch - run.epoch
-        left = (time.perf_counter() - started) / done * (epochs - epoch)
-        print(
-            describe(row, epochs) + (f", {clock(left)} to go" if epoch < epochs else ""), flush=True
-        )
-    return params
+        task.save_predictions(trainer, run.folder)
+        run.to_tensorboard(row)
+        left = f", {clock(progress.seconds_left())} to go" if epoch < epochs else ""
+        status.print(describe(row, epochs) + left)
+    return run.params_path(max(run.epoch, epochs))
