@@ -1,3 +1,3 @@
-"""Speed of the toolkit against programs of the usual form, measured in one run."""
+"""Speed of the toolkit against programs written as train-mtcnn is, measured in one run."""
 
 __all__ = []

@@ -1,10 +1,10 @@
-"""Speed of this toolkit against programs of the reference's form, measured in one run.
+"""Speed of this toolkit against programs written as train-mtcnn is, measured in one run.
 
     python -m core.bench train [--net NAME ...] [--rounds N] [--torch] [--json]
     python -m core.bench load [--size 20 48] [--rounds N] [--json]
-    python -m core.bench landmarks [--faces CUTS] [--sizes 48 96] [--rounds N] [--json]
+    python -m core.bench landmarks [--faces STORE] [--size 48 96] [--rounds N] [--json]
     python -m core.bench detect --nets DIR [--pictures DIR] [--yunet FILE] [--rounds N] [--json]
-    python -m core.bench mine --nets DIR [--data SET] [--count N] [--for NET ...] [--rounds N]
+    python -m core.bench mine --nets DIR [--data DIR] [--count N] [--for NET ...] [--rounds N]
                               [--json]
 
 train: images/s of whole training steps, from arrays to the outputs as arrays (core.bench.train).
@@ -23,6 +23,7 @@ mine: pictures/s of mining hard examples (core.bench.mine).
 import argparse
 import json
 
+from core.base.options import parse
 from core.bench.common import (
     FED_NETS,
     LANDMARK_SIZES,
@@ -75,7 +76,7 @@ def _landmarks(args):
         Cuts(args.faces)  # a wrong path shows now
     return (
         machine(["mxnet", "numpy", "opencv-python-headless"]),
-        (bench_landmarks.bench(size, args.faces, args.rounds) for size in args.sizes),
+        (bench_landmarks.bench(size, args.faces, args.rounds) for size in args.size),
     )
 
 
@@ -94,7 +95,7 @@ def _table(facts, runs, as_json):
 
 def main(argv):
     parser = argparse.ArgumentParser(
-        prog="python -m core.bench", description="Speed against programs of the reference's form."
+        prog="python -m core.bench", description="Speed against programs written as train-mtcnn is."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="training steps, images/s")
@@ -114,12 +115,12 @@ def main(argv):
     )
     landmarks.add_argument(
         "--faces",
-        metavar="CUTS",
+        metavar="STORE",
         help="store of prepare_data.points cut "
         "(default: drawn faces, with 5 points and from 80 px on with 106)",
     )
     landmarks.add_argument(
-        "--sizes",
+        "--size",
         nargs="+",
         type=int,
         default=list(LANDMARK_SIZES),
@@ -127,8 +128,12 @@ def main(argv):
         help="of the crops, px",
     )
     detect = commands.add_parser("detect", help="detectors on one thread, pictures/s")
-    detect.add_argument("--nets", required=True, help="folder with a detector's .params files")
-    detect.add_argument("--pictures", help="folder of pictures (default: drawn ones)")
+    detect.add_argument(
+        "--nets", required=True, metavar="DIR", help="folder with a detector's .params files"
+    )
+    detect.add_argument(
+        "--pictures", metavar="DIR", help="folder of pictures (default: drawn ones)"
+    )
     detect.add_argument(
         "--yunet",
         nargs="+",
@@ -137,8 +142,12 @@ def main(argv):
         help="YuNet models that OpenCV reads, to be measured too",
     )
     mine = commands.add_parser("mine", help="mining of hard examples, pictures/s")
-    mine.add_argument("--nets", required=True, help="folder with the .params files so far")
-    mine.add_argument("--data", help="a set laid out like WIDER FACE (default: a drawn one)")
+    mine.add_argument(
+        "--nets", required=True, metavar="DIR", help="folder with the .params files so far"
+    )
+    mine.add_argument(
+        "--data", metavar="DIR", help="a set laid out like WIDER FACE (default: a drawn one)"
+    )
     mine.add_argument("--split", default="train", choices=("train", "val"))
     mine.add_argument("--count", type=int, default=200, help="pictures (default %(default)s)")
     mine.add_argument(
@@ -150,9 +159,11 @@ def main(argv):
         help="the nets that are to learn from them",
     )
     for command in (train, load, landmarks, detect, mine):
-        command.add_argument("--rounds", type=int, default=5, help="slices of each competitor")
+        command.add_argument(
+            "--rounds", type=int, default=5, help="measurements of each competitor"
+        )
         command.add_argument("--json", action="store_true", help="print a list of objects")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv, renamed={"--sizes": "--size"}, settings=False)
     if args.rounds < 1:
         raise Problem(f"--rounds {args.rounds}: it must be at least 1")
     if args.command == "detect":

@@ -1,7 +1,7 @@
 """The benchmark of detectors: core.bench detect.
 
 Everything runs on one thread, at the same smallest face, on the same pictures brought to the same
-size. The baseline runs the same nets the reference's way, in MXNet: one call per scale, for which
+size. The baseline runs the same nets as train-mtcnn does, in MXNet: one call per scale, for which
 the Pnet is bound to its input anew; a loop over the crops, in batches of one size that repetitions
 fill; whole-pixel boxes. Others are measured where they are installed (facenet-pytorch, with
 the weights of its package) or given (YuNet models, which take a picture once, at its own size).
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from config import config
-from core.bench.interleave import take_turns
+from core.bench.interleave import interleave
 from facelet import picture as pictures
 from facelet.console import Problem
 
@@ -31,8 +31,8 @@ TARGETS = {
     "facenet": {"640x480": 5, "short side 416": 5},
 }
 PICTURES = 12  # measured on, at most
-SECONDS = 3  # of a slice
-BASELINE_BATCH = {1: 256, 2: 16}  # crops for the reference's Rnet, Onet
+SECONDS = 3  # of a measurement
+BASELINE_BATCH = {1: 256, 2: 16}  # crops for train-mtcnn's Rnet, Onet
 PACKAGES = ("onnxruntime", "mxnet", "numpy", "opencv-python-headless", "facenet-pytorch", "torch")
 
 
@@ -97,8 +97,8 @@ def whole_pixel_squares(boxes):
     return np.round(np.concatenate([corner, corner + side[:, None] - 1], axis=1))
 
 
-def reference(nets, thresholds):
-    """A function of a picture that gives boxes (N, 4) the reference's way, from first to last
+def train_mtcnn(nets, thresholds):
+    """A function of a picture that gives boxes (N, 4) as train-mtcnn does, from first to last
     pixel; `nets` are paths of a Pnet, or a Pnet and an Rnet, or all three, by stage."""
     from core.detect.mxnet_net import MxNet
     from core.formats import checkpoint
@@ -185,7 +185,7 @@ def reference(nets, thresholds):
 
 
 def baseline(nets):
-    detect = reference(nets, config.detect.thresholds)
+    detect = train_mtcnn(nets, config.detect.thresholds)
     return lambda picture: len(detect(picture)), {}
 
 
@@ -211,14 +211,14 @@ def yunet(nets):
 
 
 def detecting(make, nets, files):
-    """Slices of detection on the pictures in `files` (.npy): figures as a dict."""
+    """Measures detection on the pictures in `files` (.npy): figures as a dict."""
     cv2.setNumThreads(1)
     run, spent = make(nets)
     loaded = [np.load(file) for file in files]
     for picture in loaded[:2]:
         run(picture)
 
-    def slice_of(seconds):
+    def measure_for(seconds):
         spent.clear()
         times, faces, start = [], 0, time.perf_counter()
         for picture in cycle(loaded):
@@ -237,7 +237,7 @@ def detecting(make, nets, files):
             },
         }
 
-    return slice_of
+    return measure_for
 
 
 # ---- the program -----------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def measure(nets, size, sample, yunets, rounds, seconds=SECONDS):
             competitors["facenet"] = (detecting, facenet, {}, files)
         for model in yunets:
             competitors[Path(model).stem] = (detecting, yunet, {"model": str(model)}, files)
-        figures = take_turns(competitors, rounds, seconds)
+        figures = interleave(competitors, rounds, seconds, f"detection, {size}")
     rows = []
     for name, slices in figures.items():
         ms = statistics.median(one["ms"] for one in slices)

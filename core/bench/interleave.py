@@ -1,8 +1,8 @@
-"""Competitors of a benchmark, each in its own process, taking turns.
+"""Competitors of a benchmark, each in its own process, measured alternately.
 
-Turns last a second or so, so that whatever else the machine does hits all of them; medians are
-compared. A process is stopped while it is not its turn: threads that wait for work spin, and would
-take the cores from the one that is measured.
+A measurement lasts a second or so, so that whatever else the machine does hits all of them; medians
+are compared. A process is stopped while another is measured: threads that wait for work spin, and
+would take the cores from it.
 """
 
 import os
@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 
-from facelet.console import Problem
+from facelet.console import Problem, Status
 
 
 def rate(step, items, seconds):
@@ -28,21 +28,21 @@ def rate(step, items, seconds):
             return steps * items / spent
 
 
-_slice = None  # in a competitor's process: its function of seconds, which gives a figure
+_measure = None  # in a competitor's process: its function of seconds, which gives a figure
 
 
 def _start(make, arguments):
-    global _slice
-    _slice = make(*arguments)
+    global _measure
+    _measure = make(*arguments)
 
 
 def _run(seconds):
-    return _slice(seconds)
+    return _measure(seconds)
 
 
 @contextmanager
-def _awake(process):
-    """A process of a competitor, stopped again afterwards."""
+def _running(process):
+    """A process of a competitor goes on in this block, and is stopped after it."""
     os.kill(process, signal.SIGCONT)
     try:
         yield
@@ -50,11 +50,16 @@ def _awake(process):
         os.kill(process, signal.SIGSTOP)
 
 
-def take_turns(competitors, rounds, seconds):
-    """Figures by name, one per round; competitors are (make, *arguments) by name, where make
-    gives the slices."""
+def interleave(competitors, rounds, seconds, what):
+    """Figures by name, one per round.
+
+    competitors -- (make, *arguments) by name; make(*arguments), called in the competitor's own
+        process, gives a function that measures it for some seconds and returns a figure
+    what -- is measured, in words, for the line that tells how far this is
+    """
     figures = {name: [] for name in competitors}
     with ExitStack() as stack:
+        status = stack.enter_context(Status())
         pools = {
             name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
             for name in competitors
@@ -63,11 +68,13 @@ def take_turns(competitors, rounds, seconds):
             processes = {name: pool.submit(os.getpid).result() for name, pool in pools.items()}
             stack.callback(lambda: [os.kill(p, signal.SIGCONT) for p in processes.values()])
             for name, (make, *arguments) in competitors.items():
-                with _awake(processes[name]):
+                status.set(f"{what}: {name} is prepared")
+                with _running(processes[name]):
                     pools[name].submit(_start, make, arguments).result()
-            for _ in range(rounds):
+            for number in range(1, rounds + 1):
                 for name, pool in pools.items():
-                    with _awake(processes[name]):
+                    status.set(f"{what}: round {number} of {rounds}, {name}")
+                    with _running(processes[name]):
                         figures[name].append(pool.submit(_run, seconds).result())
         except (BrokenProcessPool, ProcessLookupError):
             raise Problem(f"the process of {name} died: is there memory enough?") from None
@@ -75,8 +82,9 @@ def take_turns(competitors, rounds, seconds):
 
 
 def compare(competitors, rounds, seconds, target, **about):
-    """Rows of the table; `competitors` hold a baseline, `target` is for ours."""
-    figures = take_turns(competitors, rounds, seconds)
+    """Rows of the table; `competitors` hold a baseline, `target` is for ours; `about` is in every
+    row, `what` is measured among it."""
+    figures = interleave(competitors, rounds, seconds, about["what"])
     medians = {name: statistics.median(rates) for name, rates in figures.items()}
     rows = []
     for name, rates in figures.items():

@@ -3,8 +3,8 @@
 For each size of crops, from one store of cuts, under the settings of training:
 
 loader ours -- core.train.landmark_loader on all cores, from its JPEG files to batches in memory
-loader baseline -- the reference's way: four Python threads; a file of its own for each cut, read by
-    cv2.imread, turned whole, cut, resized, augmented alone, as core.bench.train's baseline
+loader baseline -- as train-mtcnn does: four Python threads; a file of its own for each cut, read
+    by cv2.imread, turned whole, cut, resized, augmented alone, as core.bench.train's baseline
 step -- updates of a net alone, on one batch again and again
 both -- training as it is, loader and net on the same cores
 waiting -- the share of that time in which the net waits for batches
@@ -24,7 +24,7 @@ import numpy as np
 
 from config import for_landmarks
 from core.bench.common import WAITING_TARGET
-from core.bench.interleave import rate, take_turns
+from core.bench.interleave import interleave, rate
 from core.bench.train import BATCH, READERS, SECONDS, WARM_UP, augmented
 from core.train.landmark_loader import LandmarkBatches
 from prepare_data import face_crop
@@ -65,11 +65,11 @@ def _batches(faces, size, settings):
     )
 
 
-# ---- competitors: slices, giving a figure ----------------------------------------------------
+# ---- competitors: functions of seconds, giving a figure ----------------------------------------------------
 
 
 def read_one(path, points, listed, scheme, size, settings):
-    """A sample the reference's way: net's input (3, S, S), points (P, 2) in crop sides."""
+    """A sample made as by train-mtcnn: net's input (3, S, S), points (P, 2) in crop sides."""
     picture = cv2.imread(str(path))
     height, width = picture.shape[:2]
     (middle,), (side,) = face_crop.boxes_of(points[None], listed[None], settings.box, scheme)
@@ -139,29 +139,29 @@ def ours(path, size):
     settings = _settings(faces)
     batches = _batches(faces, size, settings)
 
-    def slice_of(seconds):
+    def measure(seconds):
         with contextlib.closing(batches.ahead(count())) as feed:
             for _ in range(2 * batches.prefetch):  # those made while nobody took any
                 next(feed)
             return rate(lambda: next(feed), settings.train.batch, seconds)
 
-    return slice_of
+    return measure
 
 
 def _training(path, size):
     """Trainer and batches of the net of a size."""
     from core.formats import checkpoint
-    from core.train.tasks import lesson
+    from core.train.tasks import task_of
     from core.train.trainer import Trainer
     from symbols import spec
 
     faces = face_sets.Cuts(path)
     settings, net = _settings(faces), spec(NETS[size])
     options = {} if net.points == faces.points else {"points": faces.points}
-    taught = lesson(net, options, [faces], settings)
+    task = task_of(net, options, [faces], settings)
     start = checkpoint.initial(net.name, options, settings.train.seed, settings.train.prelu_slope)
-    trainer = Trainer(start, settings.train, taught.loss(settings.loss), taught.batches.steps)
-    return trainer, taught.batches
+    trainer = Trainer(start, settings.train, task.loss(settings.loss), task.batches.steps)
+    return trainer, task.batches
 
 
 def step(path, size):
@@ -173,10 +173,10 @@ def step(path, size):
 
 
 def both(path, size):
-    """Slices that give (samples/s, share of the time that the net waits)."""
+    """Measures (samples/s, share of the time that the net waits)."""
     trainer, batches = _training(path, size)
 
-    def slice_of(seconds):
+    def measure(seconds):
         with contextlib.closing(batches.ahead(count())) as feed:
             for _ in range(2 * batches.prefetch):
                 trainer.step(next(feed)[0])
@@ -187,7 +187,7 @@ def both(path, size):
                 if spent >= seconds:
                     return steps * batches.batch / spent, waited / spent
 
-    return slice_of
+    return measure
 
 
 # ---- the table -----------------------------------------------------------------------------
@@ -208,7 +208,9 @@ def bench(size, faces, rounds, seconds=SECONDS, competitors=COMPETITORS):
             "step": (step, faces, size),
             "both": (both, faces, size),
         }
-        figures = take_turns({name: makers[name] for name in competitors}, rounds, seconds)
+        figures = interleave(
+            {name: makers[name] for name in competitors}, rounds, seconds, f"{size} px"
+        )
     about = {"what": f"{size} px, {points}", "batch": batch}
     waits = [share for _, share in figures.get("both", [])]
     if waits:

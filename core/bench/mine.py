@@ -3,7 +3,7 @@
 The same pictures, nets and thresholds, from reading the first picture to the last sample on disk:
 
 ours -- prepare_data.mine on all cores, with the start of its processes, and without its caps
-baseline -- the reference's way: one process, in which MXNet may use all cores, detects in every
+baseline -- as train-mtcnn does: one process, in which MXNet may use all cores, detects in every
     picture as core.bench.detect says, keeps all boxes, then reads every picture again, takes the
     squares of 20 pixels and more that lie inside it, compares each with the faces, and writes each
     crop as a JPEG file
@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from config import config, override
-from core.bench.interleave import take_turns
+from core.bench.interleave import interleave
 from facelet import picture as pictures
 from facelet.console import Problem
 from prepare_data import wider
@@ -63,9 +63,9 @@ def ours(face_set, nets, target):
 
 
 def baseline(face_set, nets, target):
-    from core.bench.detect import reference
+    from core.bench.detect import train_mtcnn
 
-    detect = reference(nets, config.mine[target])
+    detect = train_mtcnn(nets, config.mine[target])
     detect(cv2.imread(str(face_set.images / face_set.annotations[0].path)))  # MXNet makes its own
 
     def run(folder):
@@ -107,16 +107,16 @@ def _crops(picture, boxes, faces, size):
 
 
 def mining(make, face_set, nets, target):
-    """Slices of a competitor, each a whole run, whatever the seconds."""
+    """Measures a competitor: whole runs, whatever the seconds."""
     run = make(face_set, nets, target)
 
-    def slice_of(seconds):
+    def measure_for(seconds):
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
             samples = run(Path(folder))
             return time.perf_counter() - start, samples
 
-    return slice_of
+    return measure_for
 
 
 # ---- the program -----------------------------------------------------------------------------
@@ -127,10 +127,11 @@ def measure(face_set, nets, target, rounds):
     from prepare_data import mine
 
     nets = {stage: str(path) for stage, path in mine.cascade_for(target, nets).items()}
-    figures = take_turns(
+    figures = interleave(
         {make.__name__: (mining, make, face_set, nets, target) for make in (ours, baseline)},
         rounds,
         0,
+        f"mining for the {target}",
     )
     rows, count = [], len(face_set.annotations)
     for name, slices in figures.items():

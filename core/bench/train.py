@@ -21,7 +21,7 @@ import symbols
 from config import config, override
 from core.base.parallel import cores
 from core.bench.common import FED_NETS, LOAD_TARGETS, TRAIN_TARGETS, WAITING_TARGET
-from core.bench.interleave import compare, rate, take_turns
+from core.bench.interleave import compare, interleave, rate
 from core.formats import checkpoint
 from core.train.loader import MIXES, Batches, Samples, prefetched
 from facelet.console import Problem
@@ -30,10 +30,10 @@ from symbols.mxnet_import import mx, ndarrays
 
 BATCH = {"Pnet": 1000, "Rnet": 1000, "Onet": 500, "Lnet": 100}  # by family
 LEARNING_RATE = 1e-3  # low: what is learned from random labels must not change the work
-READERS = 4  # the reference's threads
+READERS = 4  # threads of train-mtcnn
 CROPS, LOAD_BATCH = 4000, 1000
-SECONDS = 1.5  # of a slice
-WARM_UP = 3  # steps before the first slice
+SECONDS = 1.5  # of a measurement
+WARM_UP = 3  # steps before the first measurement
 EPS = 1e-14
 
 
@@ -261,7 +261,7 @@ def torch_step(net):
 
 
 def training(net, size, kind):
-    """Slices of training steps, in images/s. Raises Problem for a loss that isn't finite."""
+    """Measures training steps, in images/s. Raises Problem for a loss that isn't finite."""
     batch = random_batch(net, size)
     step = (
         torch_step(net)
@@ -309,7 +309,7 @@ def _batches(folder, size):
 
 
 def augmented(crop):
-    """A sample the reference's way: flipped or not, augmented, made a net's input."""
+    """A sample made as by train-mtcnn: flipped or not, augmented, made a net's input."""
     x = crop.astype(np.float32)
     if np.random.randint(2):
         x = x[:, ::-1]
@@ -329,7 +329,7 @@ def read_one(path):
 
 
 def loading(folder, size, kind):
-    """Slices of batch making, in samples/s; both kinds make batches of the same samples."""
+    """Measures batch making, in samples/s; both kinds make batches of the same samples."""
     batches, numbers, pool = _batches(folder, size), count(), ThreadPoolExecutor(READERS)
     samples = batches.samples
 
@@ -355,7 +355,7 @@ def loading(folder, size, kind):
 
 
 def waiting(folder, net, size):
-    """Slices of training, giving the share of the time spent waiting for batches."""
+    """Measures the share of the time of training that is spent waiting for batches."""
     batches = _batches(folder, size)
     step = mxnet_step(net, symbols.build(net, "train"), batches.make(0))
 
@@ -408,7 +408,9 @@ def bench_load(side, rounds, crops=CROPS, size=LOAD_BATCH, seconds=SECONDS):
             what=f"{side} px",
             batch=size,
         )
-        shares = take_turns({net: (waiting, folder, net, fed)}, rounds, seconds)[net]
+        shares = interleave(
+            {net: (waiting, folder, net, fed)}, rounds, seconds, f"training, {side} px"
+        )[net]
     share = statistics.median(shares)
     return rows + [
         {

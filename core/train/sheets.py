@@ -81,8 +81,8 @@ def skeleton(picture, joints, there, scheme, colour=None):
 
 
 def heat_maps(crops, values, layout, scheme, path, truth=None):
-    """Write a picture of crops (N, S, S, 3) with the joints that maps (N, numbers) show and, if given,
-    the true ones (N, P, 2) in white; right of each, the maps of its joints as light on it."""
+    """Write a picture of crops (N, S, S, 3) with the joints that maps (N, numbers) show and, if
+    given, the true ones (N, P, 2) in white; right of each, its joints' maps as light on it."""
     stages, maps, side = layout
     last = values.reshape(-1, stages, maps, side, side)[:, -1, :-1]
     joints, heights = decode(values, layout)

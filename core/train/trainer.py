@@ -174,7 +174,7 @@ class Progress:
         """Of the run, going by the part of it that is done; None before the first step."""
         done = self.epoch - 1 - self.first + self.done / self.steps
         spent = time.perf_counter() - self.started
-        return spent / done * (self.epochs - self.first - done) if done else None
+        return spent / done * (self.epochs - self.first - done) if done > 0 else None
 
     def _text(self, seconds):
         of_run = self.seconds_left()

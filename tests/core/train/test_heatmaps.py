@@ -1,4 +1,4 @@
-"""Joints as heat maps: lists, batches and maps of drawn stick figures, decoding, a net's lesson."""
+"""Joints as heat maps: lists, batches and maps of drawn stick figures, decoding, a net's task."""
 
 import math
 import pickle
@@ -10,7 +10,7 @@ import pytest
 import symbols
 from config import config, override
 from core.formats import checkpoint
-from core.train import heatmaps
+from core.train import heatmap_task, heatmaps
 from facelet import picture as pictures
 from facelet import schemes
 from facelet.console import Problem
@@ -410,7 +410,7 @@ def test_pictures_that_can_not_be_used_are_left_out(drawn, tmp_path, capsys):
         batches(path)[1].make(0)
 
 
-# ---- the lesson ------------------------------------------------------------------------------
+# ---- the task --------------------------------------------------------------------------------
 
 
 class Oracle:
@@ -424,39 +424,43 @@ class Oracle:
         return {"heatmap_pred": self.change(batch["heatmap_target"])}
 
 
-def lesson_of(drawn, *assignments):
+def task_of(drawn, *assignments):
     settings = override(config, ["train.batch=8", "train.val_fraction=0.3", *assignments])
-    return heatmaps.Joints(symbols.spec("L14_heatmap"), {}, joints.open_set(drawn), settings, 0)
+    return heatmap_task.HeatmapTask(
+        symbols.spec("L14_heatmap"), {}, joints.open_set(drawn), settings, 0
+    )
 
 
-def test_lesson(drawn, tmp_path):
-    lesson = lesson_of(drawn)
-    assert not {*lesson.training} & {*lesson.held_out}
-    names = lesson.bodies.names()
-    assert not {names[i] for i in lesson.training} & {names[i] for i in lesson.held_out}
-    right = lesson.validate(Oracle())
+def test_task(drawn, tmp_path):
+    task = task_of(drawn)
+    assert not {*task.training} & {*task.held_out}
+    names = task.bodies.names()
+    assert not {names[i] for i in task.training} & {names[i] for i in task.held_out}
+    right = task.validate(Oracle())
     assert right["joint_error"] < 0.001 and right["pck"] == 1
-    wrong = lesson.validate(Oracle(lambda maps: maps[::-1]))
+    wrong = task.validate(Oracle(lambda maps: maps[::-1]))
     assert wrong["pck"] < 0.7 and wrong["joint_error"] > 0.03
     # The mean body, by another way: every visible joint's place in its plain square, both ways.
     sums, counts = np.zeros((14, 2)), np.zeros((14, 1))
-    for i in lesson.training:
-        x1, y1, x2, y2 = lesson.bodies.boxes[i]
+    for i in task.training:
+        x1, y1, x2, y2 = task.bodies.boxes[i]
         side = 1.25 * max(x2 - x1, y2 - y1)
-        places = (lesson.bodies.points_of[i] - [(x1 + x2) / 2, (y1 + y2) / 2]) / side + 0.5
-        for joint in np.flatnonzero(joints.visible(lesson.bodies.points_of[i])):
+        places = (task.bodies.points_of[i] - [(x1 + x2) / 2, (y1 + y2) / 2]) / side + 0.5
+        for joint in np.flatnonzero(joints.visible(task.bodies.points_of[i])):
             x, y = places[joint]
             for at, place in ((joint, (x, y)), (schemes.partners("14")[joint], (1 - x, y))):
                 sums[at] += place
                 counts[at] += 1
-    assert np.allclose(lesson.mean_body, sums / counts, atol=1e-4)
+    assert np.allclose(task.mean_body, sums / counts, atol=1e-4)
     assert 0.02 < right["mean_body_error"] < 0.3 and right["mean_body_pck"] < 1
-    lesson.begin(tmp_path)
-    lesson.shown(Oracle(lambda maps: np.roll(maps, 2, axis=1)), tmp_path)
+    task.save_samples(tmp_path)
+    task.save_predictions(Oracle(lambda maps: np.roll(maps, 2, axis=1)), tmp_path)
     for name in ("samples.png", "joints.png"):
         assert pictures.read(tmp_path / name).shape[1] == 6 * 2 * 168
     with pytest.raises(Problem, match="L14_heatmap learns 16 joints, .* has 14"):
-        heatmaps.Joints(symbols.spec("L14_heatmap"), {"points": 16}, lesson.bodies, config, 0)
+        heatmap_task.HeatmapTask(
+            symbols.spec("L14_heatmap"), {"points": 16}, task.bodies, config, 0
+        )
 
 
 def test_a_net_learns_from_the_maps(drawn):

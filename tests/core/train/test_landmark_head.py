@@ -5,8 +5,7 @@ import numpy as np
 from config import config, override
 from core.evaluate import metrics
 from core.formats import checkpoint
-from core.train import tasks as lessons
-from core.train import trainer
+from core.train import tasks, trainer
 from core.train.loader import plain_batches
 from facelet import schemes
 from prepare_data import landmark_samples, samples, wider
@@ -51,16 +50,16 @@ def test_it_learns_64_faces_by_heart(tmp_path):
         faces, 48, tmp_path / "points", settings.landmark_samples, workers=1
     )
     stores = [Store(tmp_path / "samples"), Store(tmp_path / "points")]
-    lesson = lessons.lesson(zoo.spec("Onet_v1", True), {"landmark": True}, stores, settings)
-    data = lesson.samples
+    task = tasks.task_of(zoo.spec("Onet_v1", True), {"landmark": True}, stores, settings)
+    data = task.samples
     chosen = np.flatnonzero(data.labels == KINDS["landmark"])[:FACES]
     assert len(chosen) == FACES
     others = np.flatnonzero(data.labels != KINDS["landmark"])
-    batches = lessons.Batches(
+    batches = tasks.Batches(
         data, np.concatenate([others, chosen]), settings.train, settings.augment, landmarks=True
     )
     first = checkpoint.initial("Onet_v1", {"landmark": True}, 0, settings.train.prelu_slope)
-    lesson.settle(first)
+    task.init_head(first)
     net = trainer.Trainer(first, settings.train, settings.loss, STEPS)
     losses = [net.step(batches.make(number))["cls_loss"][0] for number in range(STEPS)]
 

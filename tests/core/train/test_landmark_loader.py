@@ -13,8 +13,8 @@ from dotted import COLOURS, FACE, dots, dotted, point_set, tilted
 
 from config import config, for_landmarks
 from core.base import parallel
-from core.train import landmark_loader
-from core.train.landmark_loader import LandmarkBatches, mosaic
+from core.train import sheets
+from core.train.landmark_loader import LandmarkBatches
 from facelet import picture as pictures
 from facelet import schemes
 from facelet.console import Problem
@@ -370,14 +370,14 @@ def test_plain_crops(made, kind):
 def test_a_mosaic_shows_the_points(made, tmp_path):
     """In the colours of the scheme, where the batch has them."""
     batches = batches_of(made[:1])
-    mosaic(batches, tmp_path / "mosaic.png")
-    sheet, tile = pictures.read(tmp_path / "mosaic.png"), landmark_loader.TILE
-    cell, colours = tile + landmark_loader.GAP, schemes.get("5").point_colours
+    sheets.landmark_samples(batches, tmp_path / "mosaic.png")
+    sheet, tile = pictures.read(tmp_path / "mosaic.png"), sheets.TILE
+    cell, colours = tile + sheets.GAP, schemes.get("5").point_colours
     points = schemes.unpack(np.concatenate([batches.make(i)["landmark_target"] for i in range(3)]))
     for at in range(60):
-        row, column = divmod(at, landmark_loader.COLUMNS)
+        row, column = divmod(at, sheets.COLUMNS)
         for (x, y), colour in zip(points[at] * tile, colours):
-            pixel = sheet[int(landmark_loader.TITLE + row * cell + y), int(column * cell + x)]
+            pixel = sheet[int(sheets.TITLE + row * cell + y), int(column * cell + x)]
             assert np.abs(pixel.astype(int) - colour).max() < 3
     assert not set(map(tuple, colours)) & set(map(tuple, COLOURS))
 

@@ -1,4 +1,4 @@
-"""Nets of landmarks alone: what a training leaves, how it stops and goes on, whose trunk it keeps."""
+"""Nets of landmarks alone: what a training leaves, how it stops and resumes, whose trunk it keeps."""
 
 import json
 import shutil
@@ -11,8 +11,8 @@ import pytest
 
 from config import for_landmarks
 from core.formats import checkpoint
-from core.train import tasks as lessons
-from core.train import trainer
+from core.train import __main__ as program
+from core.train import tasks, trainer
 from facelet import schemes
 from facelet.console import Problem
 from prepare_data.held_out import is_held_out, split_faces
@@ -85,8 +85,8 @@ def test_what_a_run_leaves(finished):
 
 def test_figures_are_those_of_the_saved_net(finished, five):
     """The log's last row, computed anew through the test graph; the mean face's, too."""
-    lesson = lessons.lesson(zoo.spec("Lnet_v2"), {"base": 4}, [five], for_landmarks(5, QUICK))
-    crops, truth = lesson.shown_to
+    task = tasks.task_of(zoo.spec("Lnet_v2"), {"base": 4}, [five], for_landmarks(5, QUICK))
+    crops, truth = task.validation_set()
     symbol, arguments, auxiliary = mx.model.load_checkpoint(str(finished / "Lnet_v2"), 2)
     data = (crops.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 128
     net = symbol.bind(mx.cpu(), {"data": mx.nd.array(data), **arguments}, aux_states=auxiliary)
@@ -96,25 +96,25 @@ def test_figures_are_those_of_the_saved_net(finished, five):
     distance = np.hypot(*(found - truth).transpose(2, 0, 1))
     assert logged["landmark_error"] == pytest.approx(distance.mean(), rel=1e-4)
     np.testing.assert_allclose(logged["by_point"], distance.mean(axis=0), rtol=1e-4)
-    mean = np.hypot(*(lesson.mean_face - truth).transpose(2, 0, 1)).mean()
+    mean = np.hypot(*(task.mean_face() - truth).transpose(2, 0, 1)).mean()
     assert logged["mean_face_error"] == pytest.approx(mean, rel=1e-6)
     # Held out by whole pictures, and trained on by nobody.
-    held = {five.names()[i] for i in lesson.held_out[0]}
+    held = {five.names()[i] for i in task.held_out[0]}
     (rule,) = checkpoint.load(finished / "Lnet_v2-0002.params").facts()["held_out"]
     assert {name for name in five.names() if is_held_out([name], rule)} == held
-    assert held and not held & {five.names()[i] for i in lesson.training[0]}
+    assert held and not held & {five.names()[i] for i in task.training[0]}
 
 
 def test_stopped_and_resumed_ends_the_same(finished, five, tmp_path, monkeypatch):
     """As after kill -9 in the middle of the second epoch."""
-    made = lessons.Landmarks.validate
+    made = tasks.LandmarkTask.validate
 
-    def dies(self, trainer):
+    def dies(self, trainer, report):
         if (tmp_path / "run" / "Lnet_v2-0001.params").exists():
             raise KeyboardInterrupt
-        return made(self, trainer)
+        return made(self, trainer, report)
 
-    monkeypatch.setattr(lessons.Landmarks, "validate", dies)
+    monkeypatch.setattr(tasks.LandmarkTask, "validate", dies)
     with pytest.raises(KeyboardInterrupt):
         trainer.train(*NET, [five], tmp_path / "run", for_landmarks(5, QUICK))
     monkeypatch.undo()
@@ -166,10 +166,10 @@ def test_another_head_keeps_the_trunk(finished, many, tmp_path, capsys):
 
 def test_the_loss_is_that_of_five_points_however_many_there_are(five, many):
     settings = for_landmarks(68, [*QUICK, "loss.landmark.weight=3"])
-    made = lessons.lesson(zoo.spec("Lnet_v2"), {"points": 68}, [many], settings)
+    made = tasks.task_of(zoo.spec("Lnet_v2"), {"points": 68}, [many], settings)
     assert made.loss(settings.loss)["landmark"]["weight"] == pytest.approx(3 * 5 / 68)
     adaptive = for_landmarks(5, [*QUICK, "loss.landmark.adaptive=1"])
-    made = lessons.lesson(zoo.spec("Lnet_v2"), {}, [five], adaptive)
+    made = tasks.task_of(zoo.spec("Lnet_v2"), {}, [five], adaptive)
     assert made.loss(adaptive.loss)["landmark"]["weights"] is None
     group = next(iter(schemes.get("5").groups.values()))
     errors = np.where(np.isin(np.arange(5), group), 0.2, 0.1).tolist()
@@ -181,17 +181,17 @@ def test_the_loss_is_that_of_five_points_however_many_there_are(five, many):
 
 def test_a_fresh_head_begins_at_the_mean_face(five):
     """Whatever the picture: the untrained net's error is about that of the mean of its targets."""
-    lesson = lessons.lesson(zoo.spec("Lnet_v2"), {"base": 4}, [five], for_landmarks(5, QUICK))
+    task = tasks.task_of(zoo.spec("Lnet_v2"), {"base": 4}, [five], for_landmarks(5, QUICK))
     fresh = checkpoint.initial("Lnet_v2", {"base": 4}, 0, 0.25)
-    lesson.settle(fresh)
-    targets = np.concatenate([lesson.batches.make(i)["landmark_target"] for i in range(20)])
+    task.init_head(fresh)
+    targets = np.concatenate([task.batches.make(i)["landmark_target"] for i in range(20)])
     np.testing.assert_allclose(fresh.arguments["bn6_3_beta"], targets.mean(axis=0), atol=0.02)
     np.testing.assert_allclose(fresh.arguments["bn6_3_gamma"], targets.std(axis=0), atol=0.03)
 
 
 def test_the_scale_of_a_landmark_head_follows_slowly(five):
     """A hundredth of the step that plain SGD would make of the same gradient."""
-    lesson = lessons.lesson(zoo.spec("Lnet_v2"), {"base": 4}, [five], for_landmarks(5, QUICK))
+    task = tasks.task_of(zoo.spec("Lnet_v2"), {"base": 4}, [five], for_landmarks(5, QUICK))
     settings = for_landmarks(
         5,
         [
@@ -203,9 +203,9 @@ def test_the_scale_of_a_landmark_head_follows_slowly(five):
         ],
     )
     first = checkpoint.initial("Lnet_v2", {"base": 4}, 0, 0.25)
-    lesson.settle(first)
-    net = trainer.Trainer(first, settings.train, lesson.loss(settings.loss), steps=10)
-    net.step(lesson.batches.make(0))
+    task.init_head(first)
+    net = trainer.Trainer(first, settings.train, task.loss(settings.loss), steps=10)
+    net.step(task.batches.make(0))
     gradients = dict(
         zip(
             net.module._exec_group.param_names,
@@ -248,7 +248,7 @@ def test_commands(five, tmp_path):
         "Lnet_v2",
         "--base",
         4,
-        "--data",
+        "--faces",
         five.path,
         "--out",
         tmp_path / "run",
@@ -259,6 +259,82 @@ def test_commands(five, tmp_path):
     assert "points" in done.stdout and (tmp_path / "run" / "Lnet_v2-0001.params").exists()
     empty = tmp_path / "empty.txt"
     empty.write_text("")
-    done = run("--net", "Lnet_v2", "--data", empty, "--out", tmp_path / "none")
+    done = run("--net", "Lnet_v2", "--faces", empty, "--out", tmp_path / "none")
     assert done.returncode == 2 and done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1 and not (tmp_path / "none").exists()
+
+
+def test_the_old_spelling_of_faces(five, tmp_path, capsys):
+    """--data was both: of a net of landmarks alone it means --faces; settings may follow."""
+    program.main(
+        ["--net", "Lnet_v2", "--base", "4", "--data", str(five.path), *QUICK, "train.epochs=1"]
+        + ["--out", str(tmp_path / "run")]
+    )
+    out, err = capsys.readouterr()
+    assert "--data is now --faces" in err and "epoch 1/1" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--net", "Lnet_v2"], "needs something to learn from: give --faces FACES"),
+        (["--net", "Rnet_v1"], "needs something to learn from: give --samples STORE"),
+        (["--net", "Rnet_v1", "--faces", "x"], "stores of samples: give --samples, not --faces"),
+        (["--net", "L14_heatmap", "--samples", "x"], "list of bodies: give --faces, not --samples"),
+        (["--net", "Rnet_v1", "--samples", "x", "--base", "0"], "Rnet_v1 has no option base"),
+        (["--net", "Lnet_v2", "--faces", "x", "--base", "0"], "base is 0: it must be a whole"),
+        (["--net", "Lnet_v2", "--faces", "x", "--points", "0"], "points is 0: it must be a whole"),
+        (["--net", "Lnet_v2", "--faces", "x", "--points", "-5"], "points is -5: it must be"),
+        (["--net", "Lnet_v2", "--faces", "x", "--points", "9999999"], "parameters, more than"),
+        (["--net", "Lnet_v2", "--faces", "x", "--epochs", "3"], "did you mean train.epochs=3"),
+        (["--net", "Lnet_v2", "--faces", "nowhere", "train.epochs=2"], "nowhere"),
+    ],
+)
+def test_command_lines_that_are_refused(arguments, says, tmp_path):
+    with pytest.raises(Problem, match=says):
+        program.main([*arguments, "--out", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
+
+
+def test_progress_between_and_within_epochs(five, tmp_path, monkeypatch):
+    """A status that is asked at every chance tells the steps, and what is done between them."""
+    told, texts = [], []
+
+    class Asked(trainer.Status):
+        def set(self, text):
+            super().set(text)
+            told.append(text if isinstance(text, str) else text(1))
+            texts.append(text)
+
+    monkeypatch.setattr(trainer, "Status", Asked)
+    made = trainer.Trainer.step
+
+    def step(self, batch):
+        told.append(texts[-1](1))
+        return made(self, batch)
+
+    monkeypatch.setattr(trainer.Trainer, "step", step)
+    trainer.train(*NET, [five], tmp_path / "run", for_landmarks(5, QUICK))
+    steps = [text for text in told if text.startswith("epoch 2/2: step")]
+    held_out = len(
+        tasks.task_of(zoo.spec("Lnet_v2"), {}, [five], for_landmarks(5, QUICK)).held_out[0]
+    )
+    assert "epoch 1/2: step 0 of" in " ".join(told) and "first batches are made" in told[1]
+    assert len(steps) == int(steps[-1].split(" of ")[1].split(",")[0].replace(",", "")) + 1
+    assert (
+        "samples/s" in steps[-1] and "left of the epoch" in steps[-1] and "of the run" in steps[-1]
+    )
+    assert f"epoch 1/2: reading faces held out, 0 of {held_out}" in told
+    assert f"epoch 2/2: validation, 0 of {held_out}" in told and "epoch 2/2: saving" in told
+
+
+def test_time_left_of_a_run(monkeypatch):
+    """Two of four epochs' steps in 10 s, the run having gone on after the first of five."""
+    now = [0.0]
+    monkeypatch.setattr(trainer.time, "perf_counter", lambda: now[0])
+    progress = trainer.Progress(None, first=1, epochs=5, steps=100, batch=8)
+    assert progress.seconds_left() is None
+    progress.epoch, progress.done, now[0] = 3, 100, 10.0
+    assert progress.seconds_left() == pytest.approx(10)
+    progress.done = 50
+    assert progress.seconds_left() == pytest.approx(10 / 1.5 * 2.5)

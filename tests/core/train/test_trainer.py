@@ -15,7 +15,7 @@ import pytest
 
 from config import config, override
 from core.formats import checkpoint
-from core.train import trainer
+from core.train import run, trainer
 from core.train.loader import Samples, split_by_picture
 from facelet.console import Problem
 from prepare_data.store import Store
@@ -32,7 +32,7 @@ def command(store, out, *settings):
         "core.train",
         "--net",
         "Pnet20_v1",
-        "--data",
+        "--samples",
         str(store),
         "--out",
         str(out),
@@ -170,8 +170,8 @@ def test_half_written_epoch_is_made_again(finished, store20, tmp_path):
     shutil.copytree(finished[0], out)
     (out / "Pnet20_v1-0003.json").unlink()
     shutil.copy(out / "Pnet20_v1-0003.states", out / "Pnet20_v1-0002.states")
-    run = trainer.Run(out, "Pnet20_v1", json.loads((out / "config.json").read_text()))
-    assert run.epoch == 2 and [row["epoch"] for row in run.log] == [1, 2]
+    found = run.Run(out, "Pnet20_v1", json.loads((out / "config.json").read_text()))
+    assert found.epoch == 2 and [row["epoch"] for row in found.log] == [1, 2]
 
 
 def test_finished_run_is_left_alone(finished, store20):
@@ -202,8 +202,8 @@ def test_folder_of_another_net_is_refused(finished, store20):
 
 
 def test_run_that_never_began_may_be_started_otherwise(tmp_path):
-    trainer.Run(tmp_path / "run", "Pnet20_v1", {"lr": 1})
-    assert trainer.Run(tmp_path / "run", "Pnet20_v1", {"lr": 2}).epoch == 0
+    run.Run(tmp_path / "run", "Pnet20_v1", {"lr": 1})
+    assert run.Run(tmp_path / "run", "Pnet20_v1", {"lr": 2}).epoch == 0
 
 
 def test_folder_of_something_else_is_refused(store20, tmp_path):
@@ -354,3 +354,34 @@ def test_it_begins_from_given_parameters(finished, store20, tmp_path):
     with pytest.raises(Problem, match="Pnet20_v1.* does not fit Pnet20_v0"):
         trainer.train("Pnet20_v0", {}, [Store(store20)], tmp_path / "other", still, finished[0])
     assert not (tmp_path / "other").exists()
+
+
+def test_what_mxnet_can_not_do_is_one_line():
+    """Its errors come with a stack of C++; the place in its sources is left out too."""
+    start = checkpoint.initial("Pnet20_v0", {}, 0, 0.25)
+    settings = override(config, ["train.batch=4"])
+    made = trainer.Trainer(start, settings.train, settings.loss, steps=10)
+    batch = {
+        "data": np.zeros((4, 3, 20, 20), np.float32),
+        "label": np.zeros(4, np.float32),
+        "bbox_target": np.zeros((4, 5), np.float32),
+    }
+    for run_it in (made.step, made.predict):
+        with pytest.raises(Problem, match="^Pnet20_v0, batches of 4: MXNet failed: ") as caught:
+            run_it(batch)
+        text = str(caught.value)
+        assert "\n" not in text and ".cc:" not in text and ".h:" not in text
+    start.arguments["conv1_weight"] = start.arguments["conv1_weight"][:3]
+    with pytest.raises(Problem, match="batches of 4: MXNet failed: "):
+        trainer.Trainer(start, settings.train, settings.loss, steps=10)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04]", b"text", b"\x80\x04K\x05."])
+def test_damaged_states(finished, store20, tmp_path, content):
+    """Of the optimiser: what can be done then is said."""
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    (out / "Pnet20_v1-0003.json").unlink()
+    (out / "Pnet20_v1-0002.states").write_bytes(content)
+    with pytest.raises(Problem, match="0002.states is damaged .*--start .*Pnet20_v1-0002.params"):
+        trainer.train("Pnet20_v1", {}, [Store(store20)], out, override(config, QUICK))
