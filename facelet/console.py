@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import Callable, Optional, TextIO
+from typing import Callable, Optional, TextIO, Union
 
 
 class Problem(Exception):
@@ -109,50 +109,50 @@ class Status:
     interval -- seconds, where the stream is no terminal
     """
 
-    def __init__(self, interval=30.0, stream=None):
+    def __init__(self, interval: float = 30.0, stream: Optional[TextIO] = None) -> None:
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
         self.interval = 0.5 if self.live else interval
-        self._state = "", time.monotonic()
+        self._state: tuple[Union[str, Callable[[float], str]], float] = "", time.monotonic()
         self._width, self._shown = 0, time.monotonic()
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self):
+    def __enter__(self) -> "Status":
         self._thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
         with self._lock:
             self._wipe()
 
-    def set(self, text):
+    def set(self, text: Union[str, Callable[[float], str]]) -> None:
         """text -- what is shown from now on, or a function of the seconds since now that gives it;
         it is called when it is shown, in another thread."""
         self._state = text, time.monotonic()
 
-    def clear(self):
+    def clear(self) -> None:
         """Show nothing from now on."""
         with self._lock:
             self._wipe()
             self.set("")
 
-    def print(self, line, stream=None):
+    def print(self, line: str, stream: Optional[TextIO] = None) -> None:
         """Print a line of its own, to stdout or another stream."""
         with self._lock:
             self._wipe()
             print(line, file=stream or sys.stdout, flush=True)
             self._shown = time.monotonic()
 
-    def _watch(self):
+    def _watch(self) -> None:
         while not self._ended.wait(max(0.0, self._shown + self.interval - time.monotonic())):
             with self._lock:
                 if time.monotonic() - self._shown >= self.interval:
                     self._show()
 
-    def _show(self):
+    def _show(self) -> None:
         self._shown, (text, since) = time.monotonic(), self._state
         seconds = self._shown - since
         line = text(seconds) if callable(text) else text and f"{text}, {clock(seconds)}"
@@ -165,7 +165,7 @@ class Status:
         else:
             print(f"  {line}", file=self.stream, flush=True)
 
-    def _wipe(self):
+    def _wipe(self) -> None:
         """Leave the terminal's line empty."""
         if self._width:
             print(f"\r{'':<{self._width}}\r", end="", file=self.stream, flush=True)

@@ -65,7 +65,7 @@ def _batches(faces, size, settings):
     )
 
 
-# ---- competitors: functions of seconds, giving a figure ----------------------------------------------------
+# ---- competitors: functions of seconds, giving a figure --------------------------------------
 
 
 def read_one(path, points, listed, scheme, size, settings):

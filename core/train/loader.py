@@ -169,6 +169,9 @@ class Batches:
         LandmarkBatches: here nothing is to be noted."""
         return prefetched(self.make, numbers, self.prefetch)
 
+    def close(self):
+        """Nothing stays open."""
+
     def make(self, number):
         """Batch `number`, counted from 0 through all epochs: data (N, 3, S, S), label (N,),
         bbox_target (N, 4) and, for nets that learn landmarks, landmark_target (N, 2 P), float32."""

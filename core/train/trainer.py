@@ -1,5 +1,6 @@
 """Training of a net: one loop for all tasks (core.train.tasks), resumable at every epoch."""
 
+import contextlib
 import math
 import pickle
 import time
@@ -279,7 +280,11 @@ def train(net, options, data, out, settings=defaults, start=None):
         # What the net has never seen: with another to begin from, only what that had not either.
         held_out = in_common([task.rule, *first.manifest.get("held_out", [])])
         run = Run(out, spec.name, identity)
-        return _train(run, first, task, held_out, settings, status)
+        # What the net has never seen: with another to begin from, only what that had not either.
+        held_out = in_common([task.rule, *first.manifest.get("held_out", [])])
+        run = Run(out, spec.name, identity)
+        with contextlib.closing(task.batches):
+            return _train(run, first, task, held_out, settings, status)
 
 
 def _train(run, first, task, held_out, settings, status):

@@ -1,4 +1,4 @@
-"""Nets of landmarks alone: what a training leaves, how it stops and resumes, whose trunk it keeps."""
+"""Nets of landmarks alone: what a training leaves, how it resumes, which trunk it keeps."""
 
 import json
 import shutil
