@@ -148,16 +148,18 @@ class Status:
 
     def _watch(self) -> None:
         while not self._ended.wait(max(0.0, self._shown + self.interval - time.monotonic())):
-            with self._lock:
-                if time.monotonic() - self._shown >= self.interval:
-                    self._show()
+            self._show_if_due()
 
-    def _show(self) -> None:
-        self._shown, (text, since) = time.monotonic(), self._state
-        seconds = self._shown - since
-        line = text(seconds) if callable(text) else text and f"{text}, {clock(seconds)}"
-        if not line:
-            return
+    def _show_if_due(self) -> None:
+        with self._lock:
+            if time.monotonic() - self._shown >= self.interval:
+                self._shown, (text, since) = time.monotonic(), self._state
+                seconds = self._shown - since
+                line = text(seconds) if callable(text) else text and f"{text}, {clock(seconds)}"
+                if line:
+                    self._draw(line)
+
+    def _draw(self, line: str) -> None:
         if self.live:
             line = f"  {line}"[: shutil.get_terminal_size().columns - 1]
             print(f"\r{line:<{self._width}}", end="", file=self.stream, flush=True)

@@ -280,9 +280,6 @@ def train(net, options, data, out, settings=defaults, start=None):
         # What the net has never seen: with another to begin from, only what that had not either.
         held_out = in_common([task.rule, *first.manifest.get("held_out", [])])
         run = Run(out, spec.name, identity)
-        # What the net has never seen: with another to begin from, only what that had not either.
-        held_out = in_common([task.rule, *first.manifest.get("held_out", [])])
-        run = Run(out, spec.name, identity)
         with contextlib.closing(task.batches):
             return _train(run, first, task, held_out, settings, status)
 

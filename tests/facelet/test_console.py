@@ -3,12 +3,36 @@
 import io
 import time
 
+import pytest
+
+from facelet import console
 from facelet.console import Status
 
 
 class Terminal(io.StringIO):
     def isatty(self):
         return True
+
+
+class Now:
+    """A clock that is set: wait() lets time go by for a status, which looks at it as its thread
+    would, every tenth of a second."""
+
+    def __init__(self):
+        self.seconds = 1000.0
+
+    def wait(self, seconds, *statuses):
+        for _ in range(round(10 * seconds)):
+            self.seconds += 0.1
+            for status in statuses:
+                status._show_if_due()
+
+
+@pytest.fixture
+def now(monkeypatch):
+    clock = Now()
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock.seconds)
+    return clock
 
 
 def screen(text):
@@ -22,58 +46,53 @@ def screen(text):
     return lines
 
 
-def test_in_a_log_a_line_whenever_there_was_none_for_a_while():
+def test_in_a_log_a_line_whenever_there_was_none_for_a_while(now):
     log = io.StringIO()
-    with Status(interval=0.2, stream=log) as status:
-        status.set("reading")
-        time.sleep(0.5)
-        assert log.getvalue() == "  reading, 0:00\n" * 2
-        for _ in range(6):  # lines of its own are lines
-            time.sleep(0.1)
-            status.print("epoch", log)
-        status.clear()
-        time.sleep(0.5)
-    assert log.getvalue() == "  reading, 0:00\n" * 2 + "epoch\n" * 6
+    status = Status(stream=log)
+    status.set("reading")
+    now.wait(29.5, status)
+    assert not log.getvalue()
+    now.wait(31, status)
+    assert log.getvalue().splitlines() == ["  reading, 0:30", "  reading, 1:00"]
+    for _ in range(3):  # lines of its own are lines
+        now.wait(25, status)
+        status.print("epoch", log)
+    now.wait(25, status)
+    status.set(lambda seconds: f"step 3, {seconds:.0f}")
+    now.wait(10, status)
+    assert log.getvalue().splitlines()[2:] == ["epoch"] * 3 + ["  step 3, 5"]
+    status.clear()
+    now.wait(100, status)
+    assert len(log.getvalue().splitlines()) == 6
 
 
-def test_nothing_in_a_log_of_a_short_job():
-    log = io.StringIO()
-    with Status(stream=log) as status:
-        status.set("reading")
-        status.print("done", log)
-    assert log.getvalue() == "done\n"
-
-
-def test_on_a_terminal_one_line_that_gives_way(monkeypatch):
+def test_on_a_terminal_one_line_that_gives_way(now, monkeypatch):
     monkeypatch.setenv("COLUMNS", "30")
-    terminal, seconds = Terminal(), []
-    with Status(stream=terminal) as status:
-        status.interval = 0.1
-        status.set(lambda spent: seconds.append(spent) or "a text that is longer than the line is")
-        time.sleep(0.8)
-        assert screen(terminal.getvalue()) == ["  a text that is longer than"]
-        status.set("short")
-        time.sleep(0.3)
-        assert screen(terminal.getvalue()) == ["  short, 0:00"]
-        status.print("epoch 1", terminal)
-        assert screen(terminal.getvalue()) == ["epoch 1", ""]
-        time.sleep(0.3)
-        assert screen(terminal.getvalue()) == ["epoch 1", "  short, 0:00"]
+    terminal = Terminal()
+    status = Status(stream=terminal)
+    status.set(lambda seconds: "a text that is longer than the line is")
+    now.wait(2, status)
+    assert screen(terminal.getvalue()) == ["  a text that is longer than"]
+    status.set("short")
+    now.wait(1, status)
+    assert screen(terminal.getvalue()) == ["  short, 0:01"]
+    status.print("epoch 1", terminal)
     assert screen(terminal.getvalue()) == ["epoch 1", ""]
-    assert 0 < seconds[0] < seconds[-1] < 1
+    now.wait(1, status)
+    assert screen(terminal.getvalue()) == ["epoch 1", "  short, 0:02"]
+    status.clear()
+    now.wait(1, status)
+    assert screen(terminal.getvalue()) == ["epoch 1", ""]
 
 
-def test_it_tells_of_work_that_blocks_and_of_its_end():
-    """Nobody calls it while a long call lasts; an exception leaves no thread behind."""
-    log = io.StringIO()
-    try:
-        with Status(interval=0.05, stream=log) as status:
-            status.set("one long call")
-            time.sleep(0.3)
-            raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        pass
-    told = log.getvalue()
-    assert told.count("one long call") >= 3 and not status._thread.is_alive()
-    time.sleep(0.2)
-    assert log.getvalue() == told
+def test_it_tells_of_work_that_blocks_and_ends_with_it():
+    """Nobody calls it while a long call lasts; an exception leaves no thread and no line behind."""
+    terminal = Terminal()
+    with pytest.raises(KeyboardInterrupt), Status(stream=terminal) as status:
+        status.set("one long call")
+        end = time.monotonic() + 20
+        while terminal.getvalue().count("one long call") < 2 and time.monotonic() < end:
+            time.sleep(0.1)
+        raise KeyboardInterrupt
+    assert terminal.getvalue().count("one long call") >= 2
+    assert not status._thread.is_alive() and screen(terminal.getvalue()) == [""]
