@@ -144,7 +144,7 @@ class LandmarkRun:
         # No face gives more finished crops than these.
         times = self.settings.landmark_samples.base_num if self.offline else 1
         most = face_sets.Pictures(replace(self.faces, faces=self.faces.faces * times))
-        task = tasks.lesson(spec(self.net), self.options, [most], self.settings)
+        task = tasks.task_of(spec(self.net), self.options, [most], self.settings)
         task.loss(self.settings.loss)
 
     # ---- the steps --------------------------------------------------------------------------
