@@ -133,13 +133,14 @@ config.loss.bbox = EasyDict(weight=2.0, ohem=0.7, kind="l2", beta=0.1, wing_w=0.
 # over the mean that its weight is multiplied by, 0 for none; point_ohem: part of the points kept
 config.loss.landmark = EasyDict(weight=1.0, ohem=1.0, point_ohem=1.0, groups="", adaptive=0.0,
                                 kind="l2", beta=0.02, wing_w=0.04, wing_eps=0.008)
-# Its coordinates are the pixels of maps; by the weight each map (28 x 28) counts by its mean.
+# The loss of a sample is summed over the pixels of its maps: with this weight, over 28 x 28, it is
+# the sum of the maps' means.
 config.loss.heatmap = EasyDict(weight=1 / 784, ohem=1.0, kind="l2", beta=0.1, wing_w=0.1,
                                wing_eps=0.02)
 
-# --- pixel augmentation of training batches (core.train.augment) ----------------------------------
+# --- pixel augmentation of training batches (core.train.augment) -----------------------------
 config.augment = EasyDict()
-config.augment.flip = True           # mirror every other sample, drawn per sample
+config.augment.flip = True           # mirror each sample with probability 0.5
 config.augment.brightness = [0.6, 0.8, 1.0, 1.2]  # factors, one drawn per sample
 config.augment.gray = 0.5            # probability of grey, in all three channels
 config.augment.color = 0.2           # else each channel times U(1 - color, 1 + color)
@@ -159,16 +160,17 @@ config.train.schedule = "cosine"     # cosine (to 0 over the epochs) or step
 config.train.lr_steps = [8, 14]      # step: epochs after which the rate is multiplied by lr_factor
 config.train.lr_factor = 0.1
 config.train.momentum = 0.9          # adam: of the gradients' mean
-config.train.mine_from = 2           # epoch from which loss.*.ohem holds; all samples count before
+config.train.mine_from = 2           # epoch from which loss.*.ohem and point_ohem hold; all samples
+                                     # and points count before
 config.train.prelu_slope = 0.25      # where PReLU slopes start
-config.train.val_fraction = 0.1      # part of the pictures held out for validation
+config.train.val_fraction = 0.1      # part of the pictures held out (prepare_data.held_out)
 config.train.weight_decay = 1e-5
 config.train.seed = 0
 config.train.prefetch = 4            # batches made ahead of the net
 config.train.gpus = []               # CUDA device numbers; empty: the CPU
 
-# Nets of landmarks alone begin from these instead. With smooth_l1 a net gets to within a hundredth
-# of the crop on faces it knows in half the steps that it takes with l2.
+# Defaults of nets of landmarks alone, where they differ. With smooth_l1 a net gets to within a
+# hundredth of the crop on faces it knows in half the steps that it takes with l2.
 LANDMARK_TRAINING = {"train.batch": 64, "train.lr": 0.05, "train.warmup": 200, "train.epochs": 40,
                      "loss.landmark.kind": "smooth_l1"}
 
@@ -240,7 +242,11 @@ LIMITS = (
     (("crop.occlusion", "joints.occlusion"),
      lambda v: len(v) == 3 and 0 <= v[0] <= 1 and 0 < v[1] <= v[2] <= 1,
      "a probability and two sides, low,high, up to 1"),
-    (("train.lr",), lambda v: v > 0, "more than 0"),
+    (("train.lr", "train.lr_factor",
+      *(f"loss.{head}.{key}" for head in ("bbox", "landmark", "heatmap")
+        for key in ("beta", "wing_w", "wing_eps"))), lambda v: v > 0, "more than 0"),
+    (("train.momentum",), lambda v: v < 1, "below 1"),
+    (("augment.gray", "augment.color"), lambda v: 0 <= v <= 1, "from 0 to 1"),
     (("train.optimizer",), lambda v: v in ("sgd", "adam"), "sgd or adam"),
     (("loss.cls.ohem", "loss.bbox.ohem", "loss.landmark.ohem", "loss.landmark.point_ohem",
       "loss.heatmap.ohem"), lambda v: 0 < v <= 1,

@@ -126,6 +126,10 @@ def test_all_else_is_kept():
         ("train.val_fraction=1.5", "between 0 and 1"),
         ("augment.noise=5", "two numbers"),
         ("train.mix=1,1,1,1,1,1", "five shares"),
+        ("loss.bbox.beta=0", "more than 0"),
+        ("loss.heatmap.wing_eps=0", "more than 0"),
+        ("train.momentum=1", "below 1"),
+        ("augment.gray=1.5", "from 0 to 1"),
     ],
 )
 def test_values_out_of_range(assignment, says):
