@@ -169,7 +169,7 @@ class Progress:
 
     def report(self, what, done, total):
         """What is done between the steps of two epochs."""
-        self.status.set(f"epoch {self.epoch}/{self.epochs}: {what}, {done:,} of {total:,}")
+        self.status.set(f"epoch {self.epoch}/{self.epochs}: {what}, {done:,}/{total:,}")
 
     def seconds_left(self):
         """Of the run, going by the part of it that is done; None before the first step."""
@@ -179,14 +179,14 @@ class Progress:
 
     def _text(self, seconds):
         of_run = self.seconds_left()
-        text = f"epoch {self.epoch}/{self.epochs}: step {self.done:,} of {self.steps:,}"
+        text = f"epoch {self.epoch}/{self.epochs}: step {self.done:,}/{self.steps:,}"
         if not self.done:
             return f"{text}, the first batches are made, {clock(seconds)}"
         spent = time.perf_counter() - self.epoch_started
         of_epoch = spent / self.done * (self.steps - self.done)
         return (
-            f"{text}, {self.done * self.batch / spent:,.0f} samples/s, {clock(of_epoch)} left of "
-            f"the epoch, {clock(of_run)} of the run"
+            f"{text}, {self.done * self.batch / spent:,.0f} samples/s, left: epoch "
+            f"{clock(of_epoch)}, run {clock(of_run)}"
         )
 
 
