@@ -2,12 +2,14 @@
 
     .venv/bin/python scripts/reference.py
 
-One page a program, with what its --help prints, and a page with all settings. tests/test_docs.py
+One page a program, with what its --help prints, a page with all settings, and one with the nets of
+the zoo. tests/test_docs.py
 fails where they are not of today.
 """
 
 import argparse
 import ast
+import contextlib
 import importlib
 import io
 import os
@@ -99,6 +101,34 @@ def index(names):
         text = " ".join((parser_of(name).description or "").strip().split("\n\n")[0].split())
         out.append(f"| [`{name}`]({name}.md) | {text} |")
     return "\n".join(out) + "\n"
+
+
+def zoo_page():
+    """Every net of the zoo with its budget, as core.flops prints it."""
+    flops = importlib.import_module("core.flops")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        flops.main(["--net", "all"])
+    out = ["# The zoo", "", "For those who choose a net. `python -m core.flops --net all` prints"]
+    out += ["this table; [How budgets are counted](../explanation/budgets.md) explains it.", ""]
+    out += ["```text", *(line.rstrip() for line in printed.getvalue().strip().splitlines()), "```"]
+    out += ["", "From Python, where MXNet is installed:", "", "```python", ZOO.strip(), "```", ""]
+    out += ["Layers and names are train-mtcnn's, so its released `.params` load. Two of its names"]
+    out += ["mislead: `pnet20_v1-0016.params` is Pnet20_v0 (loading it as another net says so), and"]
+    out += ["`lnet106_112-4070.params` is Lnet106_112r_small. Pnet12, Rnet24 and Onet48 are the nets"]
+    out += ["of the MTCNN paper. The tables are `symbols/pnet.py`, `rnet.py`, `onet.py`, `lnet.py`"]
+    out += ["and `classic.py`; [Add a net](../how-to/add-a-net.md) adds a row."]
+    return "\n".join(out) + "\n"
+
+
+ZOO = """
+import symbols
+
+symbols.names("Pnet20_*")  # the names
+symbols.build("Pnet20_v1")  # an mx.sym.Symbol, to run
+symbols.build("Lnet106_v2", base=64, points=68)  # other widths, numbers of points
+symbols.build("Onet_v2", mode="train", landmark=True)  # with losses
+"""
 
 
 def _comments(source):
@@ -218,6 +248,7 @@ def pages():
     found = {folder / f"{name}.md": program_page(name) for name in names}
     found[folder / "index.md"] = index(names)
     found[REFERENCE / "settings.md"] = settings_page()
+    found[REFERENCE / "zoo.md"] = zoo_page()
     return found
 
 
