@@ -23,7 +23,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || ! "$venv/bin/python" -c '' 
              "scripts/docs.sh" >&2
         exit 2
     fi
-    echo "setting up $venv: it downloads 17 MB, takes 80 MB of disk, and about half a minute"
+    echo "setting up $venv: it downloads 28 MB and takes 170 MB of disk; about a minute"
     rm -rf "$venv"
     "$python" -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
@@ -31,5 +31,6 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || ! "$venv/bin/python" -c '' 
     echo "$wanted" > "$stamp"
 fi
 cd "$root"
+export NO_MKDOCS_2_WARNING=1 # that Material's makers have begun another program
 "$venv/bin/mkdocs" "${command[@]}"
 echo "the site begins with $root/site/index.html"

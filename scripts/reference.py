@@ -45,14 +45,20 @@ def parser_of(program):
         module = importlib.import_module(f"{program}.__main__")
     main = getattr(module, "main", None) or importlib.import_module(f"{program}.program").main
 
-    def caught(parser, *_, **__):
-        raise _Parser(parser)
-
     names = ("parse_args", "parse_known_args", "parse_intermixed_args")
     before = {name: getattr(argparse.ArgumentParser, name) for name in names}
+
+    def catching(name):
+        def method(parser, *arguments, **more):
+            if not parser.add_help:  # one that a program only looks ahead with
+                return before[name](parser, *arguments, **more)
+            raise _Parser(parser)
+
+        return method
+
     try:
         for name in names:
-            setattr(argparse.ArgumentParser, name, caught)
+            setattr(argparse.ArgumentParser, name, catching(name))
         main([])
     except _Parser as found:
         return found.args[0]
@@ -95,7 +101,10 @@ def program_page(program):
 def index(names):
     """The page that lists the programs."""
     out = ["# Programs", "", "For those who look up an option. In the clone, each runs as"]
-    out += ["`scripts/run.sh NAME`, or, after `scripts/setup.sh`, as `.venv/bin/python -m NAME`.", ""]
+    out += [
+        "`scripts/run.sh NAME`, or, after `scripts/setup.sh`, as `.venv/bin/python -m NAME`.",
+        "",
+    ]
     out += ["| program | |", "|---|---|"]
     for name in names:
         text = " ".join((parser_of(name).description or "").strip().split("\n\n")[0].split())
@@ -114,8 +123,12 @@ def zoo_page():
     out += ["```text", *(line.rstrip() for line in printed.getvalue().strip().splitlines()), "```"]
     out += ["", "From Python, where MXNet is installed:", "", "```python", ZOO.strip(), "```", ""]
     out += ["Layers and names are train-mtcnn's, so its released `.params` load. Two of its names"]
-    out += ["mislead: `pnet20_v1-0016.params` is Pnet20_v0 (loading it as another net says so), and"]
-    out += ["`lnet106_112-4070.params` is Lnet106_112r_small. Pnet12, Rnet24 and Onet48 are the nets"]
+    out += [
+        "mislead: `pnet20_v1-0016.params` is Pnet20_v0 (loading it as another net says so), and"
+    ]
+    out += [
+        "`lnet106_112-4070.params` is Lnet106_112r_small. Pnet12, Rnet24 and Onet48 are the nets"
+    ]
     out += ["of the MTCNN paper. The tables are `symbols/pnet.py`, `rnet.py`, `onet.py`, `lnet.py`"]
     out += ["and `classic.py`; [Add a net](../how-to/add-a-net.md) adds a row."]
     return "\n".join(out) + "\n"
@@ -163,10 +176,16 @@ def settings_page():
     detect = _fields_of_settings()
     values = config.values(config.config)
     heads = _section_heads(source)
-    end = next(n for n, line in enumerate(source.splitlines(), 1) if "# What a value must be" in line)
+    end = next(
+        n for n, line in enumerate(source.splitlines(), 1) if "# What a value must be" in line
+    )
     out = ["# Settings", ""]
-    out += ["For those who look up a default. Every program of the toolkit takes `section.key=value`"]
-    out += ["among its arguments; `pnet.`, `rnet.` or `onet.` before it in `core.pipeline` is for one"]
+    out += [
+        "For those who look up a default. Every program of the toolkit takes `section.key=value`"
+    ]
+    out += [
+        "among its arguments; `pnet.`, `rnet.` or `onet.` before it in `core.pipeline` is for one"
+    ]
     out += ["net alone. A key that is not here, or a value that may not be, is an error. Lists are"]
     out += ["written `1,1,3`."]
     statements = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
@@ -181,7 +200,9 @@ def settings_page():
             if isinstance(node.value, ast.Call):  # EasyDict(name=value, ...)
                 key = next(iter(parts))
                 parts = {f"{key}.{word.arg}": word.value for word in node.value.keywords}
-                parts.update((n, None) for n in values if n.startswith(key + ".") and n not in parts)
+                parts.update(
+                    (n, None) for n in values if n.startswith(key + ".") and n not in parts
+                )
                 if not node.value.keywords and not node.value.args:
                     continue  # an empty section, filled below it
             for name, part in parts.items():

@@ -118,7 +118,6 @@ WORLD = {
     "DETECTOR": "models",
     "TEACHER": "models/Lnet_v2.onnx",
     "OTHER.onnx": "models/Lnet_v2.onnx",
-    "NAME": "5",
     "nets/*.params": "models/Pnet20_v1-0006.params",
     "model.onnx": "models/Rnet_v1.onnx",
     "FILE-symbol.json": "models/Pnet20_v1-symbol.json",
@@ -189,7 +188,9 @@ def main(argv):
         for name in ("docs", "models"):
             (folder / name).symlink_to(ROOT / name)
         # The first page makes the set that the others use.
-        ready = [] if PAGES[0] in chosen else [c for c in commands(PAGES[0]) if "--count" in c.words]
+        ready = (
+            [] if PAGES[0] in chosen else [c for c in commands(PAGES[0]) if "--count" in c.words]
+        )
         for command in ready + [c for page in chosen for c in commands(page)]:
             reason = why_not(command)
             if reason:
