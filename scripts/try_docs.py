@@ -4,9 +4,9 @@
     .venv/bin/python scripts/try_docs.py tutorial   # those of one page
 
 A command is a line in a fence without a language. Words in capitals stand for the reader's own
-files; WORLD has what takes their place, SMALL the settings that make the trainings short. What is not
-run is listed with the reason. tests/test_docs.py checks that every command parses, and runs the quick
-ones.
+files; WORLD has what takes their place, SMALL the settings that make the trainings short. What is
+not run is listed with the reason. tests/test_docs.py checks that every command parses, and runs the
+quick ones.
 """
 
 import os
@@ -89,7 +89,7 @@ def commands(page):
     """The Commands of a page, in order. A line that ends in a backslash goes on in the next."""
     found = []
     for start, language, lines in fences((ROOT / page).read_text(encoding="utf-8")):
-        text = ""
+        text, first = "", start
         for number, line in enumerate(lines if not language else [], start):
             first = number if not text else first
             # A comment may stand behind the backslash, in two lines that belong together.
@@ -106,8 +106,8 @@ def all_commands():
     return [one for page in PAGES for one in commands(page)]
 
 
-# What takes the place of the reader's files, all in the folder that the commands run in; what is not
-# here, an earlier command has made.
+# What takes the place of the reader's files, all in the folder that the commands run in; what is
+# not here, an earlier command has made.
 WORLD = {
     "DIR": "photos",
     "SET": "photos",
