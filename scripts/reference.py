@@ -24,11 +24,12 @@ sys.path.insert(0, str(ROOT))
 
 
 def programs():
-    """Names of all programs, as `python -m` takes them."""
+    """Names of all programs, as `python -m` takes them; old names of some are left out."""
     found = []
     for folder in ("facelet", "core", "prepare_data"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8"):
+            text = path.read_text(encoding="utf-8")
+            if 'if __name__ == "__main__":' in text and not text.startswith('"""The old name'):
                 parts = path.relative_to(ROOT).with_suffix("").parts
                 found.append(".".join(parts[:-1] if parts[-1] == "__main__" else parts))
     return found

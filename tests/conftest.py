@@ -1,8 +1,8 @@
 """Drawn pictures and a store of samples, made once for all tests.
 
 OMP_WAIT_POLICY is set before MXNet is imported, so that its threads wait asleep, not spinning: the
-nets of these tests take microseconds, and spinning threads make them fifty times slower on a machine
-that is busy. DNNL_MAX_CPU_ISA is set for the reason that core.detect.mxnet_net gives.
+nets of these tests take microseconds, and spinning threads make them fifty times slower on a
+machine that is busy. DNNL_MAX_CPU_ISA is set for the reason that core.detect.mxnet_net gives.
 
 A shell starts a job in the background with ctrl-C ignored, and whatever the job starts inherits
 that; the tests that press ctrl-C need it as it is in the foreground.
