@@ -67,7 +67,7 @@ class Bodies:
     @property
     def points(self):
         """How many joints a body has."""
-        return self.points_of.shape[1]
+        return self.points_of.shape[1]  # type: ignore[attr-defined]
 
     @property
     def facts(self):

@@ -122,6 +122,11 @@ class Store:
     `scheme` are None without landmarks. Raises Problem when it is missing, damaged, or not of
     `size`."""
 
+    crops: np.ndarray
+    labels: np.ndarray
+    offsets: np.ndarray
+    sources: np.ndarray
+
     def __init__(self, path, size=None):
         self.path = Path(path)
         if not (self.path / "store.json").is_file():

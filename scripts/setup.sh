@@ -32,10 +32,17 @@ if [ -z "$python" ]; then
     exit 2
 fi
 
+# du of the wheels and of .venv, with Python 3.11 on 2 busy cores and a near mirror.
 echo "setting up $root/.venv with $("$python" --version)"
+if [ "$requirements" = requirements.txt ]; then
+    echo "it downloads 270 MB and takes 1.0 GB of disk; about 2 minutes, more on a slow line"
+fi
 rm -rf "$root/.venv"
 "$python" -m venv "$root/.venv"
-"$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
-    -r "$root/$requirements"
+# A line for each package as it comes, and one before the longest silence.
+"$root/.venv/bin/python" -m pip install --disable-pip-version-check --no-deps --progress-bar off \
+    -r "$root/$requirements" |
+    sed -un -e 's/^ *\(Downloading\|Using cached\) \([^ ]*\)/  \2/p' \
+        -e 's/^Installing collected packages.*/  unpacking all of them/p'
 "$root/.venv/bin/python" -m pip check --disable-pip-version-check
 echo "$wanted" > "$stamp"

@@ -89,7 +89,7 @@ def _physical_cores():
 def _import():
     check_environment()
     if "bool" not in vars(np):  # hasattr would warn on NumPy 1.24 to 1.26
-        np.bool = bool
+        np.bool = bool  # type: ignore[attr-defined]
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # else a log line for every bind
     os.environ.setdefault("OMP_NUM_THREADS", str(_physical_cores()))
     if "OMP_WAIT_POLICY" not in os.environ:

@@ -13,23 +13,9 @@ from pathlib import Path
 import pytest
 
 from facelet.console import program
+from scripts import reference
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = (
-    "core.flops",
-    "core.train",
-    "core.detect",
-    "core.evaluate",
-    "core.pipeline",
-    "core.bench",
-    "core.doctor",
-    "core.export",
-    "core.parity",
-    "prepare_data.samples",
-    "prepare_data.drawn",
-    "prepare_data.points",
-    "prepare_data.teacher",
-)
 
 
 def python(module, *arguments, **options):
@@ -72,7 +58,7 @@ def fails(capsys):
     return run
 
 
-@pytest.mark.parametrize("module", PROGRAMS)
+@pytest.mark.parametrize("module", sorted({*reference.programs()} - {"facelet"}))
 def test_help(module, capsys):
     with pytest.raises(SystemExit) as stopped:
         main_of(module)(["--help"])
@@ -291,8 +277,9 @@ def test_full_disk_is_one_line(main_job, tmp_path):
 
 @pytest.fixture
 def clone(tmp_path):
-    """A copy of what set-up needs, with a .venv that looks finished if `stamp` is right."""
+    """A copy of what set-up and help need."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    shutil.copytree(ROOT / "docs" / "reference", tmp_path / "docs" / "reference")
     for name in ("requirements.txt", "requirements-gpu.txt"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
@@ -305,6 +292,85 @@ def setup(clone, *arguments, **environment):
         capture_output=True,
         env={**os.environ, **environment},
     )
+
+
+FAKE_PYTHON = """#!/bin/sh
+case "$*" in
+    --version) echo Python 3.11.7 ;;
+    "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
+    "-m pip install"*) echo "Collecting a"; echo "  Downloading a-1.0-py3-none-any.whl (49.1 MB)"
+        echo "  Using cached b-2.0-py3-none-any.whl (1.0 MB)"
+        echo "Installing collected packages: a, b"; exit ${PIP_STATUS:-0} ;;
+esac
+"""
+
+
+@pytest.fixture
+def fake_python(tmp_path):
+    path = tmp_path / "fake-python"
+    path.write_text(FAKE_PYTHON)
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_setup_says_what_it_downloads_and_how_far_it_is(clone, fake_python):
+    result = setup(clone, PYTHON=fake_python)
+    assert result.returncode == 0, result.stderr
+    first, second, *lines = result.stdout.splitlines()
+    assert first.startswith("setting up ") and first.endswith("Python 3.11.7")
+    assert " MB " in second and "GB of disk" in second and "minutes" in second
+    assert [line.split()[0] for line in lines] == [
+        "a-1.0-py3-none-any.whl",
+        "b-2.0-py3-none-any.whl",
+        "unpacking",
+    ]
+    again = setup(clone, PYTHON=fake_python)
+    assert again.returncode == 0 and not again.stdout
+
+
+def test_setup_that_failed_is_begun_anew(clone, fake_python):
+    assert setup(clone, PYTHON=fake_python, PIP_STATUS="1").returncode == 1
+    assert not (clone / ".venv" / "installed").exists()
+    assert "setting up" in setup(clone, PYTHON=fake_python).stdout
+
+
+@pytest.mark.parametrize(
+    "script, arguments, wanted",
+    [
+        ("run.sh", ["core.flops", "--help"], "core.flops"),
+        ("run.sh", ["core.evaluate", "stages", "-h"], "core.evaluate stages"),
+        ("run.sh", ["core.evaluate", "--help"], "core.evaluate"),
+        ("P20_train.sh", ["--data", "my pictures", "--help"], "core.pipeline"),
+        ("L_train.sh", ["-h"], "core.landmarks"),
+    ],
+)
+def test_help_does_not_wait_for_set_up(clone, script, arguments, wanted):
+    """It is what the program itself would print, and nothing is installed."""
+    result = subprocess.run(
+        [clone / "scripts" / script, *arguments],
+        text=True,
+        capture_output=True,
+        env={**os.environ, "PYTHON": "/bin/false"},
+    )
+    assert result.returncode == 0, result.stderr
+    name, *command = wanted.split()
+    parser = reference.parser_of(name)
+    for word in command:
+        parser = reference.commands(parser)[word]
+    assert result.stdout == reference.help_of(parser)
+    assert not (clone / ".venv").exists()
+
+
+def test_help_after_set_up_is_the_program_s(clone, fake_python):
+    """Also where requirements have changed since: help never installs."""
+    assert setup(clone, PYTHON=fake_python).returncode == 0
+    python = clone / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\necho itself "$@"\n')
+    (clone / "requirements.txt").write_text("other\n")
+    result = subprocess.run(
+        [clone / "scripts" / "all.sh", "--help"], text=True, capture_output=True
+    )
+    assert result.stdout == "itself -m core.pipeline --help\n", result.stderr
 
 
 def test_setup_without_a_fitting_python(clone):

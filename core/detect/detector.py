@@ -43,7 +43,7 @@ class FaceDetector(detector.FaceDetector):
         super().__init__(*args, **options)
 
     @classmethod
-    @_as(detector.FaceDetector.open.__func__)
+    @_as(detector.FaceDetector.open.__func__)  # type: ignore[attr-defined]
     def open(cls, folder=MODELS, *, backend=nets.BACKENDS[0], **options):
         options["backend"] = backend
         return cls._from_folder(folder, options, partial(nets.in_folder, backend=backend))

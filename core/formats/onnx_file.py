@@ -92,7 +92,7 @@ def model(graph, facts, shapes):
 
     any_size = facts["stride"] is not None
 
-    def value(name, shape, sides):
+    def described(name, shape, sides):
         dims = ["N", *(sides if any_size and len(shape) == 3 else shape[1:])]
         dims[1:1] = shape[:1]
         return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
@@ -101,8 +101,8 @@ def model(graph, facts, shapes):
         helper.make_graph(
             nodes,
             facts["net"],
-            [value(DATA, shapes[DATA], ["height", "width"])],
-            [value(blob, shapes[blob], ["rows", "columns"]) for blob in graph.outputs.values()],
+            [described(DATA, shapes[DATA], ["height", "width"])],
+            [described(blob, shapes[blob], ["rows", "columns"]) for blob in graph.outputs.values()],
             list(initializers.values()),
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],

@@ -35,6 +35,23 @@ from facelet.arrays import Array
 from facelet.console import Problem
 from facelet.files import read_json
 
+__all__ = [
+    "NAMES",
+    "PLACES",
+    "Scheme",
+    "asymmetry",
+    "convert",
+    "flip",
+    "get",
+    "guess",
+    "of",
+    "pack",
+    "partners",
+    "shared",
+    "unpack",
+    "usual",
+]
+
 FOLDER = Path(__file__).parent
 NAMES = tuple(sorted(file.stem for file in FOLDER.glob("*.json")))
 KEYS = {"about", "points", "partners", "groups", "colours", "lines", "places", "box", "bounds"}

@@ -189,6 +189,8 @@ class Firing:
     """A Pnet that fires at given outputs of given scales: {(scale, row, column): (score,
     offsets)}; notes the inputs it got. Each must be a whole scale: see `whole`."""
 
+    windows: np.ndarray  # what propose() got
+
     def __init__(self, cell, stride, at):
         self.cell, self.stride, self.at, self.inputs = cell, stride, at, []
 

@@ -102,7 +102,8 @@ def noise(seed, width=120, height=90):
 
 
 def write_video(path, frames, codec="MJPG"):
-    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 10, frames[0].shape[1::-1])
+    codec = cv2.VideoWriter_fourcc(*codec)  # type: ignore[attr-defined]
+    video = cv2.VideoWriter(str(path), codec, 10, frames[0].shape[1::-1])
     assert video.isOpened()
     for frame in frames:
         video.write(frame)

@@ -56,7 +56,8 @@ def test_small_pictures_are_filled_up(model, width, height):
     detector.model = Noting(detector.model)
     boxes, scores = detector.detect(np.zeros((height, width, 3), np.uint8))
     assert boxes.shape == (0, 4) and scores.shape == (0,)
-    assert detector.model.sizes == [(max(width, 64), max(height, 64))]
+    sizes = detector.model.sizes  # type: ignore[attr-defined]
+    assert sizes == [(max(width, 64), max(height, 64))]
 
 
 def test_files_that_are_no_yunet(tmp_path, model, capfd):

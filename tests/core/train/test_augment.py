@@ -75,8 +75,7 @@ def test_occlusion_is_a_patch_of_another_sample():
         corners += [(top, left, bottom, right)]
     assert covered / n == pytest.approx(0.5, abs=0.1)
     assert 0.1 * size <= min(sides) and max(sides) <= 0.4 * size and np.ptp(sides) > 9
-    corners = np.array(corners)
-    assert corners.min() == 0 and corners.max() == size  # up to every edge
+    assert np.min(corners) == 0 and np.max(corners) == size  # up to every edge
 
 
 @pytest.mark.parametrize("n", [1, 2])

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from multiprocessing import get_context
+from typing import Any
 
 import cv2
 import numpy as np
@@ -262,6 +263,9 @@ def test_a_process_that_dies(made):
             for process in list(batches._ahead.pool._processes):
                 os.kill(process, signal.SIGKILL)
     batches.close()
+
+
+kept: Any = None  # what _use() makes: it must not be collected as long as its process lives
 
 
 def _use(path, pipe, forever):
