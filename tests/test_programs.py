@@ -157,7 +157,11 @@ def test_under_its_floor_the_main_job_fails_with_one_line(main_job):
             ["--net", "Pnet20_v1", "--samples", "nowhere", "--out", "x"],
             ["nowhere is no store"],
         ),
-        ("core.train", ["--net", "Pnet21", "--samples", "nowhere", "--out", "x"], ["Pnet21", "near"]),
+        (
+            "core.train",
+            ["--net", "Pnet21", "--samples", "nowhere", "--out", "x"],
+            ["Pnet21", "near"],
+        ),
         (
             "core.evaluate",
             ["stages", "--pnet", "nowhere.params", "--data", "tests", "--out", "x"],

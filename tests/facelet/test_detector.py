@@ -203,19 +203,6 @@ def test_annotations_are_read_by_any_python():
     assert (PACKAGE / "py.typed").exists()
 
 
-def test_what_it_imports():
-    """The standard library, NumPy, OpenCV and onnxruntime."""
-    known = {*sys.stdlib_module_names, "numpy", "cv2", "onnxruntime", "facelet"}
-    for file in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{file}, line {node.lineno}"
-                names = [node.module or ""]
-            for name in names:
-                assert name.partition(".")[0] in known, f"{file}: {name}"
-
-
 def test_the_door():
     assert sorted(facelet.__all__) == facelet.__all__
     for name in facelet.__all__:
