@@ -16,7 +16,7 @@ from core.train.heatmaps import (
     pck,
     targets,
 )
-from core.train.tasks import quiet
+from core.train.loader import quiet
 from facelet import picture as pictures
 from facelet import schemes
 from facelet.console import Problem

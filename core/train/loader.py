@@ -256,6 +256,10 @@ def _wait(future):
     return future.result(), time.perf_counter() - start
 
 
+def quiet(what, done, total):
+    """For those that report their progress: to nobody."""
+
+
 def plain_batches(samples, indices, batch, landmarks=False):
     """Batches as they are, without augmentation, in order, the last filled up with repeats:
     yields (batch, number of real samples)."""

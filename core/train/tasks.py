@@ -27,7 +27,7 @@ import numpy as np
 from core.evaluate import landmark_pictures, metrics
 from core.train import sheets
 from core.train.landmark_loader import LandmarkBatches
-from core.train.loader import MIXED, Batches, Samples, plain_batches, split_by_picture
+from core.train.loader import MIXED, Batches, Samples, plain_batches, quiet, split_by_picture
 from facelet import schemes
 from facelet.console import Problem
 from facelet.files import sha256
@@ -41,10 +41,6 @@ MOST_FACES = 2000  # that are validated on, of those held out; and that make the
 FACES_DRAWN = 24
 HEAD_INIT_SAMPLES = 500  # whose mean the head of a fresh net begins at
 POINTS_OF_LOSS = 5  # number of points that config.loss.landmark.weight is for
-
-
-def quiet(what, done, total):
-    """The `report` of who wants none."""
 
 
 def task_of(spec, options, data, settings):
