@@ -115,6 +115,7 @@ WORLD = {
     "FACES": "photos/landmarks/train_5.txt",
     "LIST": "photos/landmarks/train_5.txt",
     "NETS": "models",
+    "recall=0.9": "recall=0.01",
     "DETECTOR": "models",
     "TEACHER": "models/Lnet_v2.onnx",
     "OTHER.onnx": "models/Lnet_v2.onnx",
@@ -131,6 +132,10 @@ SMALL = {
         "train.batch=50",
         "pipeline.floors=0,0,0",
         "pipeline.most_boxes=1e5,1e5,1e5",
+        "detect.thresholds=0.9,0.9,0.9",  # so short a training leaves thousands of boxes over 0.5
+        "mine.pnet=0.9",
+        "mine.rnet=0.9",
+        "mine.onet=0.9,0.9",
     ],
     "core.train": ["train.epochs=1", "train.batch=16"],
     "core.landmarks": ["train.epochs=1", "train.batch=16"],
