@@ -115,6 +115,7 @@ WORLD = {
     "FACES": "photos/landmarks/train_5.txt",
     "LIST": "photos/landmarks/train_5.txt",
     "NETS": "models",
+    "recall=0.9": "recall=0.01",
     "DETECTOR": "models",
     "TEACHER": "models/Lnet_v2.onnx",
     "OTHER.onnx": "models/Lnet_v2.onnx",
@@ -126,7 +127,16 @@ WORLD = {
 FACES = {106: "photos/landmarks/train_106.txt", 68: "photos/landmarks/train_68.txt"}
 # So that the whole takes minutes.
 SMALL = {
-    "core.pipeline": ["train.epochs=1", "train.batch=50", "pipeline.floors=0,0,0"],
+    "core.pipeline": [
+        "train.epochs=1",
+        "train.batch=50",
+        "pipeline.floors=0,0,0",
+        "pipeline.most_boxes=1e5,1e5,1e5",
+        "detect.thresholds=0.9,0.9,0.9",  # so short a training leaves thousands of boxes over 0.5
+        "mine.pnet=0.9",
+        "mine.rnet=0.9",
+        "mine.onet=0.9,0.9",
+    ],
     "core.train": ["train.epochs=1", "train.batch=16"],
     "core.landmarks": ["train.epochs=1", "train.batch=16"],
 }
@@ -167,6 +177,8 @@ def small(command, folder):
             words[i] = WORLD.get(word, word)
     if name in GOES_ON and not out:
         words += ["--out", f"run-{command.line}"]
+    if name == "prepare_data.drawn" and "--count" not in words:
+        words += ["--count", PICTURES]
     if name == "core.pipeline" and "--data" not in words:
         words += ["--pictures", PICTURES]
     if name in GOES_ON[1:] and "--faces" not in words:
