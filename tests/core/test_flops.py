@@ -1,4 +1,4 @@
-"""Budgets come out at the published figures, and the rule of every operator is its formula."""
+"""Budgets are those of train-mtcnn's tables, and the rule of every operator is its formula."""
 
 import json
 
@@ -9,9 +9,9 @@ from core import flops
 from facelet.console import Problem
 from symbols.mxnet_import import mx
 
-# net, base, published figure, the same to three decimals, plain multiply-adds in 10^6. The
-# published figures of Pnet20_v00 and Pnet16_v1 hold the box branch, those of the other Pnets, and
-# the three decimals of all, don't.
+# net, base, figure of train-mtcnn's tables, the same to three decimals, plain multiply-adds in
+# 10^6. The tables' figures of Pnet20_v00 and Pnet16_v1 hold the box branch, those of the other
+# Pnets, and the three decimals of all, don't.
 PUBLISHED = [
     ("Pnet20_v00", None, 10.3, 9.883, 8.169),
     ("Pnet20_v0", None, 14.1, 14.098, 11.273),
@@ -55,7 +55,7 @@ WITH_BBOX = ("Pnet20_v00", "Pnet16_v1")
 CLASSIC = [("Pnet12", 45.4), ("Rnet24", 1.6), ("Onet48", 12.9)]
 
 
-# ---- the published tables ------------------------------------------------------------------
+# ---- the tables of train-mtcnn ---------------------------------------------------------------
 
 
 def test_the_table_has_all_rows():
@@ -84,7 +84,7 @@ def test_published_figures_of_the_classic_nets(name, published):
     "name, size, figure", [("Pnet20_v0", (1920, 1080), 395.1), ("Pnet12", (1152, 648), 1324.7)]
 )
 def test_other_sizes(name, size, figure):
-    """Larger pictures, by the same rule; there is no published figure to go with them."""
+    """Larger pictures, by the same rule; train-mtcnn has no figure to go with them."""
     row = flops.record(name, size=size)
     assert f"{row['budget_m']:.1f}" == f"{figure:.1f}" and row["published_m"] is None
 
@@ -104,7 +104,7 @@ def test_a_net_by_hand():
 
 
 def test_landmark_head_counts():
-    """10 more outputs on 128 values, without bias: and no figure was published for them."""
+    """10 more outputs on 128 values, without bias: and train-mtcnn has no figure for them."""
     plain, more = flops.record("Rnet24"), flops.record("Rnet24", landmark=True)
     assert more["macs"] - plain["macs"] == 1280 and more["params"] - plain["params"] == 1290
     assert more["published_m"] is None and more["points"] == 5 and plain["points"] is None

@@ -420,7 +420,7 @@ def test_gradients_of_regression_by_finite_differences(kind, options):
     _, (below, above) = slopes(np.array([1 - 1e-5, 1 + 1e-5]) * kink, kind, options)
     if kind == "smooth_l1":
         assert abs(above - below) < 1e-3
-    if kind == "wing":  # the published loss has a bend here
+    if kind == "wing":  # the loss of the paper has a bend here
         assert np.isclose(below, kink / (kink + options["wing_eps"]), rtol=1e-3)
         assert above == 1
 

@@ -35,7 +35,7 @@ def test_rows(sample, nets):
     assert ours["pictures"] == baseline["pictures"] == 3
     assert ours["ratio"] == pytest.approx(ours["median"] / baseline["median"])
     assert baseline["ratio"] == 1 and ours["best"] >= ours["median"] > 0
-    # The reference's leaves out squares that reach over the border.
+    # train-mtcnn's way leaves out squares that reach over the border.
     assert 10 < baseline["samples"] <= ours["samples"] < 2 * baseline["samples"]
 
 
