@@ -135,7 +135,7 @@ def kill_after_line(arguments, start, sent):
     )
     for line in process.stdout:
         if line.startswith(start):
-            time.sleep(0.2)  # into the next epoch
+            time.sleep(0.05)  # into the next epoch, which takes some tenths of a second
             os.kill(process.pid, sent)
             break
     _, errors = process.communicate()
