@@ -53,7 +53,7 @@ from facelet.detector import STAGES, FaceDetector
 from facelet.faces import Faces
 from facelet.files import read_json, to_json, whole_file
 from facelet.nets import MANIFEST, MODELS, SETTINGS
-from facelet.settings import Settings
+from facelet.settings import MAX_PIXELS, Settings
 from facelet.smooth import TRAIL, Smoother, lag
 
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
@@ -431,6 +431,13 @@ def options(prog: str, files: str = "ONNX models") -> argparse.ArgumentParser:
         "gives as many, or none (default: what the last of the nets gives)",
     )
     parser.add_argument("--max-faces", type=int, metavar="N", help="the best N of a picture")
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="width x height of the largest picture or frame that is decoded: larger ones are "
+        f"named and passed over (default {MAX_PIXELS:,})",
+    )
     parser.add_argument("--threads", type=int, default=1, help="of the nets (default 1)")
     parser.add_argument("--crops", action="store_true", help="save a crop of each face")
     parser.add_argument(
@@ -458,6 +465,8 @@ def execute(
     """
     if args.threads < 1:
         raise Problem(f"--threads {args.threads}: it must be at least 1")
+    if args.max_pixels is not None:
+        pictures.allow(args.max_pixels)
     files = listed(args.inputs)
     given = {
         name: getattr(args, name)

@@ -8,6 +8,7 @@ from typing import Any, Callable
 
 from facelet.console import Problem
 
+MAX_PIXELS = 100_000_000  # width x height of a picture, or of a video's frames, that is decoded
 MEAN, SCALE = 127.5, 1 / 128  # picture to input: a BGR value -> (value - mean) * scale
 # What a net's facts say of its input where it is made like this.
 INPUT = {"order": "BGR", "layout": "NCHW", "mean": MEAN, "scale": SCALE}
