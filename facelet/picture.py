@@ -17,7 +17,9 @@ from facelet.console import Problem
 from facelet.files import AnyPath, whole_file
 from facelet.settings import MAX_PIXELS, MEAN, SCALE
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # taken for pictures
+# Of pictures that can be written, and of all that are taken for pictures.
+WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+SUFFIXES = (*WRITABLE, ".jpe", ".jfif", ".gif", ".avif")
 
 LIMIT = "FACELET_MAX_PIXELS"  # the environment's: workers that are started get it as well
 # Bytes of a file that is read at all: uncompressed, a pixel of a TIFF has 16 at most.
@@ -27,26 +29,47 @@ JPEG_END = b"\xff\xd9"
 JPEG_NOISE = bytes(range(1, 255)) * 4
 
 
-def in_folder(folder: AnyPath, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
-    """Files with one of the suffixes in a folder and below, sorted, hidden ones left out. Raises
-    Problem where it, or a folder in it, can't be read."""
+def files_below(folder: AnyPath) -> list[Path]:
+    """All that lies in a folder and below, sorted, hidden files and folders left out. Links to
+    folders are followed to what is not below the folder by itself, each folder once. Raises Problem
+    where it, or a folder in it, can't be read."""
+    found, seen, waiting = [], set(), [os.fspath(folder)]
 
     def unreadable(error: OSError) -> None:
         raise Problem(f"{error.filename}: {error.strerror}")
 
-    # Path.rglob says nothing of folders that can't be read.
-    every = sorted(
-        Path(where, name)
-        for where, _, names in os.walk(folder, onerror=unreadable)
-        for name in names
-    )
-    return [
-        file
-        for file in every
-        if file.suffix.lower() in suffixes
+    while waiting:
+        links: list[str] = []
+        for top in waiting:
+            # Path.rglob says nothing of folders that can't be read.
+            for where, folders, names in os.walk(top, onerror=unreadable):
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                there = os.stat(where)
+                if (there.st_dev, there.st_ino) in seen:
+                    folders[:] = []
+                    continue
+                seen.add((there.st_dev, there.st_ino))
+                paths = [os.path.join(where, name) for name in folders]
+                links += [path for path in paths if os.path.islink(path)]
+                found += [Path(where, name) for name in names if not name.startswith(".")]
+        waiting = sorted(links)
+    return sorted(found)
+
+
+def in_folder(folder: AnyPath, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """Of files_below(), the files with one of the suffixes. Raises Problem."""
+    return [file for file in files_below(folder) if has_suffix(file, suffixes)]
+
+
+def has_suffix(file: Path, suffixes: Sequence[str] = SUFFIXES) -> bool:
+    """Whether it is a file with one of the suffixes, of a kind that this build of OpenCV reads."""
+    suffix = file.suffix.lower()
+    return (
+        suffix in suffixes
+        and (suffix != ".gif" or reads("GIF"))
+        and (suffix != ".avif" or reads("AVIF"))
         and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    ]
+    )
 
 
 class BrokenPicture(Problem):
@@ -64,7 +87,7 @@ def read(path: AnyPath) -> Pixels:
         if not stat.S_ISREG(there.st_mode) and not stat.S_ISDIR(there.st_mode):
             raise BrokenPicture(f"{path}: no regular file, but a pipe or a device")
         if there.st_size > max(LEAST_BYTES, BYTES_PER_PIXEL * max_pixels()):
-            raise BrokenPicture(f"{path}: {there.st_size:,} bytes, {_beyond()}")
+            raise BrokenPicture(f"{path}: {there.st_size:,} bytes, {beyond()}")
         data = Path(path).read_bytes()
     except OSError as error:
         raise BrokenPicture(f"{path}: {error.strerror}") from None
@@ -93,7 +116,7 @@ def decode(data: bytes, name: object = "picture") -> Pixels:
             )
         if known.pixels > max_pixels():
             raise BrokenPicture(
-                f"{name}: {known.width:,} x {known.height:,} pixels by its header, {_beyond()}"
+                f"{name}: {known.width:,} x {known.height:,} pixels by its header, {beyond()}"
             )
         if len(data) < known.least:
             raise header.Damaged
@@ -121,7 +144,8 @@ def allow(pixels: int) -> None:
     os.environ[LIMIT] = str(pixels)
 
 
-def _beyond() -> str:
+def beyond() -> str:
+    """The end of a line about a picture that is larger than it may be."""
     return (
         f"more than the limit of {max_pixels():,} pixels: if it is sound, raise that with "
         f"--max-pixels (facelet), detect.max_pixels= (the toolkit) or {LIMIT}"
