@@ -15,13 +15,12 @@ from facelet import header
 from facelet.arrays import Array, Floats, Pixels
 from facelet.console import Problem
 from facelet.files import AnyPath, whole_file
-from facelet.settings import MAX_PIXELS, MEAN, SCALE
+from facelet.settings import MAX_PIXELS_VARIABLE, MEAN, SCALE, max_pixels
 
 # Of pictures that can be written, and of all that are taken for pictures.
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 SUFFIXES = (*WRITABLE, ".jpe", ".jfif", ".gif", ".avif")
 
-LIMIT = "FACELET_MAX_PIXELS"  # the environment's: workers that are started get it as well
 # Bytes of a file that is read at all: uncompressed, a pixel of a TIFF has 16 at most.
 LEAST_BYTES, BYTES_PER_PIXEL = 1 << 28, 16
 BY_BUILD = ("GIF", "AVIF")  # kinds that not every build of OpenCV reads
@@ -130,25 +129,11 @@ def decode(data: bytes, name: object = "picture") -> Pixels:
     return picture
 
 
-def max_pixels() -> int:
-    """The most pixels that a picture is decoded with, see allow()."""
-    text = os.environ.get(LIMIT, "")
-    return int(text) if text.isdecimal() else MAX_PIXELS
-
-
-def allow(pixels: int) -> None:
-    """Let pictures have so many pixels from now on, in this process and those that it starts: the
-    environment's variable FACELET_MAX_PIXELS. Raises Problem for a number that can't be."""
-    if pixels < 1:
-        raise Problem(f"max_pixels is {pixels}: it must be at least 1")
-    os.environ[LIMIT] = str(pixels)
-
-
 def beyond() -> str:
     """The end of a line about a picture that is larger than it may be."""
     return (
         f"more than the limit of {max_pixels():,} pixels: if it is sound, raise that with "
-        f"--max-pixels (facelet), detect.max_pixels= (the toolkit) or {LIMIT}"
+        f"--max-pixels (facelet), detect.max_pixels= (the toolkit) or {MAX_PIXELS_VARIABLE}"
     )
 
 

@@ -59,7 +59,7 @@ from facelet.detector import STAGES, FaceDetector
 from facelet.faces import Faces
 from facelet.files import read_json, to_json, whole_file
 from facelet.nets import MANIFEST, MODELS, SETTINGS
-from facelet.settings import MAX_PIXELS, Settings
+from facelet.settings import MAX_PIXELS, Settings, allow_pixels
 from facelet.smooth import TRAIL, Smoother, lag
 from facelet.video import Source, Video
 
@@ -466,7 +466,7 @@ def execute(
     if args.threads < 1:
         raise Problem(f"--threads {args.threads}: it must be at least 1")
     if args.max_pixels is not None:
-        pictures.allow(args.max_pixels)
+        allow_pixels(args.max_pixels)
     files = listed(args.inputs)
     given = {
         name: getattr(args, name)

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from facelet.arrays import Pixels
-from facelet.picture import BrokenPicture, beyond, max_pixels
+from facelet.picture import BrokenPicture, beyond
+from facelet.settings import max_pixels
 
 SUFFIXES = (
     *(".3g2", ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),

@@ -8,7 +8,7 @@ import sys
 
 from config import config, override, values
 from facelet.console import Problem
-from facelet.picture import allow
+from facelet.settings import allow_pixels
 
 # A path that looks like one is written ./a.b=c.
 SETTING = re.compile(r"[A-Za-z_0-9]+(\.[A-Za-z_0-9]+)+=")
@@ -62,7 +62,7 @@ def parse(parser, argv, renamed=None, settings=True, prefixes=()):
     args.settings = found
     for setting in found:  # it holds for whatever reads pictures, in all processes
         if setting.startswith(MAX_PIXELS):
-            allow(override(config, [setting]).detect.max_pixels)
+            allow_pixels(override(config, [setting]).detect.max_pixels)
     return args
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from core.base import options
-from facelet import header
+from facelet import header, settings
 from facelet import picture as pictures
 from facelet.console import Problem
 
@@ -197,22 +197,24 @@ def test_pictures_beyond_the_limit_cost_nothing(name, tmp_path):
 
 
 def test_the_limit_can_be_set(monkeypatch):
-    monkeypatch.setenv(pictures.LIMIT, "2240")  # put back at the end, whatever allow() does
+    monkeypatch.setenv(
+        settings.MAX_PIXELS_VARIABLE, "2240"
+    )  # put back at the end, whatever allow_pixels() does
     assert pictures.decode(WHOLE["png"]).shape == (40, 56, 3)
-    pictures.allow(2239)
+    settings.allow_pixels(2239)
     for data in WHOLE.values():
         with pytest.raises(pictures.BrokenPicture, match="56 x 40 pixels by.*limit of 2,239"):
             pictures.decode(data)
-    code = "from facelet import picture; print(picture.max_pixels())"
+    code = "from facelet import settings; print(settings.max_pixels())"
     inherited = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
     assert inherited.stdout == b"2239\n"
     options.parse(options.argparse.ArgumentParser(), ["detect.max_pixels=777"])
-    assert pictures.max_pixels() == 777
+    assert settings.max_pixels() == 777
     for wrong in (0, -3):
         with pytest.raises(Problem, match="max_pixels is .*at least 1"):
-            pictures.allow(wrong)
+            settings.allow_pixels(wrong)
     monkeypatch.setattr(pictures, "LEAST_BYTES", 0)
-    pictures.allow(1)
+    settings.allow_pixels(1)
     with pytest.raises(pictures.BrokenPicture, match=r"bytes, more than the limit of 1 pixels"):
         pictures.read(ROOT / "docs" / "sample.jpg")
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from facelet import picture as pictures
-from facelet import program, video
+from facelet import program, settings, video
 from facelet.console import program as leave
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,7 +117,7 @@ def test_a_video_that_repeats_its_last_frame_for_ever(tmp_path, monkeypatch):
 
 def test_frames_beyond_the_limit(tmp_path, monkeypatch, capsys):
     path = write_video(tmp_path / "a.avi", [frame(0)], "MJPG")
-    monkeypatch.setenv(pictures.LIMIT, "1")
+    monkeypatch.setenv(settings.MAX_PIXELS_VARIABLE, "1")
     assert run(path, "--max-pixels", 12_287, "--out", tmp_path / "out") == 2
     assert "frames of 128 x 96 pixels, more than the limit of 12,287" in capsys.readouterr().err
     assert run(path, "--max-pixels", 12_288, "--out", tmp_path / "out") == 0
