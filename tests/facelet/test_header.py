@@ -196,6 +196,17 @@ def test_pictures_beyond_the_limit_cost_nothing(name, tmp_path):
         assert "limit of 100,000,000 pixels" in line and "--max-pixels" in line
 
 
+@pytest.mark.parametrize("name", HOSTILE)
+def test_pictures_beyond_the_limit_reach_no_decoder(name, monkeypatch):
+    def decoder(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(cv2, "imdecode", decoder)
+    monkeypatch.setattr(cv2, "VideoCapture", decoder)
+    with pytest.raises(pictures.BrokenPicture):
+        pictures.decode(HOSTILE[name][0])
+
+
 def test_the_limit_can_be_set(monkeypatch):
     monkeypatch.setenv(
         settings.MAX_PIXELS_VARIABLE, "2240"
