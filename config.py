@@ -17,7 +17,7 @@ from easydict import EasyDict
 from facelet import schemes
 from facelet.console import Problem
 from facelet.settings import LIMITS as DETECT_LIMITS
-from facelet.settings import MEAN, SCALE, Settings
+from facelet.settings import MAX_PIXELS, MEAN, SCALE, Settings
 
 config = EasyDict()
 
@@ -178,6 +178,8 @@ LANDMARK_TRAINING = {"train.batch": 64, "train.lr": 0.05, "train.warmup": 200, "
 # facelet.settings has the values, and what each is; lists, as all here.
 config.detect = EasyDict({name: list(value) if isinstance(value, tuple) else value
                           for name, value in asdict(Settings()).items()})
+config.detect.max_pixels = MAX_PIXELS  # width x height of the largest picture that any program
+                                     # decodes; larger ones are named and passed over
 config.evaluate = EasyDict()
 config.evaluate.iou = 0.5            # a face is found when a box has this IoU with it
 config.evaluate.min_face = 20        # faces counted: larger side of the labelled box, px
@@ -206,7 +208,7 @@ LIMITS = (
     (("samples.base_num", "samples.min_face", "landmark_samples.base_num",
       "landmark_samples.min_face", "train.batch", "train.epochs", "train.prefetch",
       "evaluate.min_face", "mine.min_side", "mine.per_picture", "mine.total",
-      "teacher.min_face"), lambda v: v >= 1, "at least 1"),
+      "teacher.min_face", "detect.max_pixels"), lambda v: v >= 1, "at least 1"),
     (("mine.pnet", "mine.rnet"), lambda v: len(v) == 1 and 0 <= v[0] <= 1,
      "one number from 0 to 1"),
     (("mine.onet",), lambda v: len(v) == 2 and all(0 <= x <= 1 for x in v),

@@ -1,5 +1,6 @@
 """What every program shares with its user: one-line errors, exit codes, progress."""
 
+import io
 import shutil
 import sys
 import threading
@@ -22,6 +23,10 @@ def describe_os_error(error: OSError) -> str:
 def program(main: Callable[[list[str]], object], argv: Optional[Sequence[str]] = None) -> None:
     """Run main(argv) and leave the process: 0 when it returns, 2 with one line on stderr for
     a Problem or a failure of the file system, 130 when interrupted (ctrl-C)."""
+    # Names of files may hold what a terminal, or a file that it is sent to, can't be sent.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()

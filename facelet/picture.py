@@ -2,41 +2,73 @@
 sampling, training, mining, evaluation and export share the constants of facelet.settings."""
 
 import os
+import stat
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, Union
+from typing import Any, Protocol, Union, cast
 
 import cv2
 import numpy as np
 
+from facelet import header
 from facelet.arrays import Array, Floats, Pixels
 from facelet.console import Problem
 from facelet.files import AnyPath, whole_file
-from facelet.settings import MEAN, SCALE
+from facelet.settings import MAX_PIXELS_VARIABLE, MEAN, SCALE, max_pixels
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # taken for pictures
+# Of pictures that can be written, and of all that are taken for pictures.
+WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+SUFFIXES = (*WRITABLE, ".jpe", ".jfif", ".gif", ".avif")
+
+# Bytes of a file that is read at all: uncompressed, a pixel of a TIFF has 16 at most.
+LEAST_BYTES, BYTES_PER_PIXEL = 1 << 28, 16
+BY_BUILD = ("GIF", "AVIF")  # kinds that not every build of OpenCV reads
+JPEG_END = b"\xff\xd9"
+JPEG_NOISE = bytes(range(1, 255)) * 4
 
 
-def in_folder(folder: AnyPath, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
-    """Files with one of the suffixes in a folder and below, sorted, hidden ones left out. Raises
-    Problem where it, or a folder in it, can't be read."""
+def files_below(folder: AnyPath) -> list[Path]:
+    """All that lies in a folder and below, sorted, hidden files and folders left out. Links to
+    folders are followed to what is not below the folder by itself, each folder once. Raises Problem
+    where it, or a folder in it, can't be read."""
+    found, seen, waiting = [], set(), [os.fspath(folder)]
 
     def unreadable(error: OSError) -> None:
         raise Problem(f"{error.filename}: {error.strerror}")
 
-    # Path.rglob says nothing of folders that can't be read.
-    every = sorted(
-        Path(where, name)
-        for where, _, names in os.walk(folder, onerror=unreadable)
-        for name in names
-    )
-    return [
-        file
-        for file in every
-        if file.suffix.lower() in suffixes
+    while waiting:
+        links: list[str] = []
+        for top in waiting:
+            # Path.rglob says nothing of folders that can't be read.
+            for where, folders, names in os.walk(top, onerror=unreadable):
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                there = os.stat(where)
+                if (there.st_dev, there.st_ino) in seen:
+                    folders[:] = []
+                    continue
+                seen.add((there.st_dev, there.st_ino))
+                paths = [os.path.join(where, name) for name in folders]
+                links += [path for path in paths if os.path.islink(path)]
+                found += [Path(where, name) for name in names if not name.startswith(".")]
+        waiting = sorted(links)
+    return sorted(found)
+
+
+def in_folder(folder: AnyPath, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """Of files_below(), the files with one of the suffixes. Raises Problem."""
+    return [file for file in files_below(folder) if has_suffix(file, suffixes)]
+
+
+def has_suffix(file: Path, suffixes: Sequence[str] = SUFFIXES) -> bool:
+    """Whether it is a file with one of the suffixes, of a kind that this build of OpenCV reads."""
+    suffix = file.suffix.lower()
+    return (
+        suffix in suffixes
+        and (suffix != ".gif" or reads("GIF"))
+        and (suffix != ".avif" or reads("AVIF"))
         and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    ]
+    )
 
 
 class BrokenPicture(Problem):
@@ -47,9 +79,14 @@ def read(path: AnyPath) -> Pixels:
     """The picture in a file, uint8 (H, W, 3), BGR, upright.
 
     Grey becomes three equal channels, 16 bits become 8, alpha is dropped, an EXIF orientation is
-    applied. Raises BrokenPicture.
+    applied, of several pictures the first is taken. Raises BrokenPicture.
     """
     try:
+        there = os.stat(path)
+        if not stat.S_ISREG(there.st_mode) and not stat.S_ISDIR(there.st_mode):
+            raise BrokenPicture(f"{path}: no regular file, but a pipe or a device")
+        if there.st_size > max(LEAST_BYTES, BYTES_PER_PIXEL * max_pixels()):
+            raise BrokenPicture(f"{path}: {there.st_size:,} bytes, {beyond()}")
         data = Path(path).read_bytes()
     except OSError as error:
         raise BrokenPicture(f"{path}: {error.strerror}") from None
@@ -60,19 +97,117 @@ def decode(data: bytes, name: object = "picture") -> Pixels:
     """As read(), of a file's bytes; `name` is for the error."""
     if not data:
         raise BrokenPicture(f"{name}: the file is empty")
-    # OpenCV decodes what there is of a truncated JPEG and fills the rest with grey. The last
-    # scan of a whole one ends in an end-of-image marker, which can't occur inside a scan.
-    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-        raise BrokenPicture(f"{name}: a truncated JPEG")
+    kind, safe = header.kind(data)
+    if not safe:
+        raise BrokenPicture(
+            f"{name}: {kind}, which is not read: convert it to PNG or JPEG"
+            if kind
+            else f"{name}: no picture that OpenCV can read, or a truncated one"
+        )
+    broken = f"{name}: " + (
+        "a truncated JPEG" if kind == "JPEG" else f"a {kind} that is damaged, or a truncated one"
+    )
+    try:
+        known = header.parse(data)
+        if not known.width or not known.height:
+            raise BrokenPicture(
+                f"{name}: its header says {known.width} x {known.height} pixels: it is damaged"
+            )
+        if known.pixels > max_pixels():
+            raise BrokenPicture(
+                f"{name}: {known.width:,} x {known.height:,} pixels by its header, {beyond()}"
+            )
+        if len(data) < known.least:
+            raise header.Damaged
+        picture = _upright(_decoded(data, known), known.orientation)
+    except header.Damaged:
+        raise BrokenPicture(broken) from None
+    except Unreadable:
+        raise BrokenPicture(
+            f"{name}: {kind}, which this build of OpenCV can't read: convert it to PNG or JPEG"
+        ) from None
+    return picture
+
+
+def beyond() -> str:
+    """The end of a line about a picture that is larger than it may be."""
+    return (
+        f"more than the limit of {max_pixels():,} pixels: if it is sound, raise that with "
+        f"--max-pixels (facelet), detect.max_pixels= (the toolkit) or {MAX_PIXELS_VARIABLE}"
+    )
+
+
+class Unreadable(Exception):
+    """A kind of picture that is safe, but unknown to OpenCV as it is here."""
+
+
+def _decoded(data: bytes, known: header.Header) -> Pixels:
+    """The picture in a file as it is stored. Raises Damaged, Unreadable."""
+    if known.kind in BY_BUILD and not reads(known.kind):
+        raise Unreadable
+    if known.kind == "GIF":
+        return _first_frame(data)
+    if known.kind == "TIFF" and known.at:
+        data = header.without_orientation(data, known)
+    if known.kind != "JPEG":
+        return _by_opencv(data)
+    end = header.jpeg_end(data)
+    if end is not None:
+        return _by_opencv(data[:end])
+    # Only the end marker is missing, or a part of the last scan as well, which OpenCV fills with
+    # grey. In the first case what stands in place of the end marker changes nothing.
+    scan = data.rstrip(b"\0")  # of files that were made at full length, then filled in part
+    scan = scan + b"\0" if len(scan) < len(data) and scan.endswith(b"\xff") else scan
+    scan = scan[:-1] if scan.endswith(b"\xff") else scan
+    picture = _by_opencv(scan + JPEG_END)
+    if not np.array_equal(picture, _by_opencv(scan + JPEG_NOISE + JPEG_END)):
+        raise header.Damaged
+    return picture
+
+
+def _by_opencv(data: bytes) -> Pixels:
     picture: Any
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        picture = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        )
     except cv2.error:  # it promises more pixels than OpenCV makes
         picture = None
     if picture is None:
-        raise BrokenPicture(f"{name}: no picture that OpenCV can read, or a truncated one")
+        raise header.Damaged
     decoded: Pixels = picture
     return decoded
+
+
+def _first_frame(data: bytes) -> Pixels:
+    """That of a GIF, which only the newest OpenCV reads as a picture, but each as a video."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "picture.gif")
+        path.write_bytes(data)
+        picture: Any
+        there, picture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).read()
+    if not there:
+        raise header.Damaged
+    frame: Pixels = picture
+    return frame
+
+
+def reads(kind: str) -> bool:
+    """Whether this build of OpenCV can read a kind of picture of which not all can."""
+    return bool(
+        kind == "GIF"
+        and cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends()
+        or kind == "AVIF"
+        and getattr(cv2, "haveImageWriter", bool)(".avif")
+    )
+
+
+def _upright(picture: Pixels, orientation: int) -> Pixels:
+    """A picture turned as its EXIF orientation says."""
+    if orientation >= 5:
+        picture = cast(Pixels, cv2.transpose(picture))
+    mirror = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return picture if mirror is None else cast(Pixels, cv2.flip(picture, mirror))
 
 
 def write(path: AnyPath, picture: Pixels) -> None:

@@ -1,7 +1,8 @@
-"""Faces in pictures, folders, videos and from a camera.
+"""Faces in pictures, folders, videos, from a camera and from streams of the network.
 
     facelet PICTURE|FOLDER|VIDEO ... [--nets DIR] [--out OUT]
     facelet 0                             # the first camera, until ctrl-C
+    facelet rtsp://host/path              # a stream, also http(s)://, until its end or ctrl-C
 
 (or python -m facelet; in the toolkit python -m core.detect, which takes checkpoints as well)
 
@@ -19,7 +20,10 @@ leaves in OUT, which must be new or empty (without --out a new folder "found", "
                        usual place in 112 x 112 pixels (facelet.faces.Faces.aligned), otherwise it
                        is the square around the box
 
-Folders are searched to the bottom, hidden files left out. A video that ends before its header says
+Folders are searched to the bottom, also through links, hidden files left out; files whose names are
+of no picture or video are counted in a line. A name that is no UTF-8 is in "file" with lone
+surrogates, as Python's os.fsdecode has it. An address stands there without user and password.
+Frames are turned upright where a video's header says how. A video that ends before its header says
 gets a line, but is no failure: headers are often wrong. A file that can't be read is passed over
 and named at the end. Ctrl-C ends a run after the picture at hand: detections.jsonl and a drawn
 video have what was found until then. Pressed again it ends at once, without that video.
@@ -27,7 +31,7 @@ video have what was found until then. Pressed again it ends at once, without tha
 With --smooth the points in videos go through a One-Euro filter, at the price of a lag (see
 facelet.smooth).
 
-The camera is written, never tried, for want of one.
+The camera and rtsp:// are written, never tried, for want of one.
 """
 
 import argparse
@@ -36,6 +40,7 @@ import itertools
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -47,17 +52,16 @@ import numpy as np
 from facelet import boxes as geometry
 from facelet import draw
 from facelet import picture as pictures
+from facelet import video as videos
 from facelet.arrays import Array, Pixels
 from facelet.console import Problem, Progress, describe_os_error, program
 from facelet.detector import STAGES, FaceDetector
 from facelet.faces import Faces
 from facelet.files import read_json, to_json, whole_file
 from facelet.nets import MANIFEST, MODELS, SETTINGS
-from facelet.settings import Settings
+from facelet.settings import MAX_PIXELS, Settings, allow_pixels
 from facelet.smooth import TRAIL, Smoother, lag
-
-VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
-USUAL_RATE = 25  # frames/s, of videos that don't say
+from facelet.video import Source, Video
 
 PIXELS_PER_LINE = 600  # of a picture's longer side, per pixel of the width of lines
 
@@ -65,21 +69,27 @@ PIXELS_PER_LINE = 600  # of a picture's longer side, per pixel of the width of l
 # ---- inputs ---------------------------------------------------------------------
 
 
-Source = Union[Path, int]  # a file, or the number of a camera
-
-
 def listed(inputs: Sequence[str]) -> list[tuple[Source, Path]]:
-    """The files in what is given, paths or one camera's number: [(source, name)], where `source`
-    is a Path or int and `name` the Path of what is drawn, below a folder.
+    """The files in what is given, paths or one camera's number or stream's address:
+    [(source, name)], where `source` is a Path, int or str and `name` the Path of what is drawn,
+    below a folder.
 
     Names are paths below the folder that all files have in common, so no two are the same; they
     end in what can be written. Raises Problem.
     """
-    cameras = [text for text in inputs if text.isdecimal() and not os.path.exists(text)]
-    if cameras:
-        if len(inputs) > 1:
-            raise Problem(f"camera {cameras[0]} runs until ctrl-C: give nothing beside it")
-        return [(int(cameras[0]), Path(f"camera{cameras[0]}.mp4"))]
+    for text in inputs:
+        if not text:
+            raise Problem(
+                "an empty name is given for a picture: is a variable of a script not set?"
+            )
+        endless = text.isdecimal() and not os.path.exists(text)
+        if (endless or videos.is_stream(text)) and len(inputs) > 1:
+            what = f"camera {text}" if endless else videos.shown(text)
+            raise Problem(f"{what} runs until ctrl-C: give nothing beside it")
+        if endless:
+            return [(int(text), Path(f"camera{text}.mp4"))]
+        if videos.is_stream(text):
+            return [(text, Path("stream.mp4"))]
     files: dict[str, Path] = {}  # by their absolute paths: none twice
     tops: list[str] = []
     for path in map(Path, inputs):
@@ -90,7 +100,8 @@ def listed(inputs: Sequence[str]) -> list[tuple[Source, Path]]:
     for absolute, file in files.items():
         suffix = ".mp4" if _is_video(file) else ".png"
         name = Path(os.path.relpath(absolute, common))
-        if name.suffix.lower() not in ((suffix,) if _is_video(file) else pictures.SUFFIXES):
+        name = Path(os.fspath(name).encode(errors="backslashreplace").decode())
+        if name.suffix.lower() not in ((suffix,) if _is_video(file) else pictures.WRITABLE):
             name = name.with_name(name.name + suffix)
         while name in names:  # of a.avi and a.avi.mp4
             name = name.with_name(f"{name.stem}_{name.suffix}")
@@ -104,44 +115,31 @@ def _files(path: Path) -> list[Path]:
         if not path.exists():
             raise Problem(f"{path} is not there")
         return [path]
-    suffixes = (*pictures.SUFFIXES, *VIDEOS)
-    files = pictures.in_folder(path, suffixes)
+    suffixes = (*pictures.SUFFIXES, *videos.SUFFIXES)
+    every = pictures.files_below(path)
+    files = [file for file in every if pictures.has_suffix(file, suffixes)]
     if not files:
         raise Problem(
             f"{path} holds no picture or video: no file there ends in " + " ".join(suffixes)
+        )
+    others = Counter(file.suffix.lower() or file.name for file in {*every} - {*files})
+    if others:
+        print(
+            f"passed over {sum(others.values()):,} files in {path} that are no picture or video by "
+            f"their names: {', '.join(f'{n:,} {kind}' for kind, n in others.most_common(10))}"
+            + ", ..."
+            * (len(others) > 10)
         )
     return files
 
 
 def _is_video(source: Source) -> bool:
-    return isinstance(source, int) or source.suffix.lower() in VIDEOS
-
-
-def _open_video(source: Source) -> cv2.VideoCapture:
-    """A cv2.VideoCapture of a file or camera. Raises BrokenPicture."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # errors are raised here
-    cv2.setLogLevel(0)
-    if isinstance(source, int):
-        video, wrong = cv2.VideoCapture(source), f"camera {source} can't be opened"
-    else:
-        video = cv2.VideoCapture(str(source), cv2.CAP_FFMPEG)
-        wrong = f"{source}: no video that OpenCV can read, or a truncated one"
-    if not video.isOpened():
-        raise pictures.BrokenPicture(wrong)
-    return video
-
-
-def _promised(video: cv2.VideoCapture) -> int:
-    """Frames in a video as its header has it; 0 where that doesn't say, as of a camera."""
-    return max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+    return not isinstance(source, Path) or source.suffix.lower() in videos.SUFFIXES
 
 
 def _count(source: Source) -> int:
     """Pictures in a file, as far as its header says."""
-    try:
-        return _promised(_open_video(source)) if _is_video(source) else 1
-    except pictures.BrokenPicture:
-        return 0
+    return videos.count(source) if _is_video(source) else 1
 
 
 # ---- results --------------------------------------------------------------------
@@ -222,36 +220,35 @@ class _Run:
         pictures.write(self.out / "drawn" / name, picture)
 
     def video(self, source: Source, name: Path) -> None:
-        video, start, count = _open_video(source), time.perf_counter(), 0
-        picture: Any
-        there, picture = video.read()
-        if not there:
-            raise pictures.BrokenPicture(f"{source}: not one frame of it can be read")
-        rate = video.get(cv2.CAP_PROP_FPS)
-        rate = rate if 0 < rate < 1000 else USUAL_RATE
-        smooth = Smoother(rate) if self.smooth else None
+        start, count, file = time.perf_counter(), 0, videos.shown(source)
+        video = Video(source)
+        frames = iter(video)
+        picture = next(frames, None)
+        if picture is None:
+            raise pictures.BrokenPicture(f"{file}: not one frame of it can be read")
+        smooth = Smoother(video.rate) if self.smooth else None
         with whole_file(self.out / "drawn" / name) as part:
             drawn = cv2.VideoWriter(
-                str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, picture.shape[1::-1]
+                str(part), cv2.VideoWriter.fourcc(*"mp4v"), video.rate, picture.shape[1::-1]
             )
-            while there and not (count and self.stopped()):  # a video has a frame
-                self._detect(
-                    picture, f"{name}-{count:06d}", {"file": str(source), "frame": count}, smooth
-                )
+            while picture is not None and not (count and self.stopped()):  # a video has a frame
+                self._detect(picture, f"{name}-{count:06d}", {"file": file, "frame": count}, smooth)
                 drawn.write(picture)
                 count += 1
-                there, picture = video.read()
+                picture = next(frames, None)
             drawn.release()
             if _count(part) != count:  # OpenCV says nothing of a full disk
                 raise Problem(
                     f"{self.out / 'drawn' / name} can't be written: the disk is full, or "
                     "its frames are too small"
                 )
-        remark = f"{source}: {count / (time.perf_counter() - start):.1f} frames/s"
-        if count < _promised(video) and not self.stopped():
+        remark = f"{file}: {count / (time.perf_counter() - start):.1f} frames/s"
+        if count < video.promised and not self.stopped():
             remark += (
-                f"; it ends after {count} of the {_promised(video)} frames that its header promises"
+                f"; it ends after {count} of the {video.promised} frames that its header promises"
             )
+        if video.remark:
+            remark += f"; {video.remark}"
         self.remarks.append(remark)
 
     def _detect(
@@ -304,13 +301,13 @@ def run(
     crops -- save a crop of each face; smooth -- smooth the points in videos
 
     Raises Problem: `out` is not empty; at the end, files that can't be read. KeyboardInterrupt
-    that says so when ctrl-C was pressed, unless a camera had to be stopped.
+    that says so when ctrl-C was pressed, unless a camera or stream had to be stopped.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise Problem(f"{out} is there already: remove it or choose another folder")
-    camera = isinstance(files[0][0], int)
-    progress = Progress(None if camera else sum(_count(source) for source, _ in files), "pictures")
+    endless = not isinstance(files[0][0], Path)  # a camera or stream
+    progress = Progress(None if endless else sum(_count(source) for source, _ in files), "pictures")
     out.mkdir(parents=True, exist_ok=True)
     broken = []
     with _lines(out / "detections.jsonl") as add, _until_ctrl_c() as stopped:
@@ -320,10 +317,10 @@ def run(
                 if stopped():
                     break
                 try:
-                    if isinstance(source, int) or _is_video(source):
-                        work.video(source, name)
-                    else:
+                    if isinstance(source, Path) and not _is_video(source):
                         work.picture(source, name)
+                    else:
+                        work.video(source, name)
                 except pictures.BrokenPicture as error:
                     broken.append(str(error))
         except KeyboardInterrupt:
@@ -333,7 +330,7 @@ def run(
                 f"{describe_os_error(error)}; {out} has what was found until then, and "
                 "another run needs another --out"
             ) from None
-        interrupted = stopped() and not camera
+        interrupted = stopped() and not endless
     if work.pictures:
         progress.close()
         print(
@@ -397,7 +394,10 @@ def options(prog: str, files: str = "ONNX models") -> argparse.ArgumentParser:
         "finished run of the toolkit.",
     )
     parser.add_argument(
-        "inputs", nargs="+", metavar="PICTURE|FOLDER|VIDEO|CAMERA", help="a camera is a number"
+        "inputs",
+        nargs="+",
+        metavar="PICTURE|FOLDER|VIDEO|CAMERA|URL",
+        help="a camera is a number, a stream an address rtsp:// or http(s)://",
     )
     parser.add_argument(
         "--out", help="folder for the results, new or empty (default: found, found-2, ...)"
@@ -431,6 +431,13 @@ def options(prog: str, files: str = "ONNX models") -> argparse.ArgumentParser:
         "gives as many, or none (default: what the last of the nets gives)",
     )
     parser.add_argument("--max-faces", type=int, metavar="N", help="the best N of a picture")
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="width x height of the largest picture or frame that is decoded: larger ones are "
+        f"named and passed over (default {MAX_PIXELS:,})",
+    )
     parser.add_argument("--threads", type=int, default=1, help="of the nets (default 1)")
     parser.add_argument("--crops", action="store_true", help="save a crop of each face")
     parser.add_argument(
@@ -458,6 +465,8 @@ def execute(
     """
     if args.threads < 1:
         raise Problem(f"--threads {args.threads}: it must be at least 1")
+    if args.max_pixels is not None:
+        allow_pixels(args.max_pixels)
     files = listed(args.inputs)
     given = {
         name: getattr(args, name)

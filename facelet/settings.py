@@ -1,5 +1,6 @@
 """How pictures are made into inputs, and how faces are detected: each default, once."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -8,6 +9,10 @@ from typing import Any, Callable
 
 from facelet.console import Problem
 
+MAX_PIXELS = 100_000_000  # width x height of a picture, or of a video's frames, that is decoded
+MAX_PIXELS_VARIABLE = (
+    "FACELET_MAX_PIXELS"  # the environment's: workers that are started get it as well
+)
 MEAN, SCALE = 127.5, 1 / 128  # picture to input: a BGR value -> (value - mean) * scale
 # What a net's facts say of its input where it is made like this.
 INPUT = {"order": "BGR", "layout": "NCHW", "mean": MEAN, "scale": SCALE}
@@ -27,6 +32,20 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "nms_scale": (lambda value: 0 <= value <= 1, "from 0 to 1"),
     "nms": (_three, _THREE),
 }
+
+
+def max_pixels() -> int:
+    """The most pixels that a picture is decoded with, see allow_pixels()."""
+    text = os.environ.get(MAX_PIXELS_VARIABLE, "")
+    return int(text) if text.isdecimal() else MAX_PIXELS
+
+
+def allow_pixels(pixels: int) -> None:
+    """Let pictures have so many pixels from now on, in this process and those that it starts: the
+    environment's variable FACELET_MAX_PIXELS. Raises Problem for a number that can't be."""
+    if pixels < 1:
+        raise Problem(f"max_pixels is {pixels}: it must be at least 1")
+    os.environ[MAX_PIXELS_VARIABLE] = str(pixels)
 
 
 @dataclass(frozen=True)

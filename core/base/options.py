@@ -6,11 +6,13 @@ import difflib
 import re
 import sys
 
-from config import config, values
+from config import config, override, values
 from facelet.console import Problem
+from facelet.settings import allow_pixels
 
 # A path that looks like one is written ./a.b=c.
 SETTING = re.compile(r"[A-Za-z_0-9]+(\.[A-Za-z_0-9]+)+=")
+MAX_PIXELS = "detect.max_pixels="
 USAGE = "[section.key=value ...]"
 
 
@@ -58,6 +60,9 @@ def parse(parser, argv, renamed=None, settings=True, prefixes=()):
             )
         )
     args.settings = found
+    for setting in found:  # it holds for whatever reads pictures, in all processes
+        if setting.startswith(MAX_PIXELS):
+            allow_pixels(override(config, [setting]).detect.max_pixels)
     return args
 
 
