@@ -124,7 +124,9 @@ def roc(found, truth, sizes):
 
 
 def read_truth(folder):
-    """The ellipses of each picture in the lists in a folder, {name: (F, 5)}. Raises Problem."""
+    """The ellipses of each picture in the lists in a folder, {name: (F, 5)}; a picture that comes
+    more than once has those of all its entries, of equal ones one. Prints how many entries were
+    merged. Raises Problem."""
     folder = Path(folder)
     lists = [
         *sorted(folder.glob("FDDB-folds/*ellipseList.txt")),
@@ -135,19 +137,27 @@ def read_truth(folder):
             f"{folder} has no ground truth of FDDB: looked for FDDB-folds/"
             "FDDB-fold-01-ellipseList.txt and *ellipseList.txt"
         )
-    truth = {}
+    truth, merged = {}, 0
     for file in lists:
         for name, rows in detections.groups(
             file,
             lambda row: min(row[:2]) > 0,
             5,
             "an ellipse as two radii, angle, centre x y and 1",
+            repeated=True,
         ):
             if name in truth:
-                raise Problem(f"{file}: {name} is in another list too")
+                merged += 1
+                rows = np.concatenate([truth[name], rows])
+                rows = rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
             truth[name] = rows
     if not sum(map(len, truth.values())):
         raise Problem(f"{lists[0]} has no ellipse")
+    if merged:
+        print(
+            f"{folder}: merged {merged:,} entries of pictures that are listed more than once, each "
+            f"ellipse once: {len(truth):,} pictures are left"
+        )
     return truth
 
 

@@ -33,10 +33,7 @@ def read_truth(path, split):
     path = Path(path)
     if path.is_dir():
         return wider.open_set(path, split).annotations
-    annotations, _ = (wider.read_mat if path.suffix == ".mat" else wider.read_txt)(path)
-    if not annotations:
-        raise Problem(f"{path} lists no pictures")
-    return annotations
+    return wider.read(path)[0]
 
 
 def parse_ious(text):
@@ -148,7 +145,10 @@ def main(args, settings):
     ious = parse_ious(args.iou or str(settings.evaluate.iou))
     annotations, out = read_truth(args.data, args.split), Path(args.out)
     found = detections.fitted(
-        detections.read(args.detections), [one.path for one in annotations], args.detections
+        detections.read(args.detections),
+        [one.path for one in annotations],
+        args.detections,
+        {name: one.path for one in annotations for name in one.also},
     )
     rule = detections.rule_of_list(found, args.detections)
     rows, curves = evaluate(found, annotations, ious, settings.evaluate.sizes)

@@ -21,6 +21,7 @@ import numpy as np
 
 from facelet.console import Problem
 from facelet.picture import SUFFIXES, in_folder
+from prepare_data.wider import picture_path
 
 FIRST = 100  # lines that a kind is told by, faces whose pictures are looked for
 
@@ -248,7 +249,7 @@ def parsed_entries(entries, parse):
                 raise Unusable("no picture of its name")
             if not _is_picture(path):
                 raise Unusable("no picture's path", f": {path[:60]!r}")
-            yield entry.source, path.replace("\\", "/"), numbers
+            yield entry.source, picture_path(path), numbers
         except Unusable as reason:
             yield entry.source, None, reason
 

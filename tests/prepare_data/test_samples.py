@@ -339,3 +339,26 @@ def test_a_mined_store_is_told_apart(tmp_path):
     counts = store.write_store(tmp_path / "made", 12, [chunk], ["a.jpg"], {}, what="hard")
     assert counts == {"positive": 1, "part": 1, "negative": 3}
     assert store.Store(tmp_path / "made").what == "hard"
+
+
+def test_faces_of_another_entry_are_no_background(tmp_path):
+    """A picture listed by a path, by another spelling of it and by a link, a face each time."""
+    (tmp_path / "images").mkdir()
+    scene = np.random.default_rng(0).integers(0, 255, (200, 300, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), scene)
+    (tmp_path / "images" / "link.png").symlink_to("a.png")
+    faces = [(20, 20, 120, 120), (150, 20, 250, 120), (100, 60, 190, 150)]
+    (tmp_path / "train_bbx_gt.txt").write_text(
+        "".join(
+            f"{name}\n1\n{x1} {y1} {x2 - x1} {y2 - y1} 0 0 0 0 0 0\n"
+            for name, (x1, y1, x2, y2) in zip(("a.png", ".\\a.png", "link.png"), faces)
+        )
+    )
+    samples.make_store(
+        wider.open_set(tmp_path, "train"), 20, tmp_path / "out", config.samples, workers=1
+    )
+    made = store.Store(tmp_path / "out")
+    assert made.pictures() == ["a.png"] and made.facts["source"]["merged"] == 2
+    background = made.sources[:][made.labels[:] == 0, 1:]
+    assert len(background) > 5
+    assert max(iou_by_hand(box, face) for box in background.tolist() for face in faces) < 0.3

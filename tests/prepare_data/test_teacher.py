@@ -217,6 +217,24 @@ def test_scores_of_a_text(cells_set, tmp_path, prefix):
     assert 0 < seen.counts["hopeless"] < labelled.counts["faces"]
 
 
+def test_scores_of_a_picture_that_is_listed_twice(tmp_path):
+    """A line for each of its entries, or one for both; of a face listed twice the first counts."""
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((100, 100, 3), np.uint8))
+    row = " 20 20 0 0 0 0 0 0\n"
+    (tmp_path / "train_bbx_gt.txt").write_text(
+        f"a.png\n2\n10 10{row}50 10{row}./a.png\n2\n10 10{row}10 50{row}"
+    )
+    labelled = wider.open_set(tmp_path, "train")
+    for text in ("a.png 0.1 0.2\n./a.png 0.3 0.4\n", "a.png 0.1 0.2 0.3 0.4"):
+        (tmp_path / "prob.txt").write_text(text)
+        (scores,) = teacher.read_label_scores(tmp_path / "prob.txt", labelled)
+        assert scores.tolist() == [0.1, 0.2, 0.4]
+    (tmp_path / "prob.txt").write_text("a.png 0.1 0.2\n")
+    with pytest.raises(Problem, match="line 1: 2 probabilities for the 4 rows of a.png"):
+        teacher.read_label_scores(tmp_path / "prob.txt", labelled)
+
+
 def test_both(cells_set, found_boxes, tmp_path):
     """A face stays when neither finds it hopeless; rows are still those of the ground truth."""
     labelled, settings = face_set(cells_set), SETTINGS.teacher

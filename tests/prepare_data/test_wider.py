@@ -215,6 +215,78 @@ def test_mats_that_hold_something_else(tmp_path, change):
         wider.read_mat(tmp_path / "x.mat")
 
 
+# ---- pictures that are listed more than once -----------------------------------------------
+
+
+def a_set(folder, text, pictures=("e/a.jpg",)):
+    """A set for training with these pictures, which are files of a byte, and a ground truth."""
+    for name in pictures:
+        (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "images" / name).write_bytes(b"x")
+    (folder / "x_train_bbx_gt.txt").write_bytes(text.encode())
+    return folder
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["e/a.jpg", "./e/a.jpg", "e//a.jpg", "e\\a.jpg", ".\\e\\.\\a.jpg", "link.jpg", "hard.jpg"],
+)
+def test_entries_of_one_picture_are_one(tmp_path, capsys, other):
+    a_set(
+        tmp_path,
+        "e/a.jpg\n2\n10 20 30 40 0 0 0 0 0 0\n1 2 3 4 0 0 0 1 0 0\n"
+        "b.jpg\n1\n9 9 9 9 0 0 0 0 0 0\n"
+        f"{other}\n4\n60 20 30 40 0 0 0 0 0 0\n10 20 30 40 0 0 0 0 0 0\n"
+        "1 2 3 4 0 0 0 0 0 0\n7 7 0 7 0 0 0 0 0 0\n",
+        ["e/a.jpg", "b.jpg"],
+    )
+    (tmp_path / "images" / "link.jpg").symlink_to("e/a.jpg")
+    (tmp_path / "images" / "hard.jpg").hardlink_to(tmp_path / "images" / "e" / "a.jpg")
+    face_set = wider.open_set(tmp_path, "train")
+    first, second = face_set.annotations
+    assert (first.path, second.path) == ("e/a.jpg", "b.jpg")
+    assert first.boxes.tolist() == [[10, 20, 40, 60], [60, 20, 90, 60]]
+    assert first.ignored.tolist() == [[1, 2, 4, 6]]  # a face by one entry, invalid by the other
+    assert first.rows.tolist() == [True, False, True, False, False, False]
+    assert first.also == ((other,) if other in ("link.jpg", "hard.jpg") else ())
+    assert face_set.counts == dict(
+        pictures=2, faces=3, invalid=1, zero_sized=1, merged=1, repeated=2
+    )
+    printed = capsys.readouterr().out
+    assert "merged 1 entries of pictures that are listed more than once: 2 pictures" in printed
+    assert "left out 2 boxes that are exactly equal" in printed
+
+
+def test_a_picture_twice_in_a_mat(tmp_path, capsys):
+    def cell(values):
+        out = np.empty((len(values), 1), object)
+        for i, value in enumerate(values):
+            out[i, 0] = value
+        return out
+
+    boxes, flags = np.array([[10.0, 20, 30, 40]]), np.array([[0]])
+    savemat(
+        tmp_path / "x.mat",
+        {
+            "event_list": cell(["e"]),
+            "file_list": cell([cell(["a", "b", "a"])]),
+            "face_bbx_list": cell([cell([boxes, boxes, boxes + 50])]),
+            "invalid_label_list": cell([cell([flags, flags, flags])]),
+        },
+    )
+    annotations, counts = wider.read(tmp_path / "x.mat")
+    assert [a.path for a in annotations] == ["e/a.jpg", "e/b.jpg"]
+    assert annotations[0].boxes.tolist() == [[10, 20, 40, 60], [60, 70, 140, 160]]
+    assert counts == dict(pictures=2, faces=3, invalid=0, zero_sized=0, merged=1)
+    assert "merged 1 entries" in capsys.readouterr().out
+
+
+def test_sound_lists_say_nothing(tmp_path, capsys):
+    a_set(tmp_path, TRUTH, ["0--Parade/a.jpg", "0--Parade/none.jpg"])
+    assert "merged" not in wider.open_set(tmp_path, "train").counts
+    assert capsys.readouterr().out == ""
+
+
 # ---- fuzzing -------------------------------------------------------------------------------
 
 FUZZ = settings(

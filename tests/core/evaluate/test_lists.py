@@ -347,3 +347,21 @@ def test_other_bad_input(truth_file, tmp_path, run):
     assert status == 2 and "empty.txt lists no pictures" in error
     _, status, error = run("--data", truth_file, "--detections", tmp_path / "gone")
     assert status == 2 and "gone can't be read" in error
+
+
+@pytest.mark.parametrize("other", ["a.jpg", "./a.jpg", "link.jpg"])
+def test_a_picture_listed_twice(tmp_path, run, other):
+    """Its faces by one entry are not false by the other, whatever it is called there."""
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.jpg"), np.zeros((200, 200, 3), np.uint8))
+    (tmp_path / "images" / "link.jpg").symlink_to("a.jpg")
+    (tmp_path / "val_bbx_gt.txt").write_text(
+        f"a.jpg\n1\n10 10 40 40 0 0 0 0 0 0\n{other}\n1\n100 100 40 40 0 0 0 0 0 0\n"
+    )
+    boxes = np.array([[10, 10, 50, 50], [100, 100, 140, 140]])
+    names = ["a.jpg", "link.jpg"] if other == "link.jpg" else ["a.jpg"]
+    found = as_jsonl({name: (boxes, np.array([0.9, 0.8])) for name in names}, tmp_path)
+    printed, status, error = run("--data", tmp_path, "--detections", found, "evaluate.sizes=20")
+    assert status == 0, error
+    assert "average precision at IoU 0.5: 1.0000 over 2 faces" in printed
+    assert "merged 1 entries" in printed
