@@ -15,7 +15,7 @@ from facelet import picture as pictures
 from facelet import schemes
 from facelet.console import Problem
 from prepare_data.points.readers import READERS, Unusable, folder_of, parsed_entries
-from prepare_data.wider import FARTHEST, file_of
+from prepare_data.wider import FARTHEST, file_of, outside_of
 
 SCHEME = "14"
 OUTSIDE = 1.0  # px: farther out of the picture a joint is nowhere
@@ -90,6 +90,11 @@ class Bodies:
         if (places < -OUTSIDE).any() or (places > np.array([width, height]) + OUTSIDE).any():
             raise pictures.BrokenPicture(
                 f"{body.source}: joints out of the picture, which is {width}x{height}"
+            )
+        if outside_of(body.box[None], width, height)[0]:
+            raise pictures.BrokenPicture(
+                f"{body.source}: a box of which most is out of the picture, which is "
+                f"{width}x{height}"
             )
         return picture
 

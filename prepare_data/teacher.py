@@ -40,6 +40,7 @@ from prepare_data import wider
 
 VERSION = 1
 PICTURES_PER_JOB = 32
+JOURNAL = 2  # the format of what a job gives
 
 
 # ---- running the teacher ----------------------------------------------------------------------
@@ -64,17 +65,24 @@ def _detector(path, min_face, thresholds):
 
 
 def _job(arguments):
-    """Of some pictures: rows of picture, x1 y1 x2 y2, score; and why any was skipped."""
+    """Of some pictures: rows of picture, x1 y1 x2 y2, score; why any was skipped; and labelled
+    faces outside of them."""
     detector, images, numbered = arguments
-    detect, rows, skipped = _detector(*detector), [np.zeros((0, 6))], []
-    for number, path in numbered:
+    detect, rows, skipped, outside = _detector(*detector), [np.zeros((0, 6))], [], []
+    for number, annotation in numbered:
         try:
-            boxes, scores = detect(pictures.read(images / path))
+            picture = pictures.read(images / annotation.path)
         except pictures.BrokenPicture as error:
             skipped.append([str(number), str(error)])
             continue
+        boxes, scores = detect(picture)
+        outside += wider.in_picture(annotation, *picture.shape[1::-1])[1]
         rows.append(np.column_stack([np.full(len(boxes), number), boxes, scores]))
-    return {"rows": np.concatenate(rows), "skipped": np.array(skipped, str).reshape(-1, 2)}
+    return {
+        "rows": np.concatenate(rows),
+        "skipped": np.array(skipped, str).reshape(-1, 2),
+        "outside": np.array(outside, str),
+    }
 
 
 def run_teacher(face_set, detector, out, settings, workers=None):
@@ -100,19 +108,23 @@ def run_teacher(face_set, detector, out, settings, workers=None):
     }
     paths = [annotation.path for annotation in face_set.annotations]
     jobs = [
-        (opening, face_set.images, list(enumerate(paths))[i : i + PICTURES_PER_JOB])
+        (opening, face_set.images, list(enumerate(face_set.annotations))[i : i + PICTURES_PER_JOB])
         for i in range(0, len(paths), PICTURES_PER_JOB)
     ]
-    journal = Journal(out.with_name(f".{out.name}.journal"), {**facts, "jobs": len(jobs)})
+    journal = Journal(
+        out.with_name(f".{out.name}.journal"), {**facts, "jobs": len(jobs), "format": JOURNAL}
+    )
     print(
         f"{face_set.truth}: {len(paths):,} pictures on {workers} processes"
         + (f", going on after {len(journal.done) * PICTURES_PER_JOB:,}" if journal.done else "")
     )
-    found, skipped, progress = {path: [] for path in paths}, {}, Progress(len(paths), "pictures")
+    found, skipped, outside = {path: [] for path in paths}, {}, []
+    progress = Progress(len(paths), "pictures")
     for job, result in zip(jobs, journal.run(_job, jobs, workers)):
         for number, *box, score in result["rows"].tolist():
             found[paths[int(number)]].append([*(round(x, 2) for x in box), round(score, 4)])
         skipped.update((paths[int(number)], reason) for number, reason in result["skipped"])
+        outside += map(str, result["outside"])
         progress.step(len(job[-1]))
     progress.close()
     if len(skipped) == len(paths):
@@ -132,6 +144,12 @@ def run_teacher(face_set, detector, out, settings, workers=None):
     journal.remove()
     for reason in list(skipped.values())[:10]:
         print(f"skipped {reason}")
+    if outside:
+        print(
+            f"{len(outside):,} labelled faces lie outside of their pictures; no samples take them:"
+        )
+    for reason in outside[:10]:
+        print(f"  {reason}")
     return sum(map(len, found.values()))
 
 

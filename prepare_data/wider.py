@@ -6,6 +6,9 @@ DIR/wider_face_split/wider_face_train_bbx_gt.txt    or .mat, or DIR/<any>_train_
 A picture may be listed more than once, by one path, by several spellings of it, or by links to one
 file: its entries are merged, as the faces of one entry would be background by the others. Of boxes
 that are exactly equal one counts; it is invalid if one of them is.
+
+Faces of which less than half lies in their picture are neither learned nor background (in_picture),
+and a list that has many is refused, as one that was made for pictures of another size.
 """
 
 import os
@@ -15,11 +18,21 @@ from typing import Optional
 
 import numpy as np
 
+from facelet import boxes as geometry
+from facelet import picture as pictures
 from facelet.console import Problem
 from facelet.files import read_lines
 
 INVALID = 3  # index of the invalid flag among the six attributes after x y w h
 FARTHEST = 1e6  # px: where a coordinate is no longer one of any picture
+LEAST_INSIDE = 0.5  # part of a face's area that lies in its picture
+# Part of the faces outside from which a list is refused. Sound lists have few, whatever their
+# pictures; of faces spread over pictures half as large as those that a list was made for three of
+# four are, over pictures four fifths as large one of three.
+MANY_OUTSIDE = 0.25
+SIZED = 40  # pictures, spread over the list, that are read to tell its scale
+FACTORS = (1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16)  # between sizes of pictures
+FITTING, ROUNDING = 0.95, 0.02  # boxes that lie in their pictures by the right factor; how nearly
 
 
 @dataclass
@@ -266,6 +279,73 @@ def read(truth, images=None):
     return annotations, counts
 
 
+# ---- boxes and their pictures --------------------------------------------------------------
+
+
+def in_picture(annotation, width, height):
+    """The Annotation of a picture of a size, its faces of which less than half (LEAST_INSIDE) lies
+    in it moved to `ignored`, as what there is of them is no background; and a line for each."""
+    outside = outside_of(annotation.boxes, width, height)
+    if not outside.any():
+        return annotation, []
+    return annotation.ignoring(outside), [
+        f"{annotation.path}: the face {x1:g} {y1:g} {x2 - x1:g} {y2 - y1:g} (x y w h) lies outside "
+        f"of the picture, which is {width}x{height}, or more than half of it"
+        for x1, y1, x2, y2 in annotation.boxes[outside].tolist()
+    ]
+
+
+def outside_of(boxes, width, height):
+    """Which boxes (N, 4) lie outside of a picture of a size, or more than half of them: (N,)."""
+    frame = np.array([[0, 0, width, height]], np.float64)
+    return geometry.covered(boxes.astype(np.float64), frame)[:, 0] < LEAST_INSIDE
+
+
+def check_scale(truth, images, faces):
+    """Raise Problem where many of the boxes of a list `truth` lie outside of their pictures.
+
+    faces -- [(path of a picture, boxes (N, 4))]; some of these are read
+    """
+    faces, found = [(path, boxes) for path, boxes in faces if len(boxes)], []
+    for path, boxes in faces[:: max(1, len(faces) // SIZED)][:SIZED]:
+        try:
+            height, width = pictures.read(Path(images) / path).shape[:2]
+        except pictures.BrokenPicture:
+            continue  # whoever wants the picture says so
+        found.append((boxes.astype(np.float64), width, height))
+    outside = sum(int(outside_of(*one).sum()) for one in found)
+    every = sum(len(boxes) for boxes, *_ in found)
+    if not outside or outside < MANY_OUTSIDE * every or (outside < 3 and outside < every):
+        return
+    raise Problem(
+        f"{truth}: of {every:,} boxes looked at {outside:,} lie outside of their pictures, or more "
+        f"than half of them: {_reason(found)}"
+    )
+
+
+def _reason(found):
+    """Why boxes may lie outside, in words; found -- [(boxes, width, height)]."""
+    boxes = np.concatenate([boxes for boxes, *_ in found])
+    sizes = np.concatenate([[size] * len(boxes) for boxes, *size in found])
+    corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    if np.mean(geometry.whole(corners) & (corners[:, 2:] <= sizes).all(axis=1)) >= FITTING:
+        return "they look like x1 y1 x2 y2, where x y width height are expected"
+    reach = (boxes[:, 2:] / sizes).max(axis=1) - ROUNDING
+    for factor in FACTORS:
+        if np.mean(reach <= factor) >= FITTING and boxes.min() >= -ROUNDING * sizes.max():
+            return (
+                "the list seems to be made for pictures of another scale; divided by about "
+                f"{factor:g} they would lie in these"
+            )
+    return (
+        "the list seems to be made for pictures of another scale, or for other pictures; no one "
+        "factor mends it"
+    )
+
+
+# ---- sets ----------------------------------------------------------------------------------
+
+
 def _first(candidates, what, folder):
     for candidate in candidates:
         if candidate.exists():
@@ -280,7 +360,7 @@ def open_set(folder, split):
     """The FaceSet of a split ("train" or "val") of a folder laid out as above.
 
     Raises Problem when the folder, its pictures or its ground truth are not there, or when the
-    ground truth is empty or broken.
+    ground truth is empty or broken, or many of its boxes lie outside of their pictures.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -307,4 +387,5 @@ def open_set(folder, split):
             f"none of the {len(annotations):,} pictures that {truth} lists is in "
             f"{images}; the first is {annotations[0].path}"
         )
+    check_scale(truth, images, [(a.path, a.boxes) for a in annotations])
     return FaceSet(images, truth, annotations, counts)

@@ -27,8 +27,7 @@ import cv2
 import numpy as np
 
 from core.evaluate import detections, plots, run_detector
-from facelet import picture as pictures
-from facelet.console import Problem, Progress
+from facelet.console import Problem
 from facelet.files import write_json, write_text
 
 LARGEST = 450  # px, longer side of FDDB's pictures
@@ -170,19 +169,6 @@ def find_pictures(folder, names):
     return {}
 
 
-def _sizes(files):
-    """(width, height) of pictures {name: path}, of those that can be read."""
-    sizes, progress = {}, Progress(len(files), "pictures read")
-    for name, file in files.items():
-        try:
-            sizes[name] = pictures.read(file).shape[1::-1]
-        except pictures.BrokenPicture:
-            pass  # main() counts what is missing
-        progress.step()
-    progress.close()
-    return sizes
-
-
 def official(curve):
     """Texts of the discrete and the continuous curve in the layout of FDDB's own evaluation: from
     the lowest score on `rate false positives score` and `rate false positives`."""
@@ -257,7 +243,7 @@ def main(args, settings):
             texts.append(detections.text(name, boxes, scores))
         write_text(path, "".join(texts))
     else:
-        sizes = _sizes(files) if files else {}
+        sizes = run_detector.sizes(files) if files else {}
     found = detections.fitted(detections.read(path), truth, path)
     rule = run_detector.rule(detector) if args.nets else detections.rule_of_list(found, path)
     if len(sizes) < len(truth):

@@ -1,6 +1,7 @@
 """Labels checked with a teacher: what it finds, and what becomes of them."""
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -402,3 +403,16 @@ def test_old_spellings(cells_set, model, found_boxes, tmp_path, capsys):
         "note: --detector is now --teacher; the old spelling will go",
         "note: second.min_face is now teacher.min_face; the old spelling will go",
     ]
+
+
+def test_labelled_faces_outside_of_their_pictures_are_named(cells_set, model, tmp_path, capsys):
+    shutil.copytree(cells_set[0], tmp_path / "set")
+    (truth,) = (tmp_path / "set").rglob("*_bbx_gt.txt")
+    picture = face_set(cells_set).annotations[0].path
+    truth.write_text(f"{truth.read_text().rstrip()}\n{picture}\n1\n9000 9 20 20 0 0 0 0 0 0\n")
+    teacher.run_teacher(
+        wider.open_set(tmp_path / "set", "train"), model, tmp_path / "o.json", SETTINGS, workers=1
+    )
+    printed = capsys.readouterr().out
+    assert " labelled faces lie outside of their pictures" in printed
+    assert f"{picture}: the face 9000 9 20 20" in printed

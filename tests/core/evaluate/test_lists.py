@@ -365,3 +365,17 @@ def test_a_picture_listed_twice(tmp_path, run, other):
     assert status == 0, error
     assert "average precision at IoU 0.5: 1.0000 over 2 faces" in printed
     assert "merged 1 entries" in printed
+
+
+def test_faces_outside_of_their_pictures_count_neither_way(tmp_path, run):
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.jpg"), np.zeros((200, 200, 3), np.uint8))
+    inside = [[10 + 60 * i, 10, 50 + 60 * i, 50] for i in range(3)]
+    (tmp_path / "val_bbx_gt.txt").write_text(
+        "a.jpg\n4\n" + "".join(f"{x} {y} 40 40\n" for x, y, *_ in [*inside, [300, 300]])
+    )
+    found = as_jsonl({"a.jpg": (np.array(inside), np.array([0.9, 0.8, 0.7]))}, tmp_path)
+    printed, status, error = run("--data", tmp_path, "--detections", found, "evaluate.sizes=20")
+    assert status == 0, error
+    assert "average precision at IoU 0.5: 1.0000 over 3 faces" in printed
+    assert "left out a.jpg: the face 300 300 40 40" in printed
