@@ -176,7 +176,7 @@ def make_store(point_set, size, out, settings, workers=None):
             ("sources", sources, np.int32),
         ):
             np.save(part / f"{name}.npy", np.array(values, kind))
-        (part / "pictures.txt").write_text("".join(f"{path}\n" for path in faces))
+        (part / "pictures.txt").write_text("".join(f"{path}\n" for path in faces), encoding="utf-8")
         write_json(
             part / "cuts.json",
             {

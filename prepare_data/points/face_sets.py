@@ -7,7 +7,7 @@ import numpy as np
 
 from facelet import picture as pictures
 from facelet.console import Problem
-from facelet.files import read_json
+from facelet.files import read_json, read_lines
 from prepare_data import face_crop
 from prepare_data.points import sets as landmarks
 from prepare_data.store import Store
@@ -82,7 +82,7 @@ class Cuts:
         return pictures.decode(self.bytes[begin:end].tobytes(), f"{self.path}, face {i}")
 
     def names(self):
-        paths = (self.path / "pictures.txt").read_text().splitlines()
+        paths = read_lines(self.path / "pictures.txt")
         return [paths[i] for i in self.sources[:, 0]]
 
     def describe(self):

@@ -282,6 +282,19 @@ def test_a_picture_twice_in_a_mat(tmp_path, capsys):
     assert "merged 1 entries" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_list_made_on_windows(tmp_path, mark):
+    text = mark + TRUTH.replace("/", "\\").replace("\n", " \t\r\n").replace("0 0", "0\t0").rstrip()
+    a_set(tmp_path, text, ["0--Parade/a.jpg", "0--Parade/none.jpg", "1--Handshaking/b c.jpg"])
+    (tmp_path / "sound.txt").write_text(TRUTH)
+    expected, counts = wider.read(tmp_path / "sound.txt")
+    face_set = wider.open_set(tmp_path, "train")
+    assert face_set.counts == counts
+    for one, other in zip(face_set.annotations, expected):
+        assert one.path == other.path and one.boxes.tolist() == other.boxes.tolist()
+        assert (face_set.images / one.path).is_file()
+
+
 def test_sound_lists_say_nothing(tmp_path, capsys):
     a_set(tmp_path, TRUTH, ["0--Parade/a.jpg", "0--Parade/none.jpg"])
     assert "merged" not in wider.open_set(tmp_path, "train").counts

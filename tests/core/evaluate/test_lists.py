@@ -379,3 +379,16 @@ def test_faces_outside_of_their_pictures_count_neither_way(tmp_path, run):
     assert status == 0, error
     assert "average precision at IoU 0.5: 1.0000 over 3 faces" in printed
     assert "left out a.jpg: the face 300 300 40 40" in printed
+
+
+@pytest.mark.parametrize("write", [as_jsonl, as_text])
+def test_detections_written_on_windows(example, tmp_path, write):
+    """A byte order mark, ends of lines, blanks and slashes as there: nothing is lost."""
+    path = write(example.found, tmp_path)
+    sound = detections.fitted(detections.read(path), list(example.truth), path)
+    slash = "\\\\" if write is as_jsonl else "\\"
+    text = path.read_text().replace("/", slash).rstrip().replace("\n", " \t\r\n")
+    path.write_bytes(("\ufeff" + text).encode())
+    found = detections.fitted(detections.read(path), list(example.truth), path)
+    assert found.keys() == sound.keys()
+    assert all(np.array_equal(found[name][0], sound[name][0]) for name in sound)
