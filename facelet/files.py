@@ -55,7 +55,38 @@ def whole_folder(path: AnyPath) -> Iterator[Path]:
 
 def write_text(path: AnyPath, text: str) -> None:
     with whole_file(path) as part:
-        part.write_text(text)
+        part.write_text(text, encoding="utf-8")
+
+
+def decode_text(data: bytes, path: AnyPath) -> str:
+    """The text that is the content of the file `path`: UTF-8, with or without a byte order mark.
+    Problem where it is none."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Problem(f"{path} can't be read as UTF-8 ({error}): save it so") from None
+
+
+def read_text(path: AnyPath) -> str:
+    """The text in a file, as decode_text(). Problem, too, where it can't be read."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise Problem(f"{path} can't be read ({error.strerror})") from None
+    return decode_text(data, path)
+
+
+def text_lines(text: str) -> list[str]:
+    """Lines that end as those of Unix, Windows or old Macs do, and as nothing else does: a file's
+    name may have other characters that str.splitlines takes for an end. A byte order mark before
+    one, as in texts put together of several, is left out."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [line.lstrip("\ufeff") for line in (lines if lines[-1] else lines[:-1])]
+
+
+def read_lines(path: AnyPath) -> list[str]:
+    """The lines of the text in a file, see text_lines(). Raises as read_text() does."""
+    return text_lines(read_text(path))
 
 
 def to_json(value: Any, **options: Any) -> str:
@@ -78,7 +109,8 @@ def write_json(path: AnyPath, value: Any) -> None:
 def read_json(path: AnyPath) -> Any:
     """The value in a JSON file; Problem when it is missing or broken."""
     try:
-        return json.loads(Path(path).read_text())
+        # Not read_text(): what is no JSON is told of in one way, whatever it is instead.
+        return json.loads(Path(path).read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise Problem(f"{path} is not there") from None
     except (ValueError, RecursionError) as error:  # no JSON, no text, numbers or nesting too long

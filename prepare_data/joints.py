@@ -6,7 +6,7 @@ that is not visible do not count.
 
 import collections
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from facelet import picture as pictures
 from facelet import schemes
 from facelet.console import Problem
 from prepare_data.points.readers import READERS, Unusable, folder_of, parsed_entries
-from prepare_data.wider import FARTHEST
+from prepare_data.wider import FARTHEST, file_of, outside_of
 
 SCHEME = "14"
 OUTSIDE = 1.0  # px: farther out of the picture a joint is nowhere
@@ -91,6 +91,11 @@ class Bodies:
             raise pictures.BrokenPicture(
                 f"{body.source}: joints out of the picture, which is {width}x{height}"
             )
+        if outside_of(body.box[None], width, height)[0]:
+            raise pictures.BrokenPicture(
+                f"{body.source}: a box of which most is out of the picture, which is "
+                f"{width}x{height}"
+            )
         return picture
 
     def describe(self):
@@ -134,6 +139,20 @@ def _body(source, path, numbers, count, min_side):
     return Body(path, source, points, np.concatenate([box[:2], box[:2] + box[2:]]))
 
 
+def _distinct(images, bodies):
+    """{source: Body} of those that are not listed before; a picture that is listed by several
+    paths, links to one file, has the first of them."""
+    kept, known, first = {}, set(), {}
+    files = {path: file_of(images, path) for path in {body.path for body in bodies}}
+    for body in bodies:
+        path = first.setdefault(files[body.path], body.path)
+        same = path, body.box.tobytes(), body.points.tobytes()
+        if same not in known:
+            known.add(same)
+            kept[body.source] = replace(body, path=path)
+    return kept
+
+
 def open_set(truth, images=None, min_side=1):
     """The Bodies of a list.
 
@@ -160,11 +179,10 @@ def open_set(truth, images=None, min_side=1):
             f"{truth} has no body that can be used"
             + (f"; the first: {rejected[0]}" if rejected else ": it is empty")
         )
-    return Bodies(
-        folder_of(images, truth, reader.folders, bodies),
-        truth,
-        digest.hexdigest(),
-        bodies,
-        rejected,
-        dict(reasons),
-    )
+    folder = folder_of(images, truth, reader.folders, bodies)
+    kept = _distinct(folder, bodies)
+    reason = "a body that is listed already"
+    rejected += [f"{body.source}: {reason}" for body in bodies if body.source not in kept]
+    if len(kept) < len(bodies):
+        reasons[reason] = len(bodies) - len(kept)
+    return Bodies(folder, truth, digest.hexdigest(), list(kept.values()), rejected, dict(reasons))

@@ -134,6 +134,7 @@ def make_store(point_set, size, out, settings, workers=None):
     if size not in SIZES:
         raise Problem(f"--size {size}: it must be one of {', '.join(map(str, SIZES))}")
     samples.check_new(out)
+    face_sets.check_scale(point_set)
     print(point_set.describe())
     samples.print_some("rejected", point_set.rejected, f"all named in {Path(out) / 'store.json'}")
     faces = point_set.pictures()

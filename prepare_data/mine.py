@@ -36,6 +36,7 @@ from prepare_data import samples, store, teacher, wider
 
 STAGES = ("pnet", "rnet", "onet")
 PICTURES_PER_JOB = 16
+JOURNAL = 2  # the format of what a job gives
 ESTIMATE_FROM = 24  # pictures that the estimate of size and time is made from
 LEFT_OUT = ("near faces", "ignored", "unlabelled", "small", "outside", "over the cap")
 
@@ -132,13 +133,15 @@ def _detect_job(arguments):
     """The samples of some pictures without their crops: a dict of arrays for the journal."""
     images, numbered, nets, target, settings = arguments
     detector = _open(nets, target, settings)
-    rows, left_out, skipped = [], np.zeros(len(LEFT_OUT), np.int64), []
+    rows, left_out, skipped, outside = [], np.zeros(len(LEFT_OUT), np.int64), [], []
     for index, annotation in numbered:
         try:
             picture = pictures.read(images / annotation.path)
         except pictures.BrokenPicture as error:
             skipped.append(str(error))
             continue
+        annotation, reasons = wider.in_picture(annotation, *picture.shape[1::-1])
+        outside += reasons
         squares, labels, offsets, ranks, out = squares_of(
             picture, annotation, detector, target, settings
         )
@@ -156,6 +159,7 @@ def _detect_job(arguments):
         zip(("picture", "squares", "labels", "offsets", "ranks"), joined),
         left_out=left_out,
         skipped=np.array(skipped, str),
+        outside=np.array(outside, str),
     )
 
 
@@ -241,9 +245,10 @@ def make_store(face_set, nets, target, size, out, settings, workers=None):
     count, *expected = _estimate(face_set, nets, target, size, settings, workers)
     samples.expect(out, size, count, *expected, workers)
     journal = Journal(
-        out.with_name(f".{out.name}.journal"), {**facts, "pictures": len(face_set.annotations)}
+        out.with_name(f".{out.name}.journal"),
+        {**facts, "pictures": len(face_set.annotations), "format": JOURNAL},
     )
-    found, left_out, unread = _detect(face_set, nets, target, settings, journal, workers)
+    found, left_out, unread, outside = _detect(face_set, nets, target, settings, journal, workers)
     kept = _lowest(found["labels"], found["ranks"], settings.mine.total)
     left_out[LEFT_OUT.index("over the cap")] += len(found["labels"]) - len(kept)
     left_out = dict(zip(LEFT_OUT, left_out.tolist()))
@@ -255,6 +260,7 @@ def make_store(face_set, nets, target, size, out, settings, workers=None):
         )
     print(f"left out: {words}")
     samples.print_some("skipped", unread, f"all named in {out / 'store.json'}")
+    samples.print_some("skipped", outside, f"all named in {out / 'store.json'}")
     rows = [
         (
             int(index),
@@ -269,7 +275,12 @@ def make_store(face_set, nets, target, size, out, settings, workers=None):
         rows,
         partial(_cut, images=face_set.images, size=size),
         [a.path for a in face_set.annotations],
-        {**facts, "unread": unread, "left_out": left_out},
+        {
+            **facts,
+            "unread": unread,
+            "left_out": left_out,
+            **({"outside": outside} if outside else {}),
+        },
         workers,
         what="hard",
     )
@@ -284,7 +295,8 @@ def _by_picture(picture, kept):
 
 
 def _detect(face_set, nets, target, settings, journal, workers):
-    """All samples without their crops, as arrays; counts left out; pictures that can't be read."""
+    """All samples without their crops, as arrays; counts left out; pictures that can't be read, and
+    faces outside of theirs."""
     numbered = list(enumerate(face_set.annotations))
     jobs = [
         (face_set.images, numbered[i : i + PICTURES_PER_JOB], nets, target, settings)
@@ -301,10 +313,12 @@ def _detect(face_set, nets, target, settings, journal, workers):
         name: np.concatenate([part[name] for part in parts])
         for name in ("picture", "squares", "labels", "offsets", "ranks")
     }
-    skipped = [str(reason) for part in parts for reason in part["skipped"]]
+    skipped, outside = (
+        [str(reason) for part in parts for reason in part[name]] for name in ("skipped", "outside")
+    )
     if len(skipped) == len(numbered):
         raise Problem(f"not one picture could be used; the first: {skipped[0]}")
-    return joined, sum(part["left_out"] for part in parts), skipped
+    return joined, sum(part["left_out"] for part in parts), skipped, outside
 
 
 def main(argv):

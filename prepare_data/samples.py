@@ -137,20 +137,22 @@ def squares_of(annotation, width, height, size, settings):
 
 
 def cut(images, annotation, index, size, settings):
-    """The samples of one picture as a chunk of a store, and why there are none, or None."""
+    """The samples of one picture as a chunk of a store, and why there are none of it, or of some of
+    its faces, a line each."""
     try:
         picture = pictures.read(images / annotation.path)
     except pictures.BrokenPicture as error:
-        return chunk(size, index), str(error)
+        return chunk(size, index), [str(error)]
     height, width = picture.shape[:2]
     if min(width, height) < size:
         return (
             chunk(size, index),
-            f"{images / annotation.path}: {width}x{height} is smaller than the net's {size}",
+            [f"{images / annotation.path}: {width}x{height} is smaller than the net's {size}"],
         )
+    annotation, outside = wider.in_picture(annotation, width, height)
     squares, labels, offsets = squares_of(annotation, width, height, size, settings)
     crops = [pictures.crop(picture, square, size) for square in squares]
-    return chunk(size, index, crops, labels, offsets, squares), None
+    return chunk(size, index, crops, labels, offsets, squares), outside
 
 
 def chunk(size, index, crops=(), labels=(), offsets=(), squares=()):
@@ -269,8 +271,7 @@ def print_some(word, reasons, where):
 
 def _cut_numbered(numbered, images, size, settings):
     index, annotation = numbered
-    found, reason = cut(images, annotation, index, size, settings)
-    return found, [reason] if reason else []
+    return cut(images, annotation, index, size, settings)
 
 
 def make_store(face_set, size, out, settings, workers=None):

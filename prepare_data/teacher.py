@@ -35,11 +35,12 @@ from core.detect import nets
 from facelet import boxes as geometry
 from facelet import picture as pictures
 from facelet.console import Problem, Progress, program
-from facelet.files import read_json, sha256, to_json, write_text
+from facelet.files import read_json, read_lines, sha256, to_json, write_text
 from prepare_data import wider
 
 VERSION = 1
 PICTURES_PER_JOB = 32
+JOURNAL = 2  # the format of what a job gives
 
 
 # ---- running the teacher ----------------------------------------------------------------------
@@ -64,17 +65,24 @@ def _detector(path, min_face, thresholds):
 
 
 def _job(arguments):
-    """Of some pictures: rows of picture, x1 y1 x2 y2, score; and why any was skipped."""
+    """Of some pictures: rows of picture, x1 y1 x2 y2, score; why any was skipped; and labelled
+    faces outside of them."""
     detector, images, numbered = arguments
-    detect, rows, skipped = _detector(*detector), [np.zeros((0, 6))], []
-    for number, path in numbered:
+    detect, rows, skipped, outside = _detector(*detector), [np.zeros((0, 6))], [], []
+    for number, annotation in numbered:
         try:
-            boxes, scores = detect(pictures.read(images / path))
+            picture = pictures.read(images / annotation.path)
         except pictures.BrokenPicture as error:
             skipped.append([str(number), str(error)])
             continue
+        boxes, scores = detect(picture)
+        outside += wider.in_picture(annotation, *picture.shape[1::-1])[1]
         rows.append(np.column_stack([np.full(len(boxes), number), boxes, scores]))
-    return {"rows": np.concatenate(rows), "skipped": np.array(skipped, str).reshape(-1, 2)}
+    return {
+        "rows": np.concatenate(rows),
+        "skipped": np.array(skipped, str).reshape(-1, 2),
+        "outside": np.array(outside, str),
+    }
 
 
 def run_teacher(face_set, detector, out, settings, workers=None):
@@ -100,19 +108,23 @@ def run_teacher(face_set, detector, out, settings, workers=None):
     }
     paths = [annotation.path for annotation in face_set.annotations]
     jobs = [
-        (opening, face_set.images, list(enumerate(paths))[i : i + PICTURES_PER_JOB])
+        (opening, face_set.images, list(enumerate(face_set.annotations))[i : i + PICTURES_PER_JOB])
         for i in range(0, len(paths), PICTURES_PER_JOB)
     ]
-    journal = Journal(out.with_name(f".{out.name}.journal"), {**facts, "jobs": len(jobs)})
+    journal = Journal(
+        out.with_name(f".{out.name}.journal"), {**facts, "jobs": len(jobs), "format": JOURNAL}
+    )
     print(
         f"{face_set.truth}: {len(paths):,} pictures on {workers} processes"
         + (f", going on after {len(journal.done) * PICTURES_PER_JOB:,}" if journal.done else "")
     )
-    found, skipped, progress = {path: [] for path in paths}, {}, Progress(len(paths), "pictures")
+    found, skipped, outside = {path: [] for path in paths}, {}, []
+    progress = Progress(len(paths), "pictures")
     for job, result in zip(jobs, journal.run(_job, jobs, workers)):
         for number, *box, score in result["rows"].tolist():
             found[paths[int(number)]].append([*(round(x, 2) for x in box), round(score, 4)])
         skipped.update((paths[int(number)], reason) for number, reason in result["skipped"])
+        outside += map(str, result["outside"])
         progress.step(len(job[-1]))
     progress.close()
     if len(skipped) == len(paths):
@@ -132,6 +144,12 @@ def run_teacher(face_set, detector, out, settings, workers=None):
     journal.remove()
     for reason in list(skipped.values())[:10]:
         print(f"skipped {reason}")
+    if outside:
+        print(
+            f"{len(outside):,} labelled faces lie outside of their pictures; no samples take them:"
+        )
+    for reason in outside[:10]:
+        print(f"  {reason}")
     return sum(map(len, found.values()))
 
 
@@ -155,7 +173,7 @@ def read_boxes(path, face_set, lowest):
             )
         source, floor = made["source"], made["settings"]["thresholds"][-1]
         found = {
-            picture: np.array(rows, np.float32).reshape(-1, 5)
+            wider.picture_path(picture): np.array(rows, np.float32).reshape(-1, 5)
             for picture, rows in made["pictures"].items()
         }
         if source != _source(face_set):
@@ -226,19 +244,17 @@ def read_label_scores(path, face_set):
 
     Each line has a picture's path, which may be that of another machine as long as it ends in the
     set's own, and a probability for every row of the ground truth, invalid and zero-sized ones
-    too. Raises Problem naming the line that is wrong.
+    too. A picture that is listed more than once has a line for each entry, in their order, or one
+    for all of them. Raises Problem naming the line that is wrong.
     """
-    path = Path(path)
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Problem(f"{path} can't be read ({getattr(error, 'strerror', 0) or error})") from None
-    by_path, scores = {a.path: a for a in face_set.annotations}, {}
-    for number, line in enumerate(lines, 1):
+    by_path, found = {}, {}
+    for annotation in face_set.annotations:
+        by_path.update(dict.fromkeys((annotation.path, *annotation.also), annotation))
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
         name, values = SCORES_LINE.fullmatch(line).groups()
-        parts = name.strip().replace("\\", "/").split("/")
+        parts = wider.picture_path(name).split("/")
         tails = ("/".join(parts[i:]) for i in range(len(parts)))
         annotation = next((by_path[tail] for tail in tails if tail in by_path), None)
         if annotation is None or not len(annotation.boxes):
@@ -252,12 +268,17 @@ def read_label_scores(path, face_set):
                 f"{path}, line {number}: expected a picture's path and probabilities "
                 f"from 0 to 1, found {line[-60:]!r}"
             )
-        if len(values) != len(annotation.rows):
+        before = found.get(annotation.path, (0, np.zeros(0)))[1]
+        found[annotation.path] = number, np.concatenate([before, values])
+    scores = {}
+    for name, (number, values) in found.items():
+        rows = by_path[name].rows
+        if len(values) != len(rows):
             raise Problem(
                 f"{path}, line {number}: {len(values)} probabilities for the "
-                f"{len(annotation.rows)} rows of {annotation.path} in {face_set.truth}"
+                f"{len(rows)} rows of {name} in {face_set.truth}"
             )
-        scores[annotation.path] = values[annotation.rows]
+        scores[name] = values[rows]
     missing = [a.path for a in face_set.annotations if len(a.boxes) and a.path not in scores]
     if missing:
         raise Problem(
@@ -273,17 +294,9 @@ def without_hopeless(face_set, scores, settings):
     (N,) for each annotation, are NaN where none is known."""
     annotations, hopeless = [], 0
     for annotation, score in zip(face_set.annotations, scores):
-        kept, rows = ~(score < settings.hopeless), annotation.rows.copy()
-        rows[rows] = kept
-        annotations.append(
-            replace(
-                annotation,
-                boxes=annotation.boxes[kept],
-                rows=rows,
-                ignored=np.concatenate([annotation.ignored, annotation.boxes[~kept]]),
-            )
-        )
-        hopeless += int((~kept).sum())
+        low = score < settings.hopeless
+        annotations.append(annotation.ignoring(low))
+        hopeless += int(low.sum())
     counts = {
         **face_set.counts,
         "faces": face_set.counts["faces"] - hopeless,

@@ -2,18 +2,37 @@
 
 DIR/WIDER_train/images/<event>/<file>.jpg           or DIR/images/<event>/<file>.jpg
 DIR/wider_face_split/wider_face_train_bbx_gt.txt    or .mat, or DIR/<any>_train_bbx_gt.txt
+
+A picture may be listed more than once, by one path, by several spellings of it, or by links to one
+file: its entries are merged, as the faces of one entry would be background by the others. Of boxes
+that are exactly equal one counts; it is invalid if one of them is.
+
+Faces of which less than half lies in their picture are neither learned nor background (in_picture),
+and a list that has many is refused, as one that was made for pictures of another size.
 """
 
-from dataclasses import dataclass, field
-from pathlib import Path
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Optional
 
 import numpy as np
 
+from facelet import boxes as geometry
+from facelet import picture as pictures
 from facelet.console import Problem
+from facelet.files import read_lines
 
 INVALID = 3  # index of the invalid flag among the six attributes after x y w h
 FARTHEST = 1e6  # px: where a coordinate is no longer one of any picture
+LEAST_INSIDE = 0.5  # part of a face's area that lies in its picture
+# Part of the faces outside from which a list is refused. Sound lists have few, whatever their
+# pictures; of faces spread over pictures half as large as those that a list was made for three of
+# four are, over pictures four fifths as large one of three.
+MANY_OUTSIDE = 0.25
+SIZED = 40  # pictures, spread over the list, that are read to tell its scale
+FACTORS = (1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16)  # between sizes of pictures
+FITTING, ROUNDING = 0.95, 0.02  # boxes that lie in their pictures by the right factor; how nearly
 
 
 @dataclass
@@ -26,6 +45,7 @@ class Annotation:
     unsure -- (K, 4) float32: what a teacher holds for a face and no label has
         (prepare_data.teacher); neither face nor background
     rows -- (R,) bool: which rows of the ground truth `boxes` are; all if not given
+    also -- other paths that the same picture is listed by
     """
 
     path: str
@@ -33,10 +53,21 @@ class Annotation:
     ignored: np.ndarray
     unsure: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     rows: Optional[np.ndarray] = None
+    also: tuple = ()
 
     def __post_init__(self):
         if self.rows is None:
             self.rows = np.ones(len(self.boxes), bool)
+
+    def only(self, kept):
+        """The Annotation with those of its faces that are `kept`, (N,) bool."""
+        rows = self.rows.copy()
+        rows[rows] = kept
+        return replace(self, boxes=self.boxes[kept], rows=rows)
+
+    def ignoring(self, which):
+        """The Annotation with some of its faces, (N,) bool, moved to `ignored`."""
+        return replace(self.only(~which), ignored=np.concatenate([self.ignored, self.boxes[which]]))
 
 
 @dataclass
@@ -46,7 +77,8 @@ class FaceSet:
     images: Path
     truth: Path
     annotations: list
-    # pictures, faces, invalid, zero_sized; unsure and hopeless where labels were checked
+    # pictures, faces, invalid, zero_sized; unsure and hopeless where labels were checked; merged
+    # (entries) and repeated (boxes) where there are any
     counts: dict = field(default_factory=dict)
     checked_by: dict = field(default_factory=dict)  # files (prepare_data.teacher.clean_labels)
 
@@ -79,23 +111,84 @@ def _annotation(path, xywh, invalid, counts):
     counts["invalid"] += int((real & invalid).sum())
     counts["faces"] += int((real & ~invalid).sum())
     faces = real & ~invalid
-    return Annotation(path, boxes[faces], boxes[real & invalid], rows=faces)
+    return _distinct(Annotation(path, boxes[faces], boxes[real & invalid], rows=faces), counts)
 
 
 def _no_counts():
     return dict(pictures=0, faces=0, invalid=0, zero_sized=0)
 
 
+def picture_path(text):
+    """A picture's path in a list, in the one spelling of this toolkit: slashes, none twice, no
+    `./`. Lists that were made on Windows have backslashes."""
+    return PurePosixPath(text.strip().replace("\\", "/")).as_posix()
+
+
+def _distinct(annotation, counts):
+    """The Annotation with each box once, as invalid where it is that as well."""
+    invalid = len(annotation.ignored)
+    every = np.concatenate([annotation.ignored, annotation.boxes])
+    first = np.unique(every, axis=0, return_index=True)[1]
+    if len(first) == len(every):
+        return annotation
+    kept = np.isin(np.arange(len(every)), first)
+    counts["repeated"] = counts.get("repeated", 0) + int((~kept).sum())
+    counts["invalid"] -= int((~kept[:invalid]).sum())
+    counts["faces"] -= int((~kept[invalid:]).sum())
+    return replace(annotation.only(kept[invalid:]), ignored=annotation.ignored[kept[:invalid]])
+
+
+def _merged(annotations, counts, key):
+    """Annotations with those of the same key(annotation) as one, where the first of them was."""
+    entries = {}
+    for annotation in annotations:
+        entries.setdefault(key(annotation), []).append(annotation)
+    if len(entries) == len(annotations):
+        return annotations
+    counts["merged"] = counts.get("merged", 0) + len(annotations) - len(entries)
+    counts["pictures"] = len(entries)
+    return [
+        parts[0]
+        if len(parts) == 1
+        else _distinct(
+            Annotation(
+                parts[0].path,
+                *(
+                    np.concatenate([getattr(part, name) for part in parts])
+                    for name in ("boxes", "ignored", "unsure", "rows")
+                ),
+                tuple(
+                    dict.fromkeys(
+                        path
+                        for part in parts
+                        for path in (part.path, *part.also)
+                        if path != parts[0].path
+                    )
+                ),
+            ),
+            counts,
+        )
+        for parts in entries.values()
+    ]
+
+
+def file_of(images, path):
+    """What tells the file at a path in a folder from others, the same for links to it; the path
+    where there is none."""
+    try:
+        found = os.stat(Path(images) / path)
+    except (OSError, ValueError):
+        return path
+    return (found.st_dev, found.st_ino) if found.st_ino else path
+
+
 def read_txt(path):
-    """Annotations and counts of a *_bbx_gt.txt: per picture its path, the number of faces, and a
+    """Annotations and counts of a *_bbx_gt.txt, a text of an entry for each picture, those of the
+    same path merged: its path, the number of faces, and a
     line `x y w h` and six attributes for each; a picture without faces has the number 0 and may
     have one line of zeros. Raises Problem naming the line that is broken."""
     path = Path(path)
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Problem(f"{path} can't be read ({getattr(error, 'strerror', 0) or error})") from None
-    annotations, counts, at = [], _no_counts(), 0
+    lines, annotations, counts, at = read_lines(path), [], _no_counts(), 0
 
     def broken(what):
         return Problem(f"{path}, line {at + 1}: {what}")
@@ -105,7 +198,7 @@ def read_txt(path):
         if not name:
             at += 1
             continue
-        if "." not in name.rsplit("/", 1)[-1]:
+        if "." not in picture_path(name).rsplit("/", 1)[-1]:
             raise broken(f"expected a picture's path, found {name[:60]!r}")
         at += 1
         number = lines[at].strip() if at < len(lines) else ""
@@ -129,12 +222,15 @@ def read_txt(path):
         if number == "0" and at < len(lines) and not lines[at].replace("0", "").strip():
             at += 1
         rows = np.array(rows, np.float32).reshape(-1, 10)
-        annotations.append(_annotation(name, rows[:, :4], rows[:, 4 + INVALID] > 0, counts))
-    return annotations, counts
+        annotations.append(
+            _annotation(picture_path(name), rows[:, :4], rows[:, 4 + INVALID] > 0, counts)
+        )
+    return _merged(annotations, counts, lambda one: one.path), counts
 
 
 def read_mat(path):
-    """Annotations and counts of a wider_face_*.mat. Raises Problem when it isn't one."""
+    """Annotations and counts of a wider_face_*.mat, as read_txt(). Raises Problem when it isn't
+    one."""
     from scipy.io import loadmat  # here, as it takes a while to import
 
     annotations, counts = [], _no_counts()
@@ -145,14 +241,109 @@ def read_mat(path):
         for i in range(len(events)):
             event = str(events[i, 0][0])
             for j in range(len(files[i, 0])):
-                name = f"{event}/{files[i, 0][j, 0][0]}.jpg"
+                name = picture_path(f"{event}/{files[i, 0][j, 0][0]}.jpg")
                 annotations.append(
                     _annotation(name, boxes[i, 0][j, 0], invalid[i, 0][j, 0], counts)
                 )
     except Exception as error:  # of a damaged file SciPy raises whatever it meets
         reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
         raise Problem(f"{path} is no WIDER FACE .mat file, or a damaged one ({reason})") from None
+    return _merged(annotations, counts, lambda one: one.path), counts
+
+
+def read(truth, images=None):
+    """Annotations and counts of a *_bbx_gt.txt or a wider_face_*.mat; prints how many entries were
+    merged and boxes repeated.
+
+    images -- folder that its paths are relative to, where it is known: entries of one file are
+        merged by whatever names they have
+
+    Raises Problem when the file is broken or lists no picture.
+    """
+    truth = Path(truth)
+    annotations, counts = (read_mat if truth.suffix == ".mat" else read_txt)(truth)
+    if not annotations:
+        raise Problem(f"{truth} lists no pictures")
+    if images is not None:
+        annotations = _merged(annotations, counts, lambda one: file_of(images, one.path))
+    if "merged" in counts:
+        print(
+            f"{truth}: merged {counts['merged']:,} entries of pictures that are listed more than "
+            f"once: {counts['pictures']:,} pictures are left"
+        )
+    if "repeated" in counts:
+        print(
+            f"{truth}: left out {counts['repeated']:,} boxes that are exactly equal to another of "
+            "their picture: one counts, as invalid if one of them is"
+        )
     return annotations, counts
+
+
+# ---- boxes and their pictures --------------------------------------------------------------
+
+
+def in_picture(annotation, width, height):
+    """The Annotation of a picture of a size, its faces of which less than half (LEAST_INSIDE) lies
+    in it moved to `ignored`, as what there is of them is no background; and a line for each."""
+    outside = outside_of(annotation.boxes, width, height)
+    if not outside.any():
+        return annotation, []
+    return annotation.ignoring(outside), [
+        f"{annotation.path}: the face {x1:g} {y1:g} {x2 - x1:g} {y2 - y1:g} (x y w h) lies outside "
+        f"of the picture, which is {width}x{height}, or more than half of it"
+        for x1, y1, x2, y2 in annotation.boxes[outside].tolist()
+    ]
+
+
+def outside_of(boxes, width, height):
+    """Which boxes (N, 4) lie outside of a picture of a size, or more than half of them: (N,)."""
+    frame = np.array([[0, 0, width, height]], np.float64)
+    return geometry.covered(boxes.astype(np.float64), frame)[:, 0] < LEAST_INSIDE
+
+
+def check_scale(truth, images, faces):
+    """Raise Problem where many of the boxes of a list `truth` lie outside of their pictures.
+
+    faces -- [(path of a picture, boxes (N, 4))]; some of these are read
+    """
+    faces, found = [(path, boxes) for path, boxes in faces if len(boxes)], []
+    for path, boxes in faces[:: max(1, len(faces) // SIZED)][:SIZED]:
+        try:
+            height, width = pictures.read(Path(images) / path).shape[:2]
+        except pictures.BrokenPicture:
+            continue  # whoever wants the picture says so
+        found.append((boxes.astype(np.float64), width, height))
+    outside = sum(int(outside_of(*one).sum()) for one in found)
+    every = sum(len(boxes) for boxes, *_ in found)
+    if not outside or outside < MANY_OUTSIDE * every or (outside < 3 and outside < every):
+        return
+    raise Problem(
+        f"{truth}: of {every:,} boxes looked at {outside:,} lie outside of their pictures, or more "
+        f"than half of them: {_reason(found)}"
+    )
+
+
+def _reason(found):
+    """Why boxes may lie outside, in words; found -- [(boxes, width, height)]."""
+    boxes = np.concatenate([boxes for boxes, *_ in found])
+    sizes = np.concatenate([[size] * len(boxes) for boxes, *size in found])
+    corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    if np.mean(geometry.whole(corners) & (corners[:, 2:] <= sizes).all(axis=1)) >= FITTING:
+        return "they look like x1 y1 x2 y2, where x y width height are expected"
+    reach = (boxes[:, 2:] / sizes).max(axis=1) - ROUNDING
+    for factor in FACTORS:
+        if np.mean(reach <= factor) >= FITTING and boxes.min() >= -ROUNDING * sizes.max():
+            return (
+                "the list seems to be made for pictures of another scale; divided by about "
+                f"{factor:g} they would lie in these"
+            )
+    return (
+        "the list seems to be made for pictures of another scale, or for other pictures; no one "
+        "factor mends it"
+    )
+
+
+# ---- sets ----------------------------------------------------------------------------------
 
 
 def _first(candidates, what, folder):
@@ -169,7 +360,7 @@ def open_set(folder, split):
     """The FaceSet of a split ("train" or "val") of a folder laid out as above.
 
     Raises Problem when the folder, its pictures or its ground truth are not there, or when the
-    ground truth is empty or broken.
+    ground truth is empty or broken, or many of its boxes lie outside of their pictures.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -190,12 +381,11 @@ def open_set(folder, split):
         f"ground truth for {split}",
         folder,
     )
-    annotations, counts = (read_mat if truth.suffix == ".mat" else read_txt)(truth)
-    if not annotations:
-        raise Problem(f"{truth} lists no pictures")
+    annotations, counts = read(truth, images)
     if not any((images / a.path).exists() for a in annotations):
         raise Problem(
             f"none of the {len(annotations):,} pictures that {truth} lists is in "
             f"{images}; the first is {annotations[0].path}"
         )
+    check_scale(truth, images, [(a.path, a.boxes) for a in annotations])
     return FaceSet(images, truth, annotations, counts)

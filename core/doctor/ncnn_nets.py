@@ -3,12 +3,13 @@
 from collections import Counter
 
 from core.doctor.report import counted
+from facelet.files import text_lines
 
 
 def ncnn_text(report):
     """Examine the text of an ncnn net."""
     path = report.path
-    lines = [line.split() for line in path.read_text(errors="replace").splitlines()]
+    lines = [line.split() for line in text_lines(path.read_bytes().decode("utf-8-sig", "replace"))]
     lines = [words for words in lines if words]
     try:
         count, layers = int(lines[1][0]), lines[2:]

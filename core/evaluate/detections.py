@@ -17,7 +17,8 @@ import numpy as np
 
 from facelet import picture as pictures
 from facelet.console import Problem
-from prepare_data.wider import FARTHEST
+from facelet.files import read_lines
+from prepare_data.wider import FARTHEST, picture_path
 
 LIST = (  # help of --detections
     "what was found: detections.jsonl of core.detect, a text in FDDB's layout (per picture its "
@@ -35,32 +36,24 @@ def read(path):
     return _read_jsonl(path) if path.suffix == ".jsonl" else dict(_texts(path))
 
 
-def lines_of(path):
-    """The lines of a text file. Raises Problem."""
-    try:
-        return Path(path).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Problem(f"{path} can't be read ({getattr(error, 'strerror', 0) or error})") from None
-
-
-def groups(path, valid, width, what):
+def groups(path, valid, width, what, repeated=False):
     """Yields (name, rows (N, width) float64) of a text with a name, a number and as many rows for
     each picture. Raises Problem naming the line that is broken.
 
     valid -- function of a row, a list of at least `width` finite numbers: whether it is a right
-    one; what -- a row in words
+    one; what -- a row in words; repeated -- whether a picture may come more than once
     """
-    lines, at, seen = lines_of(path), 0, set()
+    lines, at, seen = read_lines(path), 0, set()
 
     def broken(expected, found):
         return Problem(f"{path}, line {at + 1}: expected {expected}, found {found[:60]!r}")
 
     while at < len(lines):
-        name = lines[at].strip()
-        if not name:
+        if not lines[at].strip():
             at += 1
             continue
-        if name in seen or _is_row(name):  # more rows than the number says
+        name = picture_path(lines[at])
+        if (name in seen and not repeated) or _is_row(name):  # more rows than the number says
             raise broken("the name of another picture", name)
         seen.add(name)
         at += 1
@@ -113,7 +106,9 @@ def read_folder(folder):
 
 def _read_jsonl(path):
     found = {}
-    for number, line in enumerate(lines_of(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
         try:
             record = json.loads(line)
             name = record["file"]
@@ -153,24 +148,34 @@ def _bare(name):
     return name[: -len(suffix)] if suffix.lower() in pictures.SUFFIXES else name
 
 
-def fitted(found, names, path):
+def fitted(found, names, path, also=None):
     """Detections by the names of the ground truth's pictures, from those in a file `path`, whose
     names may have no suffix, another one, or folders before them. Says how many pictures the file
     lacks: they count as pictures without detections. Raises Problem: the ground truth lacks a
-    picture, or a picture comes twice."""
+    picture, or a picture comes twice.
+
+    also -- {other name of a picture: its name}: detections of the other name stand in where there
+        are none of its own
+    """
     known, result = {_bare(name): name for name in names}, {}
     if len(known) < len(names):
         raise Problem("two pictures of the ground truth differ in nothing but their suffix")
-    unknown = []
+    others = {_bare(name): of for name, of in (also or {}).items() if _bare(name) not in known}
+    unknown, spare = [], {}
     for name, values in found.items():
-        parts = Path(_bare(name)).parts
-        ends = ("/".join(parts[i:]) for i in range(len(parts)))
+        parts = Path(_bare(name.replace("\\", "/"))).parts
+        ends = ["/".join(parts[i:]) for i in range(len(parts))]
         picture = next((known[end] for end in ends if end in known), None)
+        other = next((others[end] for end in ends if end in others), None)
+        if picture is None and other is not None:
+            spare.setdefault(other, values)
+            continue
         if picture is None:
             unknown.append(name)
         elif picture in result:
             raise Problem(f"{path} has {picture} twice")
         result[picture] = values
+    result = {**spare, **result}
     if unknown:
         raise Problem(
             f"{path} has detections for {len(unknown):,} pictures that the ground "

@@ -27,8 +27,7 @@ import cv2
 import numpy as np
 
 from core.evaluate import detections, plots, run_detector
-from facelet import picture as pictures
-from facelet.console import Problem, Progress
+from facelet.console import Problem
 from facelet.files import write_json, write_text
 
 LARGEST = 450  # px, longer side of FDDB's pictures
@@ -124,7 +123,9 @@ def roc(found, truth, sizes):
 
 
 def read_truth(folder):
-    """The ellipses of each picture in the lists in a folder, {name: (F, 5)}. Raises Problem."""
+    """The ellipses of each picture in the lists in a folder, {name: (F, 5)}; a picture that comes
+    more than once has those of all its entries, of equal ones one. Prints how many entries were
+    merged. Raises Problem."""
     folder = Path(folder)
     lists = [
         *sorted(folder.glob("FDDB-folds/*ellipseList.txt")),
@@ -135,19 +136,27 @@ def read_truth(folder):
             f"{folder} has no ground truth of FDDB: looked for FDDB-folds/"
             "FDDB-fold-01-ellipseList.txt and *ellipseList.txt"
         )
-    truth = {}
+    truth, merged = {}, 0
     for file in lists:
         for name, rows in detections.groups(
             file,
             lambda row: min(row[:2]) > 0,
             5,
             "an ellipse as two radii, angle, centre x y and 1",
+            repeated=True,
         ):
             if name in truth:
-                raise Problem(f"{file}: {name} is in another list too")
+                merged += 1
+                rows = np.concatenate([truth[name], rows])
+                rows = rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
             truth[name] = rows
     if not sum(map(len, truth.values())):
         raise Problem(f"{lists[0]} has no ellipse")
+    if merged:
+        print(
+            f"{folder}: merged {merged:,} entries of pictures that are listed more than once, each "
+            f"ellipse once: {len(truth):,} pictures are left"
+        )
     return truth
 
 
@@ -158,19 +167,6 @@ def find_pictures(folder, names):
         if any(file.exists() for file in files.values()):
             return files
     return {}
-
-
-def _sizes(files):
-    """(width, height) of pictures {name: path}, of those that can be read."""
-    sizes, progress = {}, Progress(len(files), "pictures read")
-    for name, file in files.items():
-        try:
-            sizes[name] = pictures.read(file).shape[1::-1]
-        except pictures.BrokenPicture:
-            pass  # main() counts what is missing
-        progress.step()
-    progress.close()
-    return sizes
 
 
 def official(curve):
@@ -247,7 +243,7 @@ def main(args, settings):
             texts.append(detections.text(name, boxes, scores))
         write_text(path, "".join(texts))
     else:
-        sizes = _sizes(files) if files else {}
+        sizes = run_detector.sizes(files) if files else {}
     found = detections.fitted(detections.read(path), truth, path)
     rule = run_detector.rule(detector) if args.nets else detections.rule_of_list(found, path)
     if len(sizes) < len(truth):

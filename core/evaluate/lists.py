@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.evaluate import detections, metrics, plots
+from core.evaluate import detections, metrics, plots, run_detector
 from facelet.console import Problem, Progress
 from facelet.files import write_json
 from prepare_data import wider
@@ -29,13 +29,23 @@ PRECISIONS = (0.99, 0.95, 0.9, 0.8, 0.5)  # at which recall is shown
 
 
 def read_truth(path, split):
-    """The annotations in a file or, of a split, in a set's folder. Raises Problem."""
+    """The annotations in a file or, of a split, in a set's folder; there, faces outside of their
+    pictures are left out (wider.in_picture), and named. Raises Problem."""
     path = Path(path)
-    if path.is_dir():
-        return wider.open_set(path, split).annotations
-    annotations, _ = (wider.read_mat if path.suffix == ".mat" else wider.read_txt)(path)
-    if not annotations:
-        raise Problem(f"{path} lists no pictures")
+    if not path.is_dir():
+        return wider.read(path)[0]
+    face_set = wider.open_set(path, split)
+    files = {one.path: face_set.images / one.path for one in face_set.annotations if len(one.boxes)}
+    sizes, annotations, outside = run_detector.sizes(files), [], []
+    for one in face_set.annotations:
+        if one.path in sizes:
+            one, reasons = wider.in_picture(one, *sizes[one.path])
+            outside += reasons
+        annotations.append(one)
+    for reason in outside[:10]:
+        print(f"left out {reason}")
+    if outside:
+        print(f"left out {len(outside):,} faces outside of their pictures: they count neither way")
     return annotations
 
 
@@ -148,7 +158,10 @@ def main(args, settings):
     ious = parse_ious(args.iou or str(settings.evaluate.iou))
     annotations, out = read_truth(args.data, args.split), Path(args.out)
     found = detections.fitted(
-        detections.read(args.detections), [one.path for one in annotations], args.detections
+        detections.read(args.detections),
+        [one.path for one in annotations],
+        args.detections,
+        {name: one.path for one in annotations for name in one.also},
     )
     rule = detections.rule_of_list(found, args.detections)
     rows, curves = evaluate(found, annotations, ious, settings.evaluate.sizes)

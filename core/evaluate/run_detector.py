@@ -76,6 +76,20 @@ def facts(folder, detector):
     }
 
 
+def sizes(files):
+    """{name: (width, height)} of pictures {name: path}, of those that can be read, with
+    progress."""
+    found, progress = {}, Progress(len(files), "pictures read")
+    for name, file in files.items():
+        try:
+            found[name] = pictures.read(file).shape[1::-1]
+        except pictures.BrokenPicture:
+            pass  # they are without detections, and counted as such
+        progress.step()
+    progress.close()
+    return found
+
+
 def run(detector, files):
     """Yields (name, boxes, scores, (width, height)) for pictures {name: path}, with progress;
     those that can't be read are named in the end, and left out. Raises Problem if none can."""

@@ -1,7 +1,7 @@
 """What every net of a cascade lets through, measured: the numbers of core.evaluate.stages."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from core.evaluate.run_detector import CASCADE, floored
 from facelet import boxes as geometry
 from facelet import picture as pictures
 from facelet.console import Problem
+from prepare_data import wider
 
 SIZE_EDGES = (20, 40, 80, 160)  # of the figures by face size, px
 
@@ -43,7 +44,8 @@ class Measured:
     """Pictures run through a cascade of S nets.
 
     nets -- names of the stages, (S,); thresholds -- (S,); floor -- the last net's scores go down to
-    results -- a PictureResult for each picture; skipped -- why others could not be read
+    results -- a PictureResult for each picture; skipped -- why others could not be read; outside --
+        faces outside of their pictures, which count neither way, a line each
     min_face -- smallest larger side of faces that count, px
     boxes -- (S,), over the nets' thresholds; seconds -- (S,), and that of a net for landmarks after
         them, of processor time, which a busy machine disturbs least: sums over the pictures
@@ -57,6 +59,7 @@ class Measured:
     min_face: float
     boxes: np.ndarray
     seconds: np.ndarray
+    outside: list = field(default_factory=list)
 
     def faces(self):
         """Of the F faces that count: larger sides (F,), overlap (S, F) as in PictureResult, and
@@ -101,7 +104,7 @@ def measure(detector, face_set, settings, progress):
     nets = [stage for stage in CASCADE if stage in detector.nets]
     thresholds = list(detector.settings.thresholds)[: len(nets)]
     last, detector = thresholds[-1], floored(detector, settings)
-    results, skipped, boxes, seconds = [], [], np.zeros(len(nets)), 0
+    results, skipped, outside, boxes, seconds = [], [], [], np.zeros(len(nets)), 0
     for annotation in face_set.annotations:
         progress.step()
         path = face_set.images / annotation.path
@@ -110,6 +113,8 @@ def measure(detector, face_set, settings, progress):
         except pictures.BrokenPicture as error:
             skipped.append(str(error))
             continue
+        annotation, reasons = wider.in_picture(annotation, *picture.shape[1::-1])
+        outside += reasons
         found, spent = _run(detector, nets, picture, last)
         seconds += np.array(spent)
         kept = [*(faces.boxes for faces in found[:-1]), found[-1].boxes[found[-1].scores > last]]
@@ -132,9 +137,8 @@ def measure(detector, face_set, settings, progress):
             else f"{face_set.truth} lists no pictures"
         )
     floor = detector.settings.thresholds[len(nets) - 1]
-    measured = Measured(
-        nets, thresholds, floor, results, skipped, settings.evaluate.min_face, boxes, seconds
-    )
+    least = settings.evaluate.min_face
+    measured = Measured(nets, thresholds, floor, results, skipped, least, boxes, seconds, outside)
     if not len(measured.faces()[0]):
         raise Problem(
             f"{face_set.truth} has no face of {settings.evaluate.min_face} px or more in "
@@ -211,6 +215,7 @@ def figures(measured, detector, settings):
     return {
         "pictures": count,
         "skipped": measured.skipped,
+        **({"outside": measured.outside} if measured.outside else {}),
         "faces": len(by_face),
         "neither": sum(len(one.neither) for one in measured.results),
         "recall": float((overlap[-1] >= wanted.iou).mean()),

@@ -103,6 +103,13 @@ def show(result):
         print(f"  skipped {reason}")
     if len(result["skipped"]) > SKIPPED:
         print(f"  skipped {len(result['skipped']):,} pictures in all")
+    outside = result.get("outside", [])
+    for reason in outside[:SKIPPED]:
+        print(f"  left out {reason}")
+    if outside:
+        print(
+            f"  left out {len(outside):,} faces outside of their pictures: they count neither way"
+        )
 
 
 def arguments(parser):

@@ -56,8 +56,10 @@ def read_truth(folder):
             for j, file in enumerate(data["file_list"][i, 0][:, 0]):
                 picture = f"{event[0]}/{file[0]}"
                 xywh = np.asarray(data["face_bbx_list"][i, 0][j, 0], np.float64).reshape(-1, 4)
-                if not np.isfinite(xywh).all() or picture in boxes:
+                if not np.isfinite(xywh).all():
                     raise ValueError(picture)
+                if picture in boxes:  # the other files count on one entry each
+                    raise ValueError(f"{picture} is listed twice")
                 boxes[picture] = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
         for name in DIFFICULTIES:
             path, data = mats[name]

@@ -1,5 +1,6 @@
 """ZQCNN's files as graphs (core.formats.zqcnn_file has their layout)."""
 
+import codecs
 import re
 from dataclasses import replace
 from math import prod
@@ -292,7 +293,7 @@ def _lines(path):
     if path.stat().st_size > MOST_TEXT:
         raise Problem(f"{path} has more than {MOST_TEXT:,} bytes: that is no text of ZQCNN's")
     found = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+    for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         foreign = re.search(rb"[^\t\r -~]", line)
         if foreign:
             raise Problem(

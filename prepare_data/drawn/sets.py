@@ -15,7 +15,7 @@ import numpy as np
 
 from core.base import parallel
 from facelet.console import Problem, Progress
-from facelet.files import whole_folder
+from facelet.files import read_lines, whole_folder
 from facelet.picture import read, write
 from prepare_data.drawn.picture import FACE_SCHEMES, draw_picture
 
@@ -62,7 +62,7 @@ def _write_lists(folder, split, pictures):
     target = folder / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt"
     target.write_text("".join(f"{line}\n" for line in lines))
     for scheme in FACE_SCHEMES:
-        with open(folder / "landmarks" / f"{split}_{scheme}.txt", "w") as file:
+        with open(folder / "landmarks" / f"{split}_{scheme}.txt", "w", encoding="utf-8") as file:
             for path, faces in pictures:
                 for face in faces:
                     size = face.box[2:] - face.box[:2]
@@ -123,7 +123,7 @@ def draw_sample_set(out, count=500, val_fraction=0.2, seed=0, workers=None):
         for split in ("train", "val"):
             pictures = [(path, faces) for where, path, faces in done if where == split]
             _write_lists(folder, split, pictures)
-            landmarks = (folder / "landmarks" / f"{split}_5.txt").read_text().count("\n")
+            landmarks = len(read_lines(folder / "landmarks" / f"{split}_5.txt"))
             summary[split] = {
                 "pictures": len(pictures),
                 "landmark_faces": landmarks,

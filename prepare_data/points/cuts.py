@@ -32,7 +32,14 @@ from facelet.console import Problem, Progress
 from facelet.files import whole_folder, write_json
 from prepare_data import face_crop
 from prepare_data.points import sets as landmarks
-from prepare_data.points.face_sets import VERSION, Cuts, listed, reason_against, source_of
+from prepare_data.points.face_sets import (
+    VERSION,
+    Cuts,
+    check_scale,
+    listed,
+    reason_against,
+    source_of,
+)
 from prepare_data.samples import check_new, print_some
 
 QUALITY = 95  # of JPEG files made here; one that is cut to nothing less is kept as it is
@@ -122,6 +129,7 @@ def make_store(point_set, size, out, settings, workers=None):
     if size < 16:
         raise Problem(f"--size {size}: it must be at least 16")
     check_new(out)
+    check_scale(point_set)
     print(point_set.describe())
     print_some("rejected", point_set.rejected, f"all named in {out / 'cuts.json'}")
     rows = [pair[point_set.points != 5] for pair in CROPS.values()]
@@ -168,7 +176,7 @@ def make_store(point_set, size, out, settings, workers=None):
             ("sources", sources, np.int32),
         ):
             np.save(part / f"{name}.npy", np.array(values, kind))
-        (part / "pictures.txt").write_text("".join(f"{path}\n" for path in faces))
+        (part / "pictures.txt").write_text("".join(f"{path}\n" for path in faces), encoding="utf-8")
         write_json(
             part / "cuts.json",
             {

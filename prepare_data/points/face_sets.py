@@ -7,10 +7,12 @@ import numpy as np
 
 from facelet import picture as pictures
 from facelet.console import Problem
-from facelet.files import read_json
+from facelet.files import read_json, read_lines
 from prepare_data import face_crop
 from prepare_data.points import sets as landmarks
 from prepare_data.store import Store
+from prepare_data.wider import check_scale as check_boxes
+from prepare_data.wider import outside_of
 
 VERSION = 1  # of the format of a store of cuts
 OUTSIDE = 1.0  # px: farther out of its picture a point is nowhere
@@ -80,7 +82,7 @@ class Cuts:
         return pictures.decode(self.bytes[begin:end].tobytes(), f"{self.path}, face {i}")
 
     def names(self):
-        paths = (self.path / "pictures.txt").read_text().splitlines()
+        paths = read_lines(self.path / "pictures.txt")
         return [paths[i] for i in self.sources[:, 0]]
 
     def describe(self):
@@ -172,7 +174,21 @@ def reason_against(face, width, height):
     places = face.points + 0.5
     if (places < -OUTSIDE).any() or (places > np.array([width, height]) + OUTSIDE).any():
         return f"points out of the picture, which is {width}x{height}"
+    if face.box is not None and outside_of(face.box[None], width, height)[0]:
+        return f"a box of which most is out of the picture, which is {width}x{height}"
     return None
+
+
+def check_scale(point_set):
+    """Raise Problem where many faces of a PointSet lie outside of their pictures."""
+    check_boxes(
+        point_set.truth,
+        point_set.images,
+        [
+            (path, np.stack([[*f.points.min(axis=0), *(f.points.max(axis=0) + 1)] for f in faces]))
+            for path, faces in point_set.pictures().items()
+        ],
+    )
 
 
 def listed(face):

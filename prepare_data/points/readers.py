@@ -6,7 +6,8 @@ picture's path, its numbers. A kind is a row of READERS, and is told by the cont
     celeba         list_landmarks_celeba.txt, list_landmarks_align_celeba.txt: path x1 y1 ... x5 y5
                    below two lines; the boxes that come with it, apart, are bad, and not read
     wflw           x0 y0 ... x97 y97 [x1 y1 x2 y2, six attributes] path
-    ibug           a folder of .pts, each beside its picture, counted from 1
+    ibug           a folder of .pts, each beside its picture, counted from 1; of several pictures
+                   of its name the JPEG is taken
     jd106          a folder of .jpg.txt (106, then a line a point), each beside its picture or in
                    `landmark` beside `picture`
 """
@@ -14,14 +15,17 @@ picture's path, its numbers. A kind is a row of READERS, and is told by the cont
 import itertools
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Callable, Optional
 
 import numpy as np
 
 from facelet.console import Problem
+from facelet.files import decode_text, text_lines
 from facelet.picture import SUFFIXES, in_folder
+from prepare_data.wider import picture_path
 
+USUAL = (".jpg", ".jpeg")  # what a picture is before its mask is, where both have its name
 FIRST = 100  # lines that a kind is told by, faces whose pictures are looked for
 
 
@@ -35,12 +39,13 @@ class Unusable(ValueError):
 
 @dataclass(frozen=True)
 class Entry:
-    """A face as it is found: where, its line or its file's text, and its picture's path, None
-    where the text has that."""
+    """A face as it is found: where, its line or its file's text, its picture's path, None where the
+    text has that, and why its file can't be read."""
 
     source: str
     text: str
     path: Optional[str] = None
+    problem: Optional[Unusable] = None
 
 
 @dataclass(frozen=True)
@@ -74,17 +79,17 @@ class Reader:
 def _text(path, digest):
     try:
         data = path.read_bytes()
-        digest.update(data)
-        return data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Problem(f"{path} can't be read ({getattr(error, 'strerror', 0) or error})") from None
+    except OSError as error:
+        raise Problem(f"{path} can't be read ({error.strerror})") from None
+    digest.update(data)
+    return decode_text(data, path)
 
 
 def _lines(heading):
     """Entries of a list below so many lines."""
 
     def entries(truth, images, digest):
-        for number, line in enumerate(_text(truth, digest).splitlines(), 1):
+        for number, line in enumerate(text_lines(_text(truth, digest)), 1):
             if number > heading and line.strip():
                 yield Entry(f"{truth}, line {number}", line)
 
@@ -95,20 +100,46 @@ def _files(ending):
     """Entries of a folder of files whose names end so, instead of in a picture's suffix."""
 
     def entries(truth, images, digest):
-        pictures = {
-            path.with_suffix("").as_posix(): path.as_posix()
-            for path in (file.relative_to(images) for file in in_folder(images))
-        }
+        pictures, chosen = {}, 0
+        for path in (file.relative_to(images) for file in in_folder(images)):
+            pictures.setdefault(path.with_suffix("").as_posix(), []).append(path.as_posix())
         for file in _ending(truth, ending):
             name = file.relative_to(truth).as_posix()
             digest.update(name.encode())
             place = ending.sub("", name)
             apart = re.sub("(^|/)landmark(/[^/]*)$", r"\1picture\2", place)
-            yield Entry(
-                str(file), _text(file, digest), pictures.get(place, pictures.get(apart, ""))
+            found = pictures.get(place) or pictures.get(apart, [])
+            try:
+                picture = _picture_of(file, found)
+                yield Entry(str(file), _text(file, digest), picture)
+                chosen += len(found) > 1
+            except Unusable as reason:
+                yield Entry(str(file), "", "", reason)
+            except Problem as problem:  # of one face
+                yield Entry(
+                    str(file), "", "", Unusable("a file that can't be read", f": {problem}")
+                )
+        if chosen:
+            print(
+                f"{truth}: beside {chosen:,} faces there are several pictures of their name, masks "
+                f"maybe: taken are those that end in {' or '.join(USUAL)}"
             )
 
     return entries
+
+
+def _picture_of(file, found):
+    """The path among those `found`, of pictures of the name of a file with points, that is its
+    picture: the one that it names itself (a.jpg.txt), else the only one of the usual kind, as those
+    beside it are masks or depths of it. Raises Unusable where that doesn't tell."""
+    if len(found) < 2:
+        return found[0] if found else ""
+    named = [path for path in found if PurePosixPath(path).name == file.stem]
+    usual = [path for path in found if path.lower().endswith(USUAL)]
+    (picture, *others) = named or usual or found
+    if others:
+        raise Unusable("several pictures of its name", ": " + ", ".join(found))
+    return picture
 
 
 def _ending(folder, ending):
@@ -243,12 +274,14 @@ def parsed_entries(entries, parse):
     """Entries as (source, path of the picture, numbers), or (source, None, Unusable)."""
     for entry in entries:
         try:
+            if entry.problem:
+                raise entry.problem
             path, numbers = parse(entry)
             if path == "":
                 raise Unusable("no picture of its name")
             if not _is_picture(path):
                 raise Unusable("no picture's path", f": {path[:60]!r}")
-            yield entry.source, path.replace("\\", "/"), numbers
+            yield entry.source, picture_path(path), numbers
         except Unusable as reason:
             yield entry.source, None, reason
 

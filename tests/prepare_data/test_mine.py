@@ -314,3 +314,20 @@ def test_store_says_what_it_was_made_with(face_set, nets, tmp_path):
     facts = json.loads((tmp_path / "hard" / "store.json").read_text())
     assert facts["for"] == "rnet" and facts["nets"]["pnet"]["net"] == "Pnet20_v0"
     assert facts["settings"]["mine"]["rnet"] == [0.7] and len(facts["source"]["sha256"]) == 64
+
+
+def test_faces_outside_of_their_picture(tmp_path, monkeypatch):
+    """Named; what is near the part that is there is neither background nor a positive."""
+    from facelet import picture as pictures
+
+    pictures.write(tmp_path / "a.png", np.zeros((200, 300, 3), np.uint8))
+    boxes = np.array([[260, 50, 310, 100], [20, 20, 70, 70]])
+    monkeypatch.setattr(mine, "_open", lambda *_: Finds("pnet", boxes, boxes))
+    faces = np.float32([[270, 50, 340, 120], [20, 20, 70, 70]])
+    annotation = wider.Annotation("a.png", faces, np.zeros((0, 4), np.float32))
+    settings = override(config, ["mine.positives=True"])
+    found = mine._detect_job((tmp_path, [(0, annotation)], None, "rnet", settings))
+    assert found["squares"].tolist() == [[20, 20, 70, 70]] and found["labels"].tolist() == [1]
+    (line,) = found["outside"].tolist()
+    assert line.startswith("a.png: the face 270 50 70 70 (x y w h) lies outside")
+    assert dict(zip(mine.LEFT_OUT, found["left_out"]))["ignored"] == 1

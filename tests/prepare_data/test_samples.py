@@ -339,3 +339,60 @@ def test_a_mined_store_is_told_apart(tmp_path):
     counts = store.write_store(tmp_path / "made", 12, [chunk], ["a.jpg"], {}, what="hard")
     assert counts == {"positive": 1, "part": 1, "negative": 3}
     assert store.Store(tmp_path / "made").what == "hard"
+
+
+def test_faces_of_another_entry_are_no_background(tmp_path):
+    """A picture listed by a path, by another spelling of it and by a link, a face each time."""
+    (tmp_path / "images").mkdir()
+    scene = np.random.default_rng(0).integers(0, 255, (200, 300, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), scene)
+    (tmp_path / "images" / "link.png").symlink_to("a.png")
+    faces = [(20, 20, 120, 120), (150, 20, 250, 120), (100, 60, 190, 150)]
+    (tmp_path / "train_bbx_gt.txt").write_text(
+        "".join(
+            f"{name}\n1\n{x1} {y1} {x2 - x1} {y2 - y1} 0 0 0 0 0 0\n"
+            for name, (x1, y1, x2, y2) in zip(("a.png", ".\\a.png", "link.png"), faces)
+        )
+    )
+    samples.make_store(
+        wider.open_set(tmp_path, "train"), 20, tmp_path / "out", config.samples, workers=1
+    )
+    made = store.Store(tmp_path / "out")
+    assert made.pictures() == ["a.png"] and made.facts["source"]["merged"] == 2
+    background = made.sources[:][made.labels[:] == 0, 1:]
+    assert len(background) > 5
+    assert max(iou_by_hand(box, face) for box in background.tolist() for face in faces) < 0.3
+
+
+def test_faces_outside_of_their_picture_give_no_samples(tmp_path, capsys):
+    """Named and kept; what can be seen of them is no background, and no crop is wholly black."""
+    (tmp_path / "images").mkdir()
+    scene = np.random.default_rng(0).integers(1, 255, (200, 300, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), scene)
+    boxes = [(20, 20, 60, 60), (100, 90, 60, 60), (200, 20, 60, 60), (60, 150, 50, 50)]
+    boxes += [(400, 20, 60, 60), (260, 120, 100, 60)]
+    (tmp_path / "train_bbx_gt.txt").write_text(
+        f"a.png\n{len(boxes)}\n"
+        + "".join(" ".join(map(str, box)) + " 0" * 6 + "\n" for box in boxes)
+        + "b.png\n0\n" * 1
+    )
+    cv2.imwrite(str(tmp_path / "images" / "b.png"), scene)
+    samples.make_store(
+        wider.open_set(tmp_path, "train"), 20, tmp_path / "out", config.samples, workers=1
+    )
+    made, printed = store.Store(tmp_path / "out"), capsys.readouterr().out
+    first, second = made.facts["skipped"]
+    assert "a.png: the face 400 20 60 60 (x y w h) lies outside" in first and first in printed
+    assert "the face 260 120 100 60" in second and second in printed
+    of_first = made.sources[:][made.sources[:][:, 0] == 0][:, 1:].tolist()
+    labels = made.labels[:][made.sources[:][:, 0] == 0]
+    for label, square in zip(labels, of_first):
+        near = [iou_by_hand(square, (x, y, x + w, y + h)) for x, y, w, h in boxes]
+        if label == 1:
+            assert max(near[:4]) >= 0.6 > max(near[4:])
+        if label == 0:  # of the part that is there it has less than this
+            shared = max(0, min(square[2], 300) - max(square[0], 260)) * max(
+                0, min(square[3], 180) - max(square[1], 120)
+            )
+            assert shared / (square[2] - square[0]) ** 2 < 0.3
+    assert (made.crops[:].reshape(len(made), -1).max(axis=1) > 0).all()

@@ -1,6 +1,7 @@
 """Labels checked with a teacher: what it finds, and what becomes of them."""
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -217,6 +218,24 @@ def test_scores_of_a_text(cells_set, tmp_path, prefix):
     assert 0 < seen.counts["hopeless"] < labelled.counts["faces"]
 
 
+def test_scores_of_a_picture_that_is_listed_twice(tmp_path):
+    """A line for each of its entries, or one for both; of a face listed twice the first counts."""
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((100, 100, 3), np.uint8))
+    row = " 20 20 0 0 0 0 0 0\n"
+    (tmp_path / "train_bbx_gt.txt").write_text(
+        f"a.png\n2\n10 10{row}50 10{row}./a.png\n2\n10 10{row}10 50{row}"
+    )
+    labelled = wider.open_set(tmp_path, "train")
+    for text in ("a.png 0.1 0.2\n./a.png 0.3 0.4\n", "a.png 0.1 0.2 0.3 0.4"):
+        (tmp_path / "prob.txt").write_text(text)
+        (scores,) = teacher.read_label_scores(tmp_path / "prob.txt", labelled)
+        assert scores.tolist() == [0.1, 0.2, 0.4]
+    (tmp_path / "prob.txt").write_text("a.png 0.1 0.2\n")
+    with pytest.raises(Problem, match="line 1: 2 probabilities for the 4 rows of a.png"):
+        teacher.read_label_scores(tmp_path / "prob.txt", labelled)
+
+
 def test_both(cells_set, found_boxes, tmp_path):
     """A face stays when neither finds it hopeless; rows are still those of the ground truth."""
     labelled, settings = face_set(cells_set), SETTINGS.teacher
@@ -384,3 +403,16 @@ def test_old_spellings(cells_set, model, found_boxes, tmp_path, capsys):
         "note: --detector is now --teacher; the old spelling will go",
         "note: second.min_face is now teacher.min_face; the old spelling will go",
     ]
+
+
+def test_labelled_faces_outside_of_their_pictures_are_named(cells_set, model, tmp_path, capsys):
+    shutil.copytree(cells_set[0], tmp_path / "set")
+    (truth,) = (tmp_path / "set").rglob("*_bbx_gt.txt")
+    picture = face_set(cells_set).annotations[0].path
+    truth.write_text(f"{truth.read_text().rstrip()}\n{picture}\n1\n9000 9 20 20 0 0 0 0 0 0\n")
+    teacher.run_teacher(
+        wider.open_set(tmp_path / "set", "train"), model, tmp_path / "o.json", SETTINGS, workers=1
+    )
+    printed = capsys.readouterr().out
+    assert " labelled faces lie outside of their pictures" in printed
+    assert f"{picture}: the face 9000 9 20 20" in printed

@@ -2,6 +2,7 @@
 
 import warnings
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -213,6 +214,167 @@ def test_mats_that_hold_something_else(tmp_path, change):
     )
     with pytest.raises(Problem, match="x.mat is no WIDER FACE .mat file"):
         wider.read_mat(tmp_path / "x.mat")
+
+
+# ---- pictures that are listed more than once -----------------------------------------------
+
+
+def a_set(folder, text, pictures=("e/a.jpg",)):
+    """A set for training with these pictures, which are files of a byte, and a ground truth."""
+    for name in pictures:
+        (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "images" / name).write_bytes(b"x")
+    (folder / "x_train_bbx_gt.txt").write_bytes(text.encode())
+    return folder
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["e/a.jpg", "./e/a.jpg", "e//a.jpg", "e\\a.jpg", ".\\e\\.\\a.jpg", "link.jpg", "hard.jpg"],
+)
+def test_entries_of_one_picture_are_one(tmp_path, capsys, other):
+    a_set(
+        tmp_path,
+        "e/a.jpg\n2\n10 20 30 40 0 0 0 0 0 0\n1 2 3 4 0 0 0 1 0 0\n"
+        "b.jpg\n1\n9 9 9 9 0 0 0 0 0 0\n"
+        f"{other}\n4\n60 20 30 40 0 0 0 0 0 0\n10 20 30 40 0 0 0 0 0 0\n"
+        "1 2 3 4 0 0 0 0 0 0\n7 7 0 7 0 0 0 0 0 0\n",
+        ["e/a.jpg", "b.jpg"],
+    )
+    (tmp_path / "images" / "link.jpg").symlink_to("e/a.jpg")
+    (tmp_path / "images" / "hard.jpg").hardlink_to(tmp_path / "images" / "e" / "a.jpg")
+    face_set = wider.open_set(tmp_path, "train")
+    first, second = face_set.annotations
+    assert (first.path, second.path) == ("e/a.jpg", "b.jpg")
+    assert first.boxes.tolist() == [[10, 20, 40, 60], [60, 20, 90, 60]]
+    assert first.ignored.tolist() == [[1, 2, 4, 6]]  # a face by one entry, invalid by the other
+    assert first.rows.tolist() == [True, False, True, False, False, False]
+    assert first.also == ((other,) if other in ("link.jpg", "hard.jpg") else ())
+    assert face_set.counts == dict(
+        pictures=2, faces=3, invalid=1, zero_sized=1, merged=1, repeated=2
+    )
+    printed = capsys.readouterr().out
+    assert "merged 1 entries of pictures that are listed more than once: 2 pictures" in printed
+    assert "left out 2 boxes that are exactly equal" in printed
+
+
+def test_a_picture_twice_in_a_mat(tmp_path, capsys):
+    def cell(values):
+        out = np.empty((len(values), 1), object)
+        for i, value in enumerate(values):
+            out[i, 0] = value
+        return out
+
+    boxes, flags = np.array([[10.0, 20, 30, 40]]), np.array([[0]])
+    savemat(
+        tmp_path / "x.mat",
+        {
+            "event_list": cell(["e"]),
+            "file_list": cell([cell(["a", "b", "a"])]),
+            "face_bbx_list": cell([cell([boxes, boxes, boxes + 50])]),
+            "invalid_label_list": cell([cell([flags, flags, flags])]),
+        },
+    )
+    annotations, counts = wider.read(tmp_path / "x.mat")
+    assert [a.path for a in annotations] == ["e/a.jpg", "e/b.jpg"]
+    assert annotations[0].boxes.tolist() == [[10, 20, 40, 60], [60, 70, 140, 160]]
+    assert counts == dict(pictures=2, faces=3, invalid=0, zero_sized=0, merged=1)
+    assert "merged 1 entries" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_list_made_on_windows(tmp_path, mark):
+    text = mark + TRUTH.replace("/", "\\").replace("\n", " \t\r\n").replace("0 0", "0\t0").rstrip()
+    a_set(tmp_path, text, ["0--Parade/a.jpg", "0--Parade/none.jpg", "1--Handshaking/b c.jpg"])
+    (tmp_path / "sound.txt").write_text(TRUTH)
+    expected, counts = wider.read(tmp_path / "sound.txt")
+    face_set = wider.open_set(tmp_path, "train")
+    assert face_set.counts == counts
+    for one, other in zip(face_set.annotations, expected):
+        assert one.path == other.path and one.boxes.tolist() == other.boxes.tolist()
+        assert (face_set.images / one.path).is_file()
+
+
+def test_sound_lists_say_nothing(tmp_path, capsys):
+    a_set(tmp_path, TRUTH, ["0--Parade/a.jpg", "0--Parade/none.jpg"])
+    assert "merged" not in wider.open_set(tmp_path, "train").counts
+    assert capsys.readouterr().out == ""
+
+
+# ---- boxes outside of their pictures -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "box, stays",
+    [
+        ((60, 10, 140, 40), True),  # half of it
+        ((61, 10, 141, 40), False),
+        ((-39, 10, 40, 40), True),
+        ((-41, 10, 40, 40), False),
+        ((60, 40, 140, 80), False),  # a quarter
+        ((100, 10, 140, 40), False),
+        ((-100, -100, 300, 300), False),
+    ],
+)
+def test_faces_of_which_less_than_half_is_there(box, stays):
+    faces = np.array([[5, 5, 20, 20], box], np.float32)
+    annotation = wider.Annotation("a.jpg", faces, np.zeros((0, 4), np.float32))
+    found, reasons = wider.in_picture(annotation, 100, 60)
+    assert found.boxes.tolist() == faces[: 1 + stays].tolist()
+    assert found.ignored.tolist() == faces[1 + stays :].tolist()
+    assert found.rows.tolist() == [True, stays]
+    assert len(reasons) == (not stays)
+    if reasons:
+        x1, y1, x2, y2 = box
+        assert f"a.jpg: the face {x1} {y1} {x2 - x1} {y2 - y1} (x y w h)" in reasons[0]
+        assert "100x60" in reasons[0]
+
+
+def scaled_set(folder, change, pictures=6):
+    """A set of pictures of several sizes with faces all over them, listed as change(x y w h)."""
+    rng, lines = np.random.default_rng(0), []
+    (folder / "images").mkdir(parents=True)
+    for i in range(pictures):
+        width, height = 160 + 20 * i, 120 + 10 * i
+        cv2.imwrite(str(folder / "images" / f"{i}.png"), np.zeros((height, width, 3), np.uint8))
+        lines += [f"{i}.png", "4"]
+        for _ in range(4):
+            side = rng.integers(20, 40)
+            x, y = rng.integers(0, width - side), rng.integers(0, height - side)
+            lines.append(" ".join(f"{v:g}" for v in change(x, y, side, side)) + " 0" * 6)
+    (folder / "train_bbx_gt.txt").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("factor", [1, 0.5, 2, 3, 4])
+def test_lists_of_another_scale(tmp_path, factor):
+    folder = scaled_set(tmp_path, lambda *box: [v * factor for v in box])
+    if factor <= 1:
+        assert wider.open_set(folder, "train").counts["faces"] == 24
+        return
+    with pytest.raises(Problem, match=f"divided by about {factor:g} they would lie") as problem:
+        wider.open_set(folder, "train")
+    assert "of 24 boxes looked at" in str(problem.value) and "bbx_gt.txt" in str(problem.value)
+
+
+def test_lists_of_corners_and_of_other_pictures(tmp_path):
+    corners = scaled_set(tmp_path / "a", lambda x, y, w, h: (x, y, x + w, y + h))
+    with pytest.raises(Problem, match="they look like x1 y1 x2 y2"):
+        wider.open_set(corners, "train")
+    others = scaled_set(tmp_path / "b", lambda x, y, w, h: (x - 9000, y, w, h))
+    with pytest.raises(Problem, match="no one factor mends it"):
+        wider.open_set(others, "train")
+
+
+def test_a_few_boxes_outside_refuse_no_list(tmp_path):
+    folder = scaled_set(tmp_path, lambda *box: box)
+    text = (folder / "train_bbx_gt.txt").read_text()
+    more = "".join(f"\n{i}.png\n1\n900 900 30 30" for i in range(6))
+    (folder / "train_bbx_gt.txt").write_text(text + more)
+    assert wider.open_set(folder, "train").counts["faces"] == 30
+    one = scaled_set(tmp_path / "one", lambda *box: box, pictures=1)
+    (one / "train_bbx_gt.txt").write_text("0.png\n2\n10 10 30 30\n900 900 30 30\n")
+    assert wider.open_set(one, "train").counts["faces"] == 2
 
 
 # ---- fuzzing -------------------------------------------------------------------------------

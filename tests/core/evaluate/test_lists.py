@@ -347,3 +347,48 @@ def test_other_bad_input(truth_file, tmp_path, run):
     assert status == 2 and "empty.txt lists no pictures" in error
     _, status, error = run("--data", truth_file, "--detections", tmp_path / "gone")
     assert status == 2 and "gone can't be read" in error
+
+
+@pytest.mark.parametrize("other", ["a.jpg", "./a.jpg", "link.jpg"])
+def test_a_picture_listed_twice(tmp_path, run, other):
+    """Its faces by one entry are not false by the other, whatever it is called there."""
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.jpg"), np.zeros((200, 200, 3), np.uint8))
+    (tmp_path / "images" / "link.jpg").symlink_to("a.jpg")
+    (tmp_path / "val_bbx_gt.txt").write_text(
+        f"a.jpg\n1\n10 10 40 40 0 0 0 0 0 0\n{other}\n1\n100 100 40 40 0 0 0 0 0 0\n"
+    )
+    boxes = np.array([[10, 10, 50, 50], [100, 100, 140, 140]])
+    names = ["a.jpg", "link.jpg"] if other == "link.jpg" else ["a.jpg"]
+    found = as_jsonl({name: (boxes, np.array([0.9, 0.8])) for name in names}, tmp_path)
+    printed, status, error = run("--data", tmp_path, "--detections", found, "evaluate.sizes=20")
+    assert status == 0, error
+    assert "average precision at IoU 0.5: 1.0000 over 2 faces" in printed
+    assert "merged 1 entries" in printed
+
+
+def test_faces_outside_of_their_pictures_count_neither_way(tmp_path, run):
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.jpg"), np.zeros((200, 200, 3), np.uint8))
+    inside = [[10 + 60 * i, 10, 50 + 60 * i, 50] for i in range(3)]
+    (tmp_path / "val_bbx_gt.txt").write_text(
+        "a.jpg\n4\n" + "".join(f"{x} {y} 40 40\n" for x, y, *_ in [*inside, [300, 300]])
+    )
+    found = as_jsonl({"a.jpg": (np.array(inside), np.array([0.9, 0.8, 0.7]))}, tmp_path)
+    printed, status, error = run("--data", tmp_path, "--detections", found, "evaluate.sizes=20")
+    assert status == 0, error
+    assert "average precision at IoU 0.5: 1.0000 over 3 faces" in printed
+    assert "left out a.jpg: the face 300 300 40 40" in printed
+
+
+@pytest.mark.parametrize("write", [as_jsonl, as_text])
+def test_detections_written_on_windows(example, tmp_path, write):
+    """A byte order mark, ends of lines, blanks and slashes as there: nothing is lost."""
+    path = write(example.found, tmp_path)
+    sound = detections.fitted(detections.read(path), list(example.truth), path)
+    slash = "\\\\" if write is as_jsonl else "\\"
+    text = path.read_text().replace("/", slash).rstrip().replace("\n", " \t\r\n")
+    path.write_bytes(("\ufeff" + text).encode())
+    found = detections.fitted(detections.read(path), list(example.truth), path)
+    assert found.keys() == sound.keys()
+    assert all(np.array_equal(found[name][0], sound[name][0]) for name in sound)

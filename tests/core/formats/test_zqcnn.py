@@ -327,14 +327,15 @@ def test_a_net_by_hand(tiny):
 
 
 def test_paths_and_line_ends(tiny):
-    """Either file or the stem, numbers of another stem, CRLF, no LF at the end."""
+    """Either file or the stem, numbers of another stem, CRLF, no LF at the end, a byte order
+    mark."""
     picture = numpy_net.seeded_input(6)
     expected = numpy_net.run(zqcnn_reader.read(tiny)[0], picture)
     text, numbers = Path(f"{tiny}.zqparams"), Path(f"{tiny}.nchwbin")
     other = numbers.with_name("other.bin")
     other.write_bytes(numbers.read_bytes())
-    for change in (b"\r\n", b"\n\n"):
-        text.write_bytes(TINY.strip().encode().replace(b"\n", change))
+    for change, mark in ((b"\r\n", b"\xef\xbb\xbf"), (b"\n\n", b"")):
+        text.write_bytes(mark + TINY.strip().encode().replace(b"\n", change))
         for given_path in ((tiny,), (text,), (numbers,), (text, other)):
             results = numpy_net.run(zqcnn_reader.read(*given_path)[0], picture)
             assert numpy_net.difference(results, expected) == 0

@@ -176,6 +176,22 @@ def test_bodies_that_can_not_be(tmp_path, line, reason):
         joints.open_set(path, min_side=50)
 
 
+def test_bodies_listed_twice(tmp_path):
+    """By one path, by another spelling of it or by a link, a body counts once; another body of the
+    same picture is one of its picture, whatever it is called there."""
+    pictures.write(tmp_path / "a.png", np.zeros((120, 120, 3), np.uint8))
+    (tmp_path / "link.png").symlink_to("a.png")
+    path = tmp_path / "list.txt"
+    path.write_text(
+        f"a.png {GOOD}\n.\\a.png {GOOD}\nlink.png {GOOD}\n"
+        f"link.png {GOOD.replace('100 100', '90 90')}\n"
+    )
+    bodies = joints.open_set(path)
+    assert bodies.names() == ["a.png", "a.png"] and bodies.facts["pictures"] == 1
+    assert bodies.reasons == {"a body that is listed already": 2}
+    assert bodies.rejected[0] == f"{path}, line 2: a body that is listed already"
+
+
 def test_an_empty_list_and_pictures_that_are_not_there(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("\n")

@@ -180,3 +180,47 @@ def test_jd106_as_downloaded(tmp_path, apart):
         "another number of points: 105 points, where 106 points are expected",
         "another number of points than its first line says: 105, and then 212 numbers",
     ]
+
+
+def test_masks_beside_pictures(tmp_path, capsys):
+    """Of the files of a face's name the JPEG is its picture; where that doesn't tell, none is."""
+    for name, pictures in (
+        ("a", ("a.jpg", "a.png", "a.tif")),
+        ("b", ("b.JPEG", "b.bmp")),
+        ("c", ("c.png",)),
+        ("d", ("d.png", "d.webp")),
+        ("e", ("e.jpg", "e.jpeg")),
+    ):
+        (tmp_path / f"{name}.pts").write_text(pts(face("68") + 1))
+        for picture in pictures:
+            (tmp_path / picture).touch()
+    made = points.open_set(tmp_path)
+    assert [one.path for one in made.faces] == ["a.jpg", "b.JPEG", "c.png"]
+    assert made.rejected == [
+        f"{tmp_path / 'd.pts'}: several pictures of its name: d.png, d.webp",
+        f"{tmp_path / 'e.pts'}: several pictures of its name: e.jpeg, e.jpg",
+    ]
+    assert made.reasons == {"several pictures of its name": 2}
+    printed = capsys.readouterr().out
+    assert printed.count("beside 2 faces there are several pictures") == 1
+
+
+def test_the_picture_that_a_file_names(tmp_path):
+    (tmp_path / "a.png.txt").write_text(jpg_txt(face("jingdong")))
+    for name in ("a.jpg", "a.png"):
+        (tmp_path / name).touch()
+    assert [one.path for one in points.open_set(tmp_path).faces] == ["a.png"]
+
+
+@pytest.mark.parametrize("kind", ["pts", "jpg.txt"])
+def test_a_file_that_is_no_text_costs_one_face(tmp_path, kind):
+    for name in "abc":
+        text = pts(face("68") + 1) if kind == "pts" else jpg_txt(face("jingdong"))
+        (tmp_path / f"{name}.{kind}").write_text(text)
+        (tmp_path / f"{name}.jpg").touch()
+    (tmp_path / f"b.{kind}").write_bytes(b"\xff\xfe1\x000\x00")
+    made = points.open_set(tmp_path)
+    assert [one.path for one in made.faces] == ["a.jpg", "c.jpg"]
+    (line,) = made.rejected
+    assert line.startswith(f"{tmp_path / f'b.{kind}'}: a file that can't be read: ")
+    assert "UTF-8" in line and made.reasons == {"a file that can't be read": 1}

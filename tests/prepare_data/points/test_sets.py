@@ -282,3 +282,42 @@ def test_bad_arguments(tmp_path, capsys):
         with pytest.raises(SystemExit) as stopped:
             program(main, argv)
         assert stopped.value.code == status and said in capsys.readouterr().err
+
+
+def test_faces_outside_of_their_pictures():
+    from prepare_data.points import face_sets
+
+    places = np.array([[10, 10], [20, 10], [15, 15], [11, 20], [19, 20]], np.float32)
+
+    def against(box):
+        return face_sets.reason_against(points.Face("a.jpg", "x", places, box), 50, 40)
+
+    assert against(None) is None and against(np.float32([5, 5, 25, 25])) is None
+    assert "a box of which most is out of the picture, which is 50x40" in against(
+        np.float32([40, 30, 80, 70])
+    )
+
+
+def test_points_of_another_scale_are_refused(tmp_path):
+    import cv2
+
+    from config import config
+    from prepare_data import landmark_samples
+    from prepare_data.points import cuts
+
+    rng, lines = np.random.default_rng(0), []
+    for i in range(12):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.zeros((120, 160, 3), np.uint8))
+        at = 2 * (
+            rng.uniform(0, (110, 70)) + np.array([[9, 9], [39, 9], [24, 24], [12, 39], [36, 39]])
+        )
+        lines.append(f"{i}.png " + " ".join(f"{v:.1f}" for v in at.ravel()))
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    found = points.open_set(tmp_path / "list.txt")
+    for make, settings in (
+        (cuts.make_store, config.crop),
+        (landmark_samples.make_store, config.landmark_samples),
+    ):
+        with pytest.raises(Problem, match="divided by about 2 they would lie in these"):
+            make(found, 48, tmp_path / "out", settings, workers=1)
+    assert not (tmp_path / "out").exists()
