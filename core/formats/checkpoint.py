@@ -166,6 +166,7 @@ def read_manifest(path):
         "crop": dict,
         "held_out": list,
         "checksums": dict,
+        "threads": int,
     }
     wrong = [
         key

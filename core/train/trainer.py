@@ -15,7 +15,7 @@ from facelet.console import Problem, Status, clock
 from facelet.files import sha256
 from prepare_data.held_out import in_common
 from symbols import zoo
-from symbols.mxnet_import import devices, mx, ndarrays, one_line
+from symbols.mxnet_import import devices, mx, ndarrays, one_line, threads
 
 LABELS = {
     "cls": "label",
@@ -300,6 +300,14 @@ def _train(run, first, task, held_out, settings, status):
     if run.epoch:
         how = "going on" if run.epoch < epochs else "finished already,"
         status.print(f"{run.folder}: {how} after epoch {run.epoch}")
+        manifest = checkpoint.read_manifest(run.params_path(run.epoch).with_suffix(".json"))
+        then = manifest.get("threads", threads())
+        if run.epoch < epochs and then != threads():
+            status.print(
+                f"{run.folder}: it ran with {then} threads and goes on with {threads()}: its "
+                "parameters will differ, from their last bits on, from those of a run that was "
+                f"not stopped; OMP_NUM_THREADS={then} makes them the same"
+            )
     trainer = trainer_after(run.epoch)
     status.print(
         f"{spec.name}: {task}; {batches.steps} steps of {settings.train.batch} an epoch, "
@@ -326,6 +334,7 @@ def _train(run, first, task, held_out, settings, status):
             {
                 **task.manifest,
                 "held_out": held_out,
+                "threads": threads(),
                 "figures": row,
                 "config": run.identity["config"],
                 **{

@@ -21,7 +21,7 @@ from core.train.loader import Samples, split_by_picture
 from facelet.console import Problem
 from facelet.files import sha256
 from prepare_data.store import Store
-from symbols.mxnet_import import mx
+from symbols.mxnet_import import mx, threads
 
 ROOT = Path(__file__).resolve().parents[3]
 QUICK = ["train.batch=100", "train.epochs=3", "train.warmup=5", "train.val_fraction=0.25"]
@@ -501,3 +501,32 @@ def test_damaged_files_of_a_run_are_one_line(finished, tmp_path, name, content, 
     with pytest.raises(Problem, match=says):
         run.Run(out, "Pnet20_v1", identity)
     assert (out / name).read_bytes() == content
+
+
+def test_another_number_of_threads_is_said(store20, tmp_path, monkeypatch, capsys):
+    """Sums come out otherwise with it; a run that goes on as it was says nothing."""
+    out, settings = tmp_path / "run", override(config, [*QUICK, "train.epochs=2"])
+    epoch_of = trainer._train_epoch
+
+    def stopped(made, batches, epoch, *rest):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return epoch_of(made, batches, epoch, *rest)
+
+    def printed():
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train("Pnet20_v1", {}, [Store(store20)], out, settings)
+        return "".join(capsys.readouterr())
+
+    monkeypatch.setattr(trainer, "_train_epoch", stopped)
+    assert "it ran with" not in printed()
+    manifest = out / "Pnet20_v1-0001.json"
+    facts = json.loads(manifest.read_text())
+    assert facts["threads"] == threads() >= 1
+    again = printed()
+    assert "going on after epoch 1" in again and "it ran with" not in again
+    manifest.write_text(json.dumps({**facts, "threads": threads() + 1}))
+    line = f"it ran with {threads() + 1} threads and goes on with {threads()}: "
+    assert printed().count(line) == 1
+    manifest.write_text(json.dumps({key: facts[key] for key in facts if key != "threads"}))
+    assert "it ran with" not in printed()
