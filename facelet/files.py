@@ -13,6 +13,7 @@ from typing import Any, Union
 
 from facelet.console import Problem
 
+MANY = 100  # files: that many are faster on the disk with everything else that waits for it
 AnyPath = Union[str, os.PathLike[str]]
 
 
@@ -26,6 +27,16 @@ def _to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _all_to_disk(folder: Path) -> None:
+    """Have a folder with all that is in it on the disk."""
+    inner = [path for path in folder.rglob("*") if not path.is_symlink()]
+    if len(inner) > MANY and hasattr(os, "sync"):  # one by one takes some ms each
+        os.sync()
+        return
+    for path in (*inner, folder):
+        _to_disk(path)
 
 
 def _temporary(path: AnyPath) -> Path:
@@ -61,9 +72,7 @@ def whole_folder(path: AnyPath) -> Iterator[Path]:
     part.mkdir()
     try:
         yield part
-        for inner in (*part.rglob("*"), part):
-            if not inner.is_symlink():
-                _to_disk(inner)
+        _all_to_disk(part)
         os.replace(part, path)
         _to_disk(path.parent)
     finally:

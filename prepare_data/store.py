@@ -193,7 +193,7 @@ def read_facts(path, version, kinds, remedy):
         if type(facts.get(key)) is not kind or kind is int and facts[key] < 0
     ]
     if wrong:
-        raise Problem(f"{path} is damaged, its {', '.join(wrong)} can't be used: {remedy}")
+        raise Problem(f"{path} is damaged: its {', '.join(wrong)} can't be used: {remedy}")
     return facts
 
 
@@ -271,7 +271,7 @@ class Store:
             if not right
         ]
         if wrong:
-            raise Problem(f"{facts_path} is damaged, its {wrong[0]} can't be used: {REMEDY}")
+            raise Problem(f"{facts_path} is damaged: its {wrong[0]} can't be used: {REMEDY}")
         if size is not None and size != self.size:
             raise Problem(
                 f"{path} holds samples of {self.size} pixels, the net takes {size}: "
