@@ -33,7 +33,7 @@ from core.formats import checkpoint as checkpoints
 from core.formats import fuse, ncnn_file, numpy_net, onnx_file, quantize, zqcnn_reader, zqcnn_writer
 from core.formats.checkpoint import Checkpoint
 from facelet.console import Problem, program
-from facelet.files import read_json, sha256, whole_file, write_json
+from facelet.files import known_sums, read_json, sha256, whole_file, write_json
 from facelet.nets import nets_of
 from symbols.graph import shapes
 
@@ -226,7 +226,7 @@ def export(paths, out, formats=("onnx",), plain=False, pictures=None):
 
 def _exported(source, path, folder, out, formats, plain, pictures):
     """Write a net into a folder, from where it goes to `out`; lines that say what was written."""
-    net = source.checkpoint.net
+    net, others = source.checkpoint.net, {*folder.iterdir()}
     before, after = (
         numpy_net.largest_activation(graph, source.tries[0][0])
         for graph in (source.original, source.ready)
@@ -235,7 +235,8 @@ def _exported(source, path, folder, out, formats, plain, pictures):
         f"{net} of {path}: largest activation {before:.3g}, in the files {after:.3g}"
         + (", too large for half precision" if after > fuse.HALF_LARGEST else "")
     ]
-    beside, outputs, stem = _beside(out / f"{net}.json", path, formats), {}, folder / net
+    beside, sums = _beside(out / f"{net}.json", path, formats)
+    outputs, stem = {}, folder / net
     for name in formats:
         kind, there = FORMATS[name], set(folder.iterdir())
         kind.write(source, source.ready if plain else source.fast, stem)
@@ -254,6 +255,10 @@ def _exported(source, path, folder, out, formats, plain, pictures):
             **source.checkpoint.facts(),
             "outputs": {**beside, **outputs},
             "checkpoint": {"file": path.name, "sha256": sha256(path)},
+            "checksums": {
+                **sums,
+                **{file.name: sha256(file) for file in sorted({*folder.iterdir()} - others)},
+            },
         },
     )
     return [*lines, f"  {out / net}.json"]
@@ -261,9 +266,10 @@ def _exported(source, path, folder, out, formats, plain, pictures):
 
 def _beside(facts, path, formats):
     """Outputs by format of files that an earlier export has left, as its NAME.json says, and that
-    stay. Raises Problem where they come from another checkpoint than that at `path`."""
+    stay; checksums of all that it left. Raises Problem where they come from another checkpoint than
+    that at `path`."""
     if not facts.exists():
-        return {}
+        return {}, {}
     before = read_json(facts)
     if not isinstance(before, dict) or not {"outputs", "checkpoint"} <= set(before):
         raise Problem(f"{facts} is no file of core.export's: choose another folder")
@@ -274,7 +280,7 @@ def _beside(facts, path, formats):
             f"another checkpoint, {before['checkpoint'].get('file')}: choose another "
             "folder, or export those formats too"
         )
-    return staying
+    return staying, known_sums(before, facts)
 
 
 def _int8(source, path, out, pictures):

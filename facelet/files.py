@@ -6,13 +6,37 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Union
 
 from facelet.console import Problem
 
+MANY = 100  # files: that many are faster on the disk with everything else that waits for it
 AnyPath = Union[str, os.PathLike[str]]
+
+
+def _to_disk(path: Path) -> None:
+    """Have a file's or folder's content on the disk: a name that outlives a power failure must not
+    be of content that doesn't."""
+    if path.is_dir() and os.name == "nt":  # has no such call for folders
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _all_to_disk(folder: Path) -> None:
+    """Have a folder with all that is in it on the disk."""
+    inner = [path for path in folder.rglob("*") if not path.is_symlink()]
+    if len(inner) > MANY and hasattr(os, "sync"):  # one by one takes some ms each
+        os.sync()
+        return
+    for path in (*inner, folder):
+        _to_disk(path)
 
 
 def _temporary(path: AnyPath) -> Path:
@@ -29,9 +53,9 @@ def whole_file(path: AnyPath) -> Iterator[Path]:
     part = _temporary(path).with_suffix(".part" + path.suffix)
     try:
         yield part
-        with open(part, "rb") as written:
-            os.fsync(written.fileno())
+        _to_disk(part)
         os.replace(part, path)
+        _to_disk(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -48,7 +72,9 @@ def whole_folder(path: AnyPath) -> Iterator[Path]:
     part.mkdir()
     try:
         yield part
+        _all_to_disk(part)
         os.replace(part, path)
+        _to_disk(path.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -131,10 +157,60 @@ def differences(now: dict[str, Any], then: dict[str, Any], prefix: str = "") -> 
     return found
 
 
+SETTLED = 2.0  # s: a file that changed later may change again within one tick of its time stamps
+_known: dict[tuple[Any, ...], str] = {}
+
+
 def sha256(path: AnyPath) -> str:
-    """Hex digest of a file's content."""
+    """Hex digest of a file's content. Of a file that hasn't changed since this process read it,
+    going by its time stamps and size, it is known."""
+    about = os.stat(path)
+    key = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+    settled = time.time() - max(about.st_mtime, about.st_ctime) > SETTLED
+    if settled and key in _known:
+        return _known[key]
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for chunk in iter(lambda: file.read(1 << 20), b""):
             digest.update(chunk)
+    if settled:
+        _known[key] = digest.hexdigest()
     return digest.hexdigest()
+
+
+def checksums(folder: AnyPath) -> dict[str, str]:
+    """sha256 of every file in a folder, by its path in there."""
+    folder = Path(folder)
+    return {
+        path.relative_to(folder).as_posix(): sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def damage(folder: AnyPath, sums: dict[str, str]) -> list[str]:
+    """What is wrong with the files in a folder, going by what checksums() was when they were made:
+    lines, none where all is well. Other files in the folder don't count."""
+    found = []
+    for name, digest in sums.items():
+        path = Path(folder) / name
+        if not path.is_file():
+            found.append(f"{name} is not there")
+        elif sha256(path) != digest:
+            found.append(f"{name} has changed since it was made")
+    return found
+
+
+def known_sums(facts: Any, path: AnyPath) -> dict[str, str]:
+    """The checksums that JSON values of the file at `path` give of other files in its folder, by
+    their paths; none in files of former versions. Raises Problem for what can't be any."""
+    sums = facts.get("checksums", {}) if isinstance(facts, dict) else {}
+    if not isinstance(sums, dict) or not all(
+        isinstance(digest, str) and _stays_inside(name) for name, digest in sums.items()
+    ):
+        raise Problem(f"{path} is damaged: its checksums can't be used")
+    return sums
+
+
+def _stays_inside(name: str) -> bool:
+    return not (Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name)

@@ -9,21 +9,25 @@ JPEGs.
                                       stores of landmark samples
     pictures.txt                      path of each picture, relative to the set's images
     store.json                        what it holds, size, counts, settings, what it was made from;
-                                      of landmark samples "points", P, and "scheme", their order
+                                      of landmark samples "points", P, and "scheme", their order;
+                                      "checksums", sha256 of the files above
 
 Any program can read the .npy files with numpy.load(..., mmap_mode="r").
 """
 
 import json
+import tokenize
 from pathlib import Path
 
 import numpy as np
 
 from facelet.console import Problem
-from facelet.files import read_json, whole_folder, write_json
+from facelet.files import checksums, damage, known_sums, read_json, whole_folder, write_json
 
 VERSION = 1
 KINDS = {"positive": 1, "part": -1, "negative": 0, "landmark": -2}
+REMEDY = "make the store again"
+MOST_SIDES = 10  # of its crop that a target may be away: one farther off is none
 FACES = ("positive", "part", "negative")
 # What a store can be of, and the kinds of samples it may hold then: cut by rule around faces and
 # beside them, mined with a detector, or cut around landmarks.
@@ -108,12 +112,128 @@ def write_store(path, size, chunks, pictures, facts, what="samples", points=None
         finally:
             for array in arrays.values():
                 array.close()
-        (part / "pictures.txt").write_text("".join(f"{p}\n" for p in pictures))
+        write_pictures(part, pictures)
         write_json(
             part / "store.json",
-            {**begin, "counts": counts, **(facts() if callable(facts) else facts)},
+            {
+                **begin,
+                "counts": counts,
+                **(facts() if callable(facts) else facts),
+                "checksums": checksums(part),
+            },
         )
     return counts
+
+
+# ---- what stores of samples and of cuts have in common ----------------------------------------
+
+# What NumPy's reader of headers, Python's own of literals, raises for damaged ones.
+HEADER_ERRORS = (
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+)
+
+
+def write_pictures(folder, pictures):
+    """Write the paths of pictures, a line each; bytes of names that are no UTF-8 stay as they
+    are."""
+    text = "".join(f"{path}\n" for path in pictures)
+    (folder / "pictures.txt").write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def read_pictures(folder, remedy):
+    """Those paths. Raises Problem, whose last words are `remedy`."""
+    path = folder / "pictures.txt"
+    try:
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise Problem(f"{path} can't be read ({error.strerror}): {remedy}") from None
+    return text.split("\n")[:-1]
+
+
+def read_array(path, kind, shape, remedy):
+    """The array in an .npy file, memory mapped. Raises Problem, whose last words are `remedy`,
+    unless it has this type and shape and nothing follows after it."""
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except HEADER_ERRORS as error:
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise Problem(f"{path} can't be read ({reason[0]}): {remedy}") from None
+    if array.shape != shape or array.dtype != kind or not array.flags.c_contiguous:
+        raise Problem(
+            f"{path} holds {array.dtype}{array.shape}, not {np.dtype(kind)}{shape}: {remedy}"
+        )
+    return array
+
+
+def read_facts(path, version, kinds, remedy):
+    """The JSON values in a store's file at `path`. Raises Problem unless they are of this version
+    of the format, and each of `kinds`, {key: type}, is there and of its type."""
+    facts = read_json(path)
+    if not isinstance(facts, dict):
+        raise Problem(f"{path} holds {type(facts).__name__}, not an object: {remedy}")
+    if facts.get("version") != version:
+        raise Problem(
+            f"{path.parent} has the format {facts.get('version')}, this program reads {version}: "
+            f"{remedy}"
+        )
+    wrong = [
+        key
+        for key, kind in kinds.items()
+        if type(facts.get(key)) is not kind or kind is int and facts[key] < 0
+    ]
+    if wrong:
+        raise Problem(f"{path} is damaged: its {', '.join(wrong)} can't be used: {remedy}")
+    return facts
+
+
+def check_rows(path, wrong, what, remedy):
+    """Raise Problem where any of `wrong`, bool (N,), says that a row of the array in a file is not
+    as it can be."""
+    count = np.count_nonzero(wrong)
+    if count:
+        raise Problem(
+            f"{path} is damaged: {count:,} of {len(wrong):,} {what}, the first in row "
+            f"{int(np.argmax(wrong)):,}: {remedy}"
+        )
+
+
+def outside(values, most):
+    """Which rows (N,) of an array (N, ...) hold a number that is NaN or farther from 0 than
+    `most`."""
+    # NaN compares as False; the extremes of all, which are fast, tell almost always
+    if not values.size or (values.min() >= -most and values.max() <= most):
+        return np.zeros(len(values), bool)
+    return ~(np.abs(values) <= most).all(axis=tuple(range(1, values.ndim)))
+
+
+def check_sources(path, sources, pictures, remedy):
+    """Raise Problem unless sources (N, 5) are of pictures that there are, and their squares have an
+    area."""
+    index, x1, y1, x2, y2 = sources.T
+    of_none = (index < 0) | (index >= len(pictures))
+    check_rows(path, of_none, f"are of none of the {len(pictures):,} pictures", remedy)
+    check_rows(path, (x2 <= x1) | (y2 <= y1), "crops have no area", remedy)
+
+
+def check_sums(folder, sums, large, remedy):
+    """Raise Problem where files of a store, but the `large` one, aren't as they were made."""
+    found = damage(folder, {name: digest for name, digest in sums.items() if name != large})
+    if found:
+        raise Problem(f"{folder} is damaged: {', '.join(found[:3])}: {remedy}")
+
+
+# ---- reading -------------------------------------------------------------------------------
 
 
 class Store:
@@ -133,41 +253,65 @@ class Store:
             raise Problem(
                 f"{path} is no store of samples: make one with `python -m prepare_data.samples`"
             )
-        self.facts = read_json(self.path / "store.json")
-        if self.facts.get("version") != VERSION:
-            raise Problem(
-                f"{path} has the format {self.facts.get('version')}, this program "
-                f"reads {VERSION}: make the store again"
+        facts_path = self.path / "store.json"
+        self.facts = read_facts(facts_path, VERSION, {"size": int, "counts": dict}, REMEDY)
+        self.size, counts = self.facts["size"], self.facts["counts"]
+        self.what = self.facts.get("what", "samples")  # stores made before there were others
+        self.points, self.scheme = self.facts.get("points"), self.facts.get("scheme")
+        wrong = [
+            key
+            for key, right in (
+                ("what", self.what in tuple(WHAT)),
+                ("counts", all(type(count) is int and count >= 0 for count in counts.values())),
+                ("counts", {*counts} <= {*KINDS}),
+                ("points", self.points is None or type(self.points) is int and self.points > 0),
+                ("source", type(self.facts.get("source", {})) is dict),
+                ("scheme", self.scheme is None or type(self.scheme) is str),
             )
-        self.size = self.facts["size"]
+            if not right
+        ]
+        if wrong:
+            raise Problem(f"{facts_path} is damaged: its {wrong[0]} can't be used: {REMEDY}")
         if size is not None and size != self.size:
             raise Problem(
                 f"{path} holds samples of {self.size} pixels, the net takes {size}: "
                 f"make a store with --size {size}"
             )
-        self.what = self.facts.get("what", "samples")  # stores made before there were others
-        self.points, self.scheme = self.facts.get("points"), self.facts.get("scheme")
         self.landmarks = None
-        total = sum(self.facts["counts"].values())
+        total = sum(counts.values())
         for name, (file, kind, shape) in fields(self.size, self.points).items():
-            try:
-                array = np.load(self.path / file, mmap_mode="r")
-            except (OSError, ValueError) as error:
+            setattr(self, name, read_array(self.path / file, kind, (total, *shape), REMEDY))
+        self._pictures = read_pictures(self.path, REMEDY)
+        self._check_values(counts)
+        check_sums(self.path, known_sums(self.facts, facts_path), "crops.npy", REMEDY)
+
+    def _check_values(self, counts):
+        path = self.path / "labels.npy"
+        known = sorted(KINDS.values())
+        check_rows(path, ~np.isin(self.labels, known), f"labels are none of {known}", REMEDY)
+        for kind, label in KINDS.items():
+            found = np.count_nonzero(self.labels == label)
+            if found != counts.get(kind, 0):
                 raise Problem(
-                    f"{self.path / file} can't be read ({error}): make the store again"
-                ) from None
-            if array.shape != (total, *shape) or array.dtype != kind:
-                raise Problem(
-                    f"{self.path / file} holds {array.dtype}{array.shape}, not "
-                    f"{np.dtype(kind)}{(total, *shape)}: make the store again"
+                    f"{path} is damaged: it holds {found:,} of kind {kind}, not "
+                    f"{counts.get(kind, 0):,}: {REMEDY}"
                 )
-            setattr(self, name, array)
+        for name in ("offsets", "landmarks"):
+            targets = getattr(self, name)
+            if targets is not None:
+                check_rows(
+                    self.path / f"{name}.npy",
+                    outside(targets, MOST_SIDES),
+                    f"targets are NaN, or more than {MOST_SIDES} sides away",
+                    REMEDY,
+                )
+        check_sources(self.path / "sources.npy", self.sources, self._pictures, REMEDY)
 
     def __len__(self):
         return len(self.labels)
 
     def pictures(self):
-        return (self.path / "pictures.txt").read_text().splitlines()
+        return self._pictures
 
     def describe(self):
         return json.dumps(self.facts["counts"])

@@ -132,6 +132,12 @@ def ndarrays(arrays):
     return {name: mx.nd.array(array, dtype="float32") for name, array in arrays.items()}
 
 
+def threads():
+    """How many threads share MXNet's work on the CPU; with another number, sums come out otherwise
+    in their last bits."""
+    return int(mx.base._LIB.omp_get_max_threads())
+
+
 def devices(gpus):
     """MXNet contexts of CUDA device numbers; the CPU when there are none. Raises Problem for one
     that MXNet doesn't see."""

@@ -291,11 +291,11 @@ def make_crops(folder, size, number):
             {
                 "crops": crops,
                 "labels": labels,
-                "sources": np.zeros((number, 5)),
+                "sources": np.tile([0, 0, 0, 1, 1], (number, 1)),
                 "offsets": rng.normal(0, 0.1, (number, 4)) * (labels != 0)[:, None],
             }
         ],
-        [],
+        ["drawn"],
         {},
     )
     for i, crop in enumerate(crops):

@@ -2,9 +2,10 @@
 
     python -m core.doctor FILE...
 
-Told apart are MXNet's .params files and symbols, manifests, ZQCNN's pairs, ONNX models and ncnn's
-texts. A line that begins with ! is something to know of a file that works; "wrong" is damage. The
-exit status is 2 where any file is wrong, missing or of no known kind.
+Told apart are MXNet's .params files and symbols, manifests, ZQCNN's pairs, ONNX models, ncnn's
+texts, and stores of samples and cuts, by their folders. Files of which a manifest or a store has
+checksums are compared with them. A line that begins with ! is something to know of a file that
+works; "wrong" is damage. The exit status is 2 where any file is wrong, missing or of no known kind.
 """
 
 import argparse
@@ -28,8 +29,8 @@ def main(argv):
         "files",
         nargs="+",
         metavar="FILE",
-        help="a .params file, symbol, manifest, ONNX model, ncnn .param, or "
-        "either file of a ZQCNN pair",
+        help="a .params file, symbol, manifest, ONNX model, ncnn .param, "
+        "either file of a ZQCNN pair, or the folder of a store",
     )
     args = options.parse(parser, argv, settings=False)
     # Both files of a pair, as a shell's pattern gives them, are one net.

@@ -5,6 +5,7 @@ from core.doctor.ncnn_nets import ncnn_numbers, ncnn_text
 from core.doctor.onnx_models import onnx_model
 from core.doctor.params_files import params
 from core.doctor.report import Report
+from core.doctor.stores import folder
 from core.doctor.zqcnn_pairs import zqcnn_pair
 from core.formats import ncnn_file, params_file, zqcnn_file
 from facelet.console import Problem, describe_os_error
@@ -34,11 +35,11 @@ def _unknown(report):
 
 
 def examine(path):
-    """The Report of one file (Path); whatever is wrong with it is in there."""
+    """The Report of one file, or of a store by its folder (Path); what is wrong is in there."""
     report = Report(path)
     try:
         if report.path.is_dir():
-            report.damage("a folder: give the files in it")
+            folder(report)
         elif not report.path.exists():
             report.damage("not there")
         else:

@@ -7,9 +7,10 @@ import numpy as np
 from core.detect import nets
 from core.doctor.net_checks import report_points
 from core.doctor.report import counted, some
+from core.doctor.stores import STORES, report_sums, store
 from core.formats import checkpoint as checkpoints
 from core.formats.checkpoint import Checkpoint, describe
-from facelet.files import read_json, sha256
+from facelet.files import known_sums, read_json, sha256
 from facelet.nets import MANIFEST, points_in
 from symbols import graph as graphs
 
@@ -32,6 +33,10 @@ def _about_a_net(report):
     report.title = f"{path}: {kind}, {describe(made.net, made.options)}"
     facts = made.facts()
     report_points(report, facts["points"], facts["scheme"])
+    # Not all of them need be there: a net is used without its symbol, states go with the next
+    # epoch, and of an export one format may be all that is wanted.
+    sums = known_sums(manifest, path)
+    report_sums(report, {name: sums[name] for name in sums if (path.parent / name).exists()})
     if not of_checkpoint:
         return
     params = path.with_suffix(".params")
@@ -139,6 +144,9 @@ def json_file(report):
     """Examine a JSON file: a manifest of any kind, or a symbol."""
     if report.path.name == MANIFEST:
         _detector(report)
+        return
+    if report.path.name in STORES:
+        store(report)
         return
     value = read_json(report.path)
     if isinstance(value, dict) and "nodes" in value:

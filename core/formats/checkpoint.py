@@ -102,9 +102,12 @@ def paths(folder, name, epoch):
     return folder / f"{name}-symbol.json", folder / f"{stem}.params", folder / f"{stem}.json"
 
 
-def save(folder, checkpoint, epoch, more):
+def save(folder, checkpoint, epoch, more, beside=()):
     """Write a checkpoint; the manifest, with the values of `more`, comes last, so where it is
-    the rest is whole. Returns the path of the parameters."""
+    the rest is whole. Returns the path of the parameters.
+
+    beside -- paths of files in the folder that belong to it: their checksums are in the manifest
+        too"""
     net = checkpoint.spec
     symbol_path, params_path, manifest_path = paths(folder, net.name, epoch)
     write_text(symbol_path, checkpoint.symbol().tojson())
@@ -122,6 +125,7 @@ def save(folder, checkpoint, epoch, more):
             "epoch": epoch,
             "params": params_path.name,
             "sha256": sha256(params_path),
+            "checksums": {path.name: sha256(path) for path in (symbol_path, *beside)},
             **more,
         },
     )
@@ -161,6 +165,8 @@ def read_manifest(path):
         "scheme": (str, type(None)),
         "crop": dict,
         "held_out": list,
+        "checksums": dict,
+        "threads": int,
     }
     wrong = [
         key

@@ -2,7 +2,8 @@
 
 import hashlib
 
-from facelet.files import sha256
+from facelet.console import Problem
+from facelet.files import damage, known_sums, read_json, sha256
 from facelet.nets import MANIFEST
 
 
@@ -12,6 +13,30 @@ def file(name=""):
     def proof(path):
         found = path / name if name else path
         return sha256(found) if found.is_file() else None
+
+    return proof
+
+
+class Damaged(Problem):
+    """A result isn't as it was made: it can't be used, and can be made again."""
+
+
+def listed(name):
+    """A Step's proof: the hash of a file of a store that is written last and has the checksums of
+    the others, all of which are compared; raises Damaged. Files of former versions have none."""
+
+    def proof(path):
+        found = path / name
+        if not found.is_file():
+            return None
+        try:
+            damaged = damage(path, known_sums(read_json(found), found))
+        except Problem as problem:
+            damaged = [str(problem)]
+        if damaged:
+            more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+            raise Damaged(f"{path} is damaged: {damaged[0]}{more}")
+        return sha256(found)
 
     return proof
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Optional
 
+from core.pipeline.proofs import Damaged
 from facelet.console import Problem, clock
 from facelet.files import differences, read_json, write_json
 
@@ -139,7 +140,10 @@ class Plan:
         changed = _changed(depends, then, unknown)
         if changed:
             return State(ANEW, changed)
-        proof = step.proof(step.path)
+        try:
+            proof = step.proof(step.path)
+        except Damaged as damaged:
+            return State(ANEW, str(damaged))
         if proof is None:
             return State(GO_ON, f"{step.path} is gone" if record["result"] else "it was stopped")
         if record["result"] not in (None, proof):

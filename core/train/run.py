@@ -46,7 +46,13 @@ class Run:
         # otherwise, one that has something to lose may not.
         begun = any(self.folder.glob("*-[0-9][0-9][0-9][0-9].json"))
         if begun and self.config_path.exists():
-            differing = differences(self.identity, read_json(self.config_path))[:DIFFERENCES]
+            then = read_json(self.config_path)
+            if not isinstance(then, dict):
+                raise Problem(
+                    f"{self.config_path} is no configuration of a run, or a damaged one: choose "
+                    "another --out"
+                )
+            differing = differences(self.identity, then)[:DIFFERENCES]
             if differing:
                 raise Problem(
                     f"{folder} holds a run with other settings ({'; '.join(differing)}): "
@@ -54,9 +60,14 @@ class Run:
                 )
         elif self.folder.exists() and not self.config_path.exists() and any(self.folder.iterdir()):
             raise Problem(f"{folder} is not empty and holds no run: choose another --out")
+        self.log = self._read_log()[: self.epoch]
+        if len(self.log) < self.epoch:
+            raise Problem(
+                f"{self.log_path} has {len(self.log)} epochs, and {self.epoch} are finished: it is "
+                "damaged; choose another --out, or put back the whole file to go on"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.config_path, self.identity)
-        self.log = self._read_log()[: self.epoch]
         self._board = None
 
     def params_path(self, epoch):
@@ -78,9 +89,21 @@ class Run:
         return 0
 
     def _read_log(self):
-        if not self.log_path.exists():
+        if not self.epoch or not self.log_path.exists():
             return []
-        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
+        rows = []
+        for number, line in enumerate(self.log_path.read_bytes().splitlines(), 1):
+            try:
+                rows.append(json.loads(line))
+                whole = rows[-1]["epoch"] == number and {"train", "val"} <= rows[-1].keys()
+            except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+                whole = False
+            if not whole:
+                raise Problem(
+                    f"{self.log_path}, line {number} is damaged: choose another --out, or put back "
+                    "the whole file to go on"
+                )
+        return rows
 
     def record(self, figures):
         """Add an epoch's figures to the log and draw the curves."""

@@ -84,7 +84,7 @@ class DetectionTask:
             {
                 "what": store.what,
                 "counts": store.facts["counts"],
-                "source": store.facts["source"],
+                "source": store.facts.get("source"),
                 "sha256": sha256(store.path / "store.json"),
             }
             for store in stores

@@ -2,20 +2,20 @@
 
 import contextlib
 import math
-import pickle
 import time
 
 import symbols
 from config import config as defaults
 from core.detect.nets import file_of
 from core.formats import checkpoint
+from core.train import states as optimizer_states
 from core.train.run import Run, describe
 from core.train.tasks import task_of
 from facelet.console import Problem, Status, clock
-from facelet.files import sha256, whole_file
+from facelet.files import sha256
 from prepare_data.held_out import in_common
 from symbols import zoo
-from symbols.mxnet_import import devices, mx, ndarrays, one_line
+from symbols.mxnet_import import devices, mx, ndarrays, one_line, threads
 
 LABELS = {
     "cls": "label",
@@ -48,7 +48,9 @@ class Trainer:
     """A net with its optimiser, bound for batches of one size.
 
     start -- Checkpoint with the parameters to begin from
-    updates -- optimiser steps made so far; states -- path of their momenta, None at the start
+    updates -- optimiser steps made so far
+    states -- path of the optimiser's (core.train.states), whose checksum the manifest of `start`
+        has; None at the start
     """
 
     def __init__(self, start, settings, loss, steps, updates=0, states=None):
@@ -57,7 +59,8 @@ class Trainer:
             self._bind(settings, loss)
             self._init_optimizer(settings, steps, updates)
         if states:
-            self._load_states(states)
+            checksum = start.manifest.get("checksums", {}).get(states.name)
+            optimizer_states.load(self.module, updates, states, checksum)
 
     def _bind(self, settings, loss):
         start, size, batch = self.start, self.start.spec.size, settings.batch
@@ -109,15 +112,6 @@ class Trainer:
             }
         )
 
-    def _load_states(self, path):
-        try:
-            self.module.load_optimizer_states(str(path))
-        except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError) as error:
-            raise Problem(
-                f"{path} is damaged ({error}): train in another --out, which --start "
-                f"{path.with_suffix('.params')} lets begin with what was learnt"
-            ) from None
-
     def _batch(self, batch):
         return mx.io.DataBatch(
             [mx.nd.array(batch["data"])], [mx.nd.array(batch[name]) for name in self.labels]
@@ -147,9 +141,9 @@ class Trainer:
         ]
         return checkpoint.Checkpoint(self.start.net, self.start.options, *arrays)
 
-    def save_states(self, path):
-        with whole_file(path) as part:
-            self.module.save_optimizer_states(str(part))
+    def save_states(self, updates, path):
+        """Those of the optimiser after `updates` steps, for another Trainer to go on."""
+        optimizer_states.save(self.module, updates, path)
 
 
 class Progress:
@@ -306,6 +300,14 @@ def _train(run, first, task, held_out, settings, status):
     if run.epoch:
         how = "going on" if run.epoch < epochs else "finished already,"
         status.print(f"{run.folder}: {how} after epoch {run.epoch}")
+        manifest = checkpoint.read_manifest(run.params_path(run.epoch).with_suffix(".json"))
+        then = manifest.get("threads", threads())
+        if run.epoch < epochs and then != threads():
+            status.print(
+                f"{run.folder}: it ran with {then} threads and goes on with {threads()}: its "
+                "parameters will differ, from their last bits on, from those of a run that was "
+                f"not stopped; OMP_NUM_THREADS={then} makes them the same"
+            )
     trainer = trainer_after(run.epoch)
     status.print(
         f"{spec.name}: {task}; {batches.steps} steps of {settings.train.batch} an epoch, "
@@ -323,7 +325,7 @@ def _train(run, first, task, held_out, settings, status):
         status.set(f"epoch {epoch}/{epochs}: saving")
         # The manifest comes last: an epoch counts when it is there, and a kill in between only
         # leaves files that the next run writes anew.
-        trainer.save_states(run.states_path(epoch))
+        trainer.save_states(epoch * batches.steps, run.states_path(epoch))
         run.record(row)
         checkpoint.save(
             run.folder,
@@ -332,6 +334,7 @@ def _train(run, first, task, held_out, settings, status):
             {
                 **task.manifest,
                 "held_out": held_out,
+                "threads": threads(),
                 "figures": row,
                 "config": run.identity["config"],
                 **{
@@ -340,6 +343,7 @@ def _train(run, first, task, held_out, settings, status):
                     if key in run.identity
                 },
             },
+            beside=[run.states_path(epoch)],
         )
         run.states_path(epoch - 1).unlink(missing_ok=True)
         task.save_predictions(trainer, run.folder)

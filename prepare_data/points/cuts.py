@@ -15,7 +15,8 @@ A store is a folder:
     rooms.npy     float32 (N,)        px of the cut that crops may reach from the face's middle
     sources.npy   int32 (N, 5)        index of the picture, x1 y1 x2 y2 of the cut in it
     pictures.txt  path of each picture, relative to the set's images
-    cuts.json     scheme, points, size, quality, settings, what it was made from, what was rejected
+    cuts.json     scheme, points, size, quality, settings, what it was made from, what was rejected,
+                  checksums of the files above
 """
 
 from functools import partial
@@ -29,7 +30,7 @@ from core.base import parallel
 from facelet import picture as pictures
 from facelet import schemes
 from facelet.console import Problem, Progress
-from facelet.files import whole_folder, write_json
+from facelet.files import checksums, whole_folder, write_json
 from prepare_data import face_crop
 from prepare_data.points import sets as landmarks
 from prepare_data.points.face_sets import (
@@ -41,6 +42,7 @@ from prepare_data.points.face_sets import (
     source_of,
 )
 from prepare_data.samples import check_new, print_some
+from prepare_data.store import write_pictures
 
 QUALITY = 95  # of JPEG files made here; one that is cut to nothing less is kept as it is
 JPEG = b"\xff\xd8"  # what such a file begins with
@@ -176,7 +178,7 @@ def make_store(point_set, size, out, settings, workers=None):
             ("sources", sources, np.int32),
         ):
             np.save(part / f"{name}.npy", np.array(values, kind))
-        (part / "pictures.txt").write_text("".join(f"{path}\n" for path in faces), encoding="utf-8")
+        write_pictures(part, faces)
         write_json(
             part / "cuts.json",
             {
@@ -189,6 +191,7 @@ def make_store(point_set, size, out, settings, workers=None):
                 "settings": dict(settings),
                 "source": source_of(point_set),
                 "rejected": point_set.rejected + rejected,
+                "checksums": checksums(part),
             },
         )
     print_some("rejected", rejected, f"all named in {out / 'cuts.json'}")

@@ -7,14 +7,24 @@ import numpy as np
 
 from facelet import picture as pictures
 from facelet.console import Problem
-from facelet.files import read_json, read_lines
+from facelet.files import known_sums
 from prepare_data import face_crop
 from prepare_data.points import sets as landmarks
-from prepare_data.store import Store
+from prepare_data.store import (
+    MOST_SIDES,
+    Store,
+    check_rows,
+    check_sources,
+    check_sums,
+    read_array,
+    read_facts,
+    read_pictures,
+)
 from prepare_data.wider import check_scale as check_boxes
 from prepare_data.wider import outside_of
 
 VERSION = 1  # of the format of a store of cuts
+REMEDY = "cut the faces again"
 OUTSIDE = 1.0  # px: farther out of its picture a point is nowhere
 
 
@@ -37,39 +47,53 @@ class Cuts:
 
     def __init__(self, path):
         self.path = Path(path)
-        self.facts = read_json(self.path / "cuts.json")
-        if self.facts.get("version") != VERSION:
-            raise Problem(
-                f"{path} has the format {self.facts.get('version')}, this program reads "
-                f"{VERSION}: cut the faces again"
-            )
+        facts_path = self.path / "cuts.json"
+        kinds = {"points": int, "scheme": str, "faces": int, "source": dict}
+        self.facts = read_facts(facts_path, VERSION, kinds, REMEDY)
         self.points, self.scheme = self.facts["points"], self.facts["scheme"]
         n = self.facts["faces"]
-        self.index = self._load("index", (n + 1,))
-        self.points_of = self._load("points", (n, self.points, 2))
-        self.boxes, self.rooms = self._load("boxes", (n, 4)), self._load("rooms", (n,))
-        self.sources = self._load("sources", (n, 5))
+        self.index = self._load("index", np.int64, (n + 1,))
+        self.points_of = self._load("points", np.float32, (n, self.points, 2))
+        self.boxes = self._load("boxes", np.float32, (n, 4))
+        self.rooms = self._load("rooms", np.float32, (n,))
+        self.sources = self._load("sources", np.int32, (n, 5))
+        self._pictures = read_pictures(self.path, REMEDY)
         try:
             self.bytes = np.memmap(self.path / "faces.bin", np.uint8, "r")
         except (OSError, ValueError) as error:
-            raise Problem(
-                f"{self.path / 'faces.bin'} can't be read ({error}): cut the faces again"
-            ) from None
+            raise Problem(f"{self.path / 'faces.bin'} can't be read ({error}): {REMEDY}") from None
+        self._check_values()
+        check_sums(self.path, known_sums(self.facts, facts_path), "faces.bin", REMEDY)
+
+    def _load(self, name, kind, shape):
+        return np.array(read_array(self.path / f"{name}.npy", kind, shape, REMEDY))
+
+    def _check_values(self):
+        if self.index[0] != 0:
+            raise Problem(f"{self.path / 'index.npy'} is damaged: it begins otherwise: {REMEDY}")
+        check_rows(
+            self.path / "index.npy", np.diff(self.index) <= 0, "cuts end before they begin", REMEDY
+        )
         if len(self.bytes) != self.index[-1]:
             raise Problem(
                 f"{self.path / 'faces.bin'} has {len(self.bytes):,} bytes, not "
-                f"{self.index[-1]:,}: cut the faces again"
+                f"{self.index[-1]:,}: {REMEDY}"
             )
-
-    def _load(self, name, shape):
-        path = self.path / f"{name}.npy"
-        try:
-            array = np.load(path)
-        except (OSError, ValueError) as error:
-            raise Problem(f"{path} can't be read ({error}): cut the faces again") from None
-        if array.shape != shape:
-            raise Problem(f"{path} holds {array.shape}, not {shape}: cut the faces again")
-        return array
+        check_sources(self.path / "sources.npy", self.sources, self._pictures, REMEDY)
+        # A cut is never larger than what it is of.
+        sides = (self.sources[:, 3:] - self.sources[:, 1:3]).max(axis=1, initial=0)
+        away = np.abs(self.points_of).max(axis=(1, 2), initial=0)
+        check_rows(
+            self.path / "points.npy",
+            ~(away <= MOST_SIDES * sides),  # of NaN too
+            f"faces have points that are NaN, or more than {MOST_SIDES} sides away",
+            REMEDY,
+        )
+        listed_none = np.isnan(self.boxes).all(axis=1)
+        usable = np.isfinite(self.boxes).all(axis=1)
+        check_rows(self.path / "boxes.npy", ~(usable | listed_none), "boxes are not finite", REMEDY)
+        usable = np.isfinite(self.rooms) & (self.rooms > 0)
+        check_rows(self.path / "rooms.npy", ~usable, "rooms are not above 0", REMEDY)
 
     def __reduce__(self):  # for other processes
         return Cuts, (self.path,)
@@ -82,8 +106,7 @@ class Cuts:
         return pictures.decode(self.bytes[begin:end].tobytes(), f"{self.path}, face {i}")
 
     def names(self):
-        paths = read_lines(self.path / "pictures.txt")
-        return [paths[i] for i in self.sources[:, 0]]
+        return [self._pictures[i] for i in self.sources[:, 0]]
 
     def describe(self):
         teacher = self.facts["source"].get("pseudo_labels_by")
@@ -132,6 +155,8 @@ class Crops:
                 f"{store.path} holds no landmarks: make crops with python -m "
                 "prepare_data.landmark_samples"
             )
+        if type(store.facts.get("source")) is not dict:
+            raise Problem(f"{store.path / 'store.json'} is damaged, its source can't be used")
         self.store, self.path, self.size = store, store.path, store.size
         self.points, self.scheme, self.facts = store.points, store.scheme, store.facts["source"]
         self.points_of = store.landmarks[:] * np.float32(store.size)

@@ -523,7 +523,7 @@ def test_what_is_no_net(tmp_path, says):
     for line in (
         f"{files[0]}: a JPEG picture: no net",
         f"{files[2]}: empty",
-        f"{files[4]}: a folder: give the files in it",
+        f"{files[4]}: a folder, and no store: give the files in it",
         f"{files[5]}: not there",
     ):
         assert line in text.splitlines()
@@ -576,3 +576,33 @@ def test_no_file_stops_it(files, data):
     for line in lines:
         line.encode()
         assert line.isprintable()
+
+
+def test_stores(tmp_path, store20, says):
+    """By their folders, or the JSON in them: every byte counts, also of crops."""
+    out = tmp_path / "store"
+    shutil.copytree(store20, out)
+    assert f"{out}: a store of samples\n" in says(out)
+    assert "checksums    of crops.npy, labels.npy" in says(out / "store.json")
+    whole = (out / "crops.npy").read_bytes()
+    (out / "crops.npy").write_bytes(whole[:5000] + bytes(3000) + whole[8000:])
+    assert "  wrong: crops.npy has changed since it was made\n" in says(out, status=2)
+    (out / "crops.npy").unlink()
+    assert "  wrong: crops.npy is not there\n" in says(out, status=2)
+    facts = json.loads((out / "store.json").read_text())
+    del facts["checksums"]
+    (out / "store.json").write_text(json.dumps(facts))
+    assert says(out).count("no checksums, as former versions") == 1
+    for text in ("[]", "{}", "{"):
+        (out / "store.json").write_text(text)
+        assert str(out) in says(out, status=2)
+
+
+def test_files_beside_a_manifest(tmp_path, says):
+    path = saved(tmp_path, calm())
+    manifest, symbol = path.with_suffix(".json"), tmp_path / "Pnet20_v1-symbol.json"
+    assert f"checksums    of {symbol.name}: as they were made" in says(manifest)
+    symbol.write_text(symbol.read_text() + " ")
+    assert f"wrong: {symbol.name} has changed since it was made" in says(manifest, status=2)
+    symbol.unlink()  # a net does without it
+    assert "wrong" not in says(manifest)

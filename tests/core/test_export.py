@@ -20,6 +20,7 @@ from core.detect.mxnet_net import MxNet
 from core.formats import checkpoint as checkpoints
 from core.formats import ncnn_file, numpy_net, onnx_file, quantize, zqcnn_writer
 from facelet.console import Problem
+from facelet.files import damage
 from facelet.onnx_net import OnnxNet
 
 
@@ -423,3 +424,15 @@ def test_crops_that_measure_are_of_other_pictures(tmp_path):
     assert sides.min() < 27 and sides.max() > 100
     again, _ = quantize.crops(tmp_path, 24)
     assert np.array_equal(first, again)
+
+
+def test_checksums_of_what_is_written(tmp_path):
+    """Of this export and of what an earlier one left."""
+    _, path = saved(tmp_path, "Pnet20_v1")
+    export.export(path, tmp_path / "out", ("onnx",))
+    export.export(path, tmp_path / "out", ("zqcnn",))
+    sums = json.loads((tmp_path / "out" / "Pnet20_v1.json").read_text())["checksums"]
+    assert {*sums, "Pnet20_v1.json"} == {file.name for file in (tmp_path / "out").iterdir()}
+    assert not damage(tmp_path / "out", sums)
+    (tmp_path / "out" / "Pnet20_v1.onnx").write_bytes(b"")
+    assert damage(tmp_path / "out", sums) == ["Pnet20_v1.onnx has changed since it was made"]

@@ -1,9 +1,100 @@
-"""Texts as other systems write them."""
+"""Files and folders appear whole, are on the disk before they appear, and are known by content."""
+
+import os
 
 import pytest
 
+from facelet import files
 from facelet.console import Problem
 from facelet.files import read_json, read_lines, read_text, write_text
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What is asked of the system, in order: ("sync", path) and ("rename", path)."""
+    found, sync, rename = [], os.fsync, os.replace
+
+    def fsync(handle):
+        found.append(("sync", os.readlink(f"/proc/self/fd/{handle}")))
+        sync(handle)
+
+    def replace(source, target):
+        found.append(("rename", str(target)))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(os, "sync", lambda: found.append(("sync", "everything")))
+    return found
+
+
+def test_a_file_is_on_the_disk_before_it_appears(tmp_path, calls):
+    files.write_text(tmp_path / "a.txt", "x")
+    path = str(tmp_path / "a.txt")
+    assert calls == [
+        ("sync", str(tmp_path / ".a.txt.part.txt")),
+        ("rename", path),
+        ("sync", str(tmp_path)),
+    ]
+
+
+def test_a_folder_is_on_the_disk_before_it_appears(tmp_path, calls):
+    with files.whole_folder(tmp_path / "out") as part:
+        (part / "inner").mkdir()
+        (part / "inner" / "a").write_bytes(b"x")
+        (part / "b").write_bytes(b"x")
+    place = str(tmp_path / ".out.part")
+    before = {path for call, path in calls[:-2]}
+    assert before == {place, f"{place}/inner", f"{place}/inner/a", f"{place}/b"}
+    assert calls[-2:] == [("rename", str(tmp_path / "out")), ("sync", str(tmp_path))]
+
+
+def test_a_folder_of_many_files_is_synced_at_once(tmp_path, calls):
+    with files.whole_folder(tmp_path / "out") as part:
+        for number in range(files.MANY + 1):
+            (part / str(number)).write_bytes(b"x")
+    assert calls == [
+        ("sync", "everything"),
+        ("rename", str(tmp_path / "out")),
+        ("sync", str(tmp_path)),
+    ]
+
+
+@pytest.mark.parametrize("age", [0, 100], ids=["fresh", "settled"])
+def test_changes_are_found_though_hashes_are_kept(tmp_path, age):
+    """Of the same length, in the same second; files that were there for long too."""
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    sums = files.checksums(tmp_path)
+    for content in (b"abd", b"abe", b"abc", b"ab"):
+        path.write_bytes(content)
+        if age:
+            about = path.stat()
+            os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns - age * 10**9))
+        expected = [] if content == b"abc" else ["a has changed since it was made"]
+        assert files.damage(tmp_path, sums) == expected
+    path.unlink()
+    assert files.damage(tmp_path, sums) == ["a is not there"]
+
+
+def test_unchanged_files_are_read_once(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    monkeypatch.setattr(files, "SETTLED", -1)
+    first = files.sha256(path)
+    monkeypatch.setattr(files.hashlib, "sha256", None)  # another reading would fail
+    assert files.sha256(path) == first
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "b/../../a", "a\0"])
+def test_checksums_stay_in_their_folder(tmp_path, name):
+    with pytest.raises(Problem, match="store.json is damaged: its checksums can't be used"):
+        files.known_sums({"checksums": {name: "0"}}, tmp_path / "store.json")
+
+
+def test_json_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf{}")
+    assert files.read_json(tmp_path / "a.json") == {}
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

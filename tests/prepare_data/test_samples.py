@@ -334,7 +334,7 @@ def test_a_mined_store_is_told_apart(tmp_path):
         "crops": np.zeros((5, 12, 12, 3)),
         "labels": np.array([0, 0, 1, -1, 0]),
         "offsets": np.zeros((5, 4)),
-        "sources": np.zeros((5, 5)),
+        "sources": np.tile([0, 0, 0, 12, 12], (5, 1)),
     }
     counts = store.write_store(tmp_path / "made", 12, [chunk], ["a.jpg"], {}, what="hard")
     assert counts == {"positive": 1, "part": 1, "negative": 3}

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core.pipeline import proofs, steps
 from core.pipeline.steps import ANEW, DONE, GO_ON, MAYBE, TO_DO, Plan, Step
 from facelet.console import Problem, program
-from facelet.files import whole_folder, write_text
+from facelet.files import checksums, sha256, whole_folder, write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -416,3 +417,56 @@ def kill_at_each_change(work, before, rate):
 
 if __name__ == "__main__":  # a process of few threads, which may be forked
     kill_at_each_change(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]))
+
+
+def test_a_damaged_store_is_made_anew(tmp_path):
+    """Bytes of a large file that no program would notice; what reads the store may come out
+    otherwise, and does not."""
+    ran, data = [], np.random.default_rng(0).bytes(1 << 20)
+
+    def make():
+        ran.append("samples")
+        with whole_folder(tmp_path / "samples") as part:
+            (part / "crops.npy").write_bytes(data)
+            write_json(part / "store.json", {"checksums": checksums(part)})
+
+    def train():
+        ran.append("net")
+        write_text(tmp_path / "net", sha256(tmp_path / "samples" / "crops.npy"))
+
+    proof = proofs.listed("store.json")
+    plan = Plan(
+        [
+            Step("samples", "", tmp_path / "samples", proof, make),
+            Step("net", "", tmp_path / "net", proofs.file(), train, ("samples",)),
+        ],
+        tmp_path,
+    )
+    steps = list(plan.steps.values())
+
+    def kinds():
+        return [state.kind for _, state in plan.states(steps)]
+
+    plan.run(steps)
+    assert ran == ["samples", "net"] and kinds() == [DONE, DONE]
+    (tmp_path / "samples" / "mosaic.png").write_bytes(b"drawn later")
+    assert kinds() == [DONE, DONE]
+    for damaged in (data[:1000] + bytes(200_000) + data[201_000:], data[:-1], None):
+        path = tmp_path / "samples" / "crops.npy"
+        path.write_bytes(damaged) if damaged else path.unlink()
+        states = [state for _, state in plan.states(steps)]
+        assert [state.kind for state in states] == [ANEW, MAYBE]
+        says = "has changed since it was made" if damaged else "is not there"
+        assert states[0].why == f"{tmp_path / 'samples'} is damaged: crops.npy {says}"
+        with pytest.raises(Problem, match="net needs samples, which .*crops.npy"):
+            plan.run_only([plan.steps["net"]])
+        plan.run(steps)
+        assert ran.pop() == "samples" and ran == ["samples", "net"]
+        assert path.read_bytes() == data and kinds() == [DONE, DONE]
+    (tmp_path / "samples" / "store.json").write_text("{")
+    assert kinds() == [ANEW, MAYBE]
+
+
+def test_a_store_without_checksums_is_taken(tmp_path):
+    (tmp_path / "store.json").write_text("{}")
+    assert proofs.listed("store.json")(tmp_path) == sha256(tmp_path / "store.json")

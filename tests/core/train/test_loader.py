@@ -117,7 +117,7 @@ def stores(tmp_path):
             "crops": np.broadcast_to(grey[:, None, None, None], (n, SIDE, SIDE, 3)),
             "labels": np.array(labels),
             "offsets": rng.normal(0, 0.1, (n, 4)),
-            "sources": np.stack([np.arange(n) % len(pictures)] * 5, axis=1),
+            "sources": np.stack([np.arange(n) % len(pictures)] * 5, axis=1) + [0, 0, 0, 9, 9],
         }
         chunk["offsets"][np.array(labels) == 0] = 0
         if points:

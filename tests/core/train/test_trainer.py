@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -18,8 +19,9 @@ from core.formats import checkpoint
 from core.train import run, trainer
 from core.train.loader import Samples, split_by_picture
 from facelet.console import Problem
+from facelet.files import sha256
 from prepare_data.store import Store
-from symbols.mxnet_import import mx
+from symbols.mxnet_import import mx, threads
 
 ROOT = Path(__file__).resolve().parents[3]
 QUICK = ["train.batch=100", "train.epochs=3", "train.warmup=5", "train.val_fraction=0.25"]
@@ -376,12 +378,155 @@ def test_what_mxnet_can_not_do_is_one_line():
         trainer.Trainer(start, settings.train, settings.loss, steps=10)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x04]", b"text", b"\x80\x04K\x05."])
-def test_damaged_states(finished, store20, tmp_path, content):
+def flip(data):
+    return data[:200] + bytes([data[200] ^ 1]) + data[201:]
+
+
+@pytest.mark.parametrize(
+    "damage, says",
+    [
+        (lambda data: b"", "is damaged .its content is not what"),
+        (lambda data: b"text", "is damaged .its content is not what"),
+        (flip, "is damaged .its content is not what"),
+        (lambda data: pickle.dumps({0: data}), "is a pickle, as former versions wrote it: .*"),
+    ],
+)
+def test_damaged_states(finished, store20, tmp_path, damage, says):
     """Of the optimiser: what can be done then is said."""
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
     (out / "Pnet20_v1-0003.json").unlink()
-    (out / "Pnet20_v1-0002.states").write_bytes(content)
-    with pytest.raises(Problem, match="0002.states is damaged .*--start .*Pnet20_v1-0002.params"):
+    data = (out / "Pnet20_v1-0003.states").read_bytes()
+    (out / "Pnet20_v1-0002.states").write_bytes(damage(data))
+    with pytest.raises(Problem, match=f"0002.states {says} .*--start .*Pnet20_v1-0002.params"):
         trainer.train("Pnet20_v1", {}, [Store(store20)], out, override(config, QUICK))
+
+
+class Command:
+    """Pickled, it makes a file when it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_states_run_no_code(finished, store20, tmp_path):
+    """Also where the manifest was written for them."""
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    (out / "Pnet20_v1-0003.json").unlink()
+    states, manifest = out / "Pnet20_v1-0002.states", out / "Pnet20_v1-0002.json"
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        states.write_bytes(pickle.dumps(Command(tmp_path / "made"), protocol))
+        facts = json.loads(manifest.read_text())
+        facts["checksums"][states.name] = sha256(states)
+        manifest.write_text(json.dumps(facts))
+        with pytest.raises(Problem, match="0002.states is (damaged|a pickle)"):
+            trainer.train("Pnet20_v1", {}, [Store(store20)], out, override(config, QUICK))
+    assert not (tmp_path / "made").exists()
+
+
+def batch_of(seed):
+    rng = np.random.default_rng(seed)
+    return {
+        "data": rng.uniform(-1, 1, (20, 3, 20, 20)).astype(np.float32),
+        "label": rng.integers(-1, 2, 20).astype(np.float32),
+        "bbox_target": rng.normal(0, 0.1, (20, 4)).astype(np.float32),
+    }
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["train.optimizer=sgd"],
+        ["train.optimizer=adam"],
+        ["train.optimizer=sgd", "train.momentum=0"],
+    ],
+)
+def test_saved_states_go_on_to_the_same_bits(tmp_path, monkeypatch, settings, devices):
+    """Of every optimiser; on several devices MXNet keeps them elsewhere."""
+    monkeypatch.setattr(trainer, "devices", lambda gpus: [mx.cpu(i) for i in range(devices)])
+    settings = override(config, ["train.batch=20", *settings])
+    start = checkpoint.initial("Pnet20_v0", {}, 0, 0.25)
+    straight = trainer.Trainer(start, settings.train, settings.loss, 10)
+    for number in range(4):
+        if number == 2:
+            straight.save_states(2, tmp_path / "a.states")
+            half = straight.checkpoint()
+        straight.step(batch_of(number))
+    half.manifest["checksums"] = {"a.states": sha256(tmp_path / "a.states")}
+    resumed = trainer.Trainer(half, settings.train, settings.loss, 10, 2, tmp_path / "a.states")
+    for number in (2, 3):
+        resumed.step(batch_of(number))
+    wanted, found = straight.checkpoint(), resumed.checkpoint()
+    for name, value in wanted.arguments.items():
+        np.testing.assert_array_equal(found.arguments[name], value, err_msg=name)
+    with pytest.raises(Problem, match="a.states is damaged .it was saved after 2 steps, not 3"):
+        trainer.Trainer(half, settings.train, settings.loss, 10, 3, tmp_path / "a.states")
+    other = checkpoint.initial("Pnet20_v1", {}, 0, 0.25)
+    other.manifest = half.manifest
+    with pytest.raises(Problem, match="a.states is damaged .it is not of this net and optimiser"):
+        trainer.Trainer(
+            other,
+            override({"train": settings.train}, ["train.optimizer=adam"])["train"],
+            settings.loss,
+            10,
+            2,
+            tmp_path / "a.states",
+        )
+
+
+@pytest.mark.parametrize(
+    "name, content, says",
+    [
+        (
+            "log.jsonl",
+            b'{"epoch": 1, "train": {}, "val": {}}\n{"epo',
+            "log.jsonl, line 2 is damaged",
+        ),
+        ("log.jsonl", b"\xff\xfe", "log.jsonl, line 1 is damaged"),
+        ("log.jsonl", b"[1]\n", "log.jsonl, line 1 is damaged"),
+        ("log.jsonl", b"", "log.jsonl has 0 epochs, and 3 are finished"),
+        ("config.json", b"[]", "config.json is no configuration of a run"),
+    ],
+)
+def test_damaged_files_of_a_run_are_one_line(finished, tmp_path, name, content, says):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    identity = json.loads((out / "config.json").read_text())
+    (out / name).write_bytes(content)
+    with pytest.raises(Problem, match=says):
+        run.Run(out, "Pnet20_v1", identity)
+    assert (out / name).read_bytes() == content
+
+
+def test_another_number_of_threads_is_said(store20, tmp_path, monkeypatch, capsys):
+    """Sums come out otherwise with it; a run that goes on as it was says nothing."""
+    out, settings = tmp_path / "run", override(config, [*QUICK, "train.epochs=2"])
+    epoch_of = trainer._train_epoch
+
+    def stopped(made, batches, epoch, *rest):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return epoch_of(made, batches, epoch, *rest)
+
+    def printed():
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train("Pnet20_v1", {}, [Store(store20)], out, settings)
+        return "".join(capsys.readouterr())
+
+    monkeypatch.setattr(trainer, "_train_epoch", stopped)
+    assert "it ran with" not in printed()
+    manifest = out / "Pnet20_v1-0001.json"
+    facts = json.loads(manifest.read_text())
+    assert facts["threads"] == threads() >= 1
+    again = printed()
+    assert "going on after epoch 1" in again and "it ran with" not in again
+    manifest.write_text(json.dumps({**facts, "threads": threads() + 1}))
+    line = f"it ran with {threads() + 1} threads and goes on with {threads()}: "
+    assert printed().count(line) == 1
+    manifest.write_text(json.dumps({key: facts[key] for key in facts if key != "threads"}))
+    assert "it ran with" not in printed()

@@ -169,6 +169,17 @@ def _cut_short(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def changed(change):
+    """A function that changes the array in an .npy file."""
+
+    def damage(path):
+        array = np.load(path)
+        change(array)
+        np.save(path, array)
+
+    return damage
+
+
 @pytest.mark.parametrize(
     "name, damage, words",
     [
@@ -178,10 +189,22 @@ def _cut_short(path):
         (
             "boxes.npy",
             lambda path: np.save(path, np.zeros((3, 4))),
-            r"boxes.npy holds \(3, 4\), not",
+            r"boxes.npy holds float64\(3, 4\), not float32\(11, 4\): cut the",
         ),
         ("cuts.json", lambda path: path.write_text("{"), "is not valid JSON"),
         ("cuts.json", lambda path: path.write_text('{"version": 9}'), "has the format 9"),
+        ("cuts.json", lambda path: path.write_text("[]"), "holds list, not an object"),
+        ("cuts.json", lambda path: path.write_text('{"version": 1}'), "its points, scheme, faces"),
+        ("index.npy", changed(lambda a: a.__setitem__(3, a[5])), "1 of 11 cuts end before they"),
+        ("points.npy", changed(lambda a: a.__setitem__(4, np.nan)), "1 of 11 faces have points.*4"),
+        ("points.npy", changed(lambda a: a.__setitem__(4, 1e6)), "1 of 11 faces have points"),
+        ("rooms.npy", changed(lambda a: a.__setitem__(2, 0)), "1 of 11 rooms are not above 0"),
+        ("boxes.npy", changed(lambda a: a.__setitem__((1, 2), np.inf)), "1 of 11 boxes are not"),
+        ("sources.npy", changed(lambda a: a.__setitem__((1, 0), 10)), "1 of 11 are of none of the"),
+        ("sources.npy", changed(lambda a: a.__setitem__((1, 3), -9)), "1 of 11 crops have no area"),
+        ("points.npy", lambda path: path.write_bytes(b"PK\x03\x04" + bytes(99)), "can't be read"),
+        ("pictures.txt", lambda path: path.write_bytes(b"\xff\n" * 10), "pictures.txt has changed"),
+        ("rooms.npy", changed(lambda a: a.__setitem__(2, 50)), "rooms.npy has changed since"),
     ],
 )
 def test_damaged_stores(store, tmp_path, name, damage, words):
