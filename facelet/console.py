@@ -1,7 +1,9 @@
 """What every program shares with its user: one-line errors, exit codes, progress."""
 
+import contextlib
 import io
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -20,13 +22,24 @@ def describe_os_error(error: OSError) -> str:
     return f"{error.strerror or error}{where}{hint}"
 
 
+class Terminated(KeyboardInterrupt):
+    """The system, or another program, asks this one to end."""
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
 def program(main: Callable[[list[str]], object], argv: Optional[Sequence[str]] = None) -> None:
     """Run main(argv) and leave the process: 0 when it returns, 2 with one line on stderr for
-    a Problem or a failure of the file system, 130 when interrupted (ctrl-C)."""
+    a Problem or a failure of the file system, 130 when interrupted (ctrl-C), 143 when asked to end
+    (SIGTERM), which is taken as ctrl-C is."""
     # Names of files may hold what a terminal, or a file that it is sent to, can't be sent.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -38,9 +51,8 @@ def program(main: Callable[[list[str]], object], argv: Optional[Sequence[str]] =
     except OSError as error:
         sys.exit(_fail(f"error: {describe_os_error(error)}", 2))
     except KeyboardInterrupt as stop:
-        sys.exit(
-            _fail(str(stop) or "stopped: nothing is half-written; the same command goes on", 130)
-        )
+        words = str(stop) or "stopped: nothing is half-written; the same command goes on"
+        sys.exit(_fail(words, 143 if isinstance(stop, Terminated) else 130))
 
 
 def _fail(line: str, status: int) -> int:

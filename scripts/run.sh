@@ -5,12 +5,18 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
+page=$root/docs/reference/programs/${1:-}.md
+if [ ! -f "$page" ]; then
+    echo "error: ${1:-nothing} is no program of the repository: name one, e.g. core.detect" \
+         "or prepare_data.samples; docs/reference/index.md lists them" >&2
+    exit 2
+fi
+
 help=
 for word in "$@"; do
     case $word in -h | --help) help=yes ;; --) break ;; esac
 done
-page=$root/docs/reference/programs/${1:-}.md
-if [ -n "$help" ] && [ ! -x "$root/.venv/bin/python" ] && [ -f "$page" ]; then
+if [ -n "$help" ] && [ ! -x "$root/.venv/bin/python" ]; then
     # What stands in the fence under its heading; a command has one of its own (core.bench train).
     wanted="## $1"
     if grep -qx "## $1 ${2:-}" "$page"; then wanted="## $1 $2"; fi
@@ -20,4 +26,10 @@ if [ -n "$help" ] && [ ! -x "$root/.venv/bin/python" ] && [ -f "$page" ]; then
         /^## / { at = ($0 == wanted) }' "$page"
 fi
 if [ -z "$help" ] || [ ! -f "$root/.venv/installed" ]; then "$root/scripts/setup.sh"; fi
-PYTHONPATH=$root exec "$root/.venv/bin/python" -m "$@"
+# As python -m does it, but with the repository in place of the current folder at the head of the
+# path: a config.py or core/ that lies there is somebody else's.
+exec "$root/.venv/bin/python" -c '
+import runpy, sys
+root, program, *rest = sys.argv[1:]
+sys.path[0], sys.argv = root, [program, *rest]
+runpy.run_module(program, run_name="__main__", alter_sys=True)' "$root" "$@"

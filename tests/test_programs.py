@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -398,7 +399,7 @@ def test_scripts_run_the_pipeline_in_its_environment(clone, script, passed):
     """From any folder, with what the user adds; set-up finds its environment up to date."""
     fake = clone / ".venv" / "bin" / "python"
     fake.parent.mkdir(parents=True)
-    fake.write_text('#!/bin/sh\n[ "$1" = -c ] || echo "$PYTHONPATH" "$@"\n')
+    fake.write_text('#!/bin/sh\n[ -z "$2" ] || { shift 2; echo "$@"; }\n')
     fake.chmod(0o755)
     sums = subprocess.run(
         ["cksum"], stdin=open(clone / "requirements.txt"), text=True, capture_output=True
@@ -413,13 +414,54 @@ def test_scripts_run_the_pipeline_in_its_environment(clone, script, passed):
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == [
         str(clone),
-        "-m",
         "core.pipeline",
         *passed,
         "--data",
         "my",
         "pictures",
     ]
+
+
+def test_what_is_no_program_is_refused_before_a_set_up(clone):
+    for words in ([], ["core.nothing"], ["../x", "--help"]):
+        result = subprocess.run(
+            ["bash", clone / "scripts" / "run.sh", *words], text=True, capture_output=True
+        )
+        one_line(result.returncode, result.stderr, "is no program of the repository")
+    assert not (clone / ".venv").exists()
+
+
+def test_programs_are_those_of_the_repository_wherever_they_are_run(tmp_path):
+    """Not those of a config.py and a core/ that lie in the current folder; workers neither."""
+    (tmp_path / "core").mkdir()
+    for name in ("config.py", "core/__init__.py", "numpy.py"):
+        (tmp_path / name).write_text("raise SystemExit('the wrong one')\n")
+    start = re.search(r"-c '(.*?)' ", (ROOT / "scripts" / "run.sh").read_text(), re.DOTALL)[1]
+    result = subprocess.run(
+        [sys.executable, "-c", start, ROOT, "prepare_data.drawn", "--out", "drawn"]
+        + ["--count", "3", "--workers", "2"],
+        text=True,
+        capture_output=True,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "drawn").is_dir()
+
+
+def test_asked_to_end_it_stops_as_by_ctrl_c(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prepare_data.drawn", "--out", str(tmp_path / "drawn")],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert errors.strip().splitlines()[-1].startswith("stopped: ")
+    assert "Traceback" not in errors and "leaked" not in errors
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_setup_refuses_unknown_options(clone):

@@ -21,7 +21,7 @@ from pathlib import Path
 from core.base import options
 from core.pipeline import plan_text, summary
 from core.pipeline.limits import LimitMissed
-from core.pipeline.recipes import RECIPES, STAGES, TRAINED, by_stage
+from core.pipeline.recipes import MEASURES, RECIPES, STAGES, TRAINED, by_stage
 from core.pipeline.run import SAMPLE_PICTURES, Run
 from facelet.console import Problem, program
 
@@ -89,10 +89,11 @@ def _parser():
         metavar="RUN",
         help="folder for everything made (default: runs/RECIPE-DATA in the repository)",
     )
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument(
+    parser.add_argument(
         "--upto", metavar="STEP", help="this step and all that it needs; --dry-run lists them"
     )
+    # Either goes before --upto, which scripts give.
+    what = parser.add_mutually_exclusive_group()
     what.add_argument("--stage", metavar="STEP", help="this step alone")
     what.add_argument(
         "--mix",
@@ -134,8 +135,10 @@ def main(argv):
     try:
         found = run.go(wanted, only=bool(args.stage))
     except LimitMissed as missed:
+        if wanted[-1].name == MEASURES[missed.net]:  # nothing comes after it
+            raise
         again = summary.command_with(argv, missed.setting)
-        raise Problem(f"{missed}; to go on all the same: {again}") from None
+        raise Problem(f"{missed}; to continue anyway: {again}") from None
     if args.mix:
         summary.show_mix(run, args.mix)
     summary.show(run, found)

@@ -43,6 +43,8 @@ class Run:
         landmarks=True,
         assignments=(),
     ):
+        if pictures < 1:
+            raise Problem(f"--pictures {pictures}: it must be at least 1")
         self.out, self.recipe = Path(out), recipe
         self.data = Data(self.out / "drawn", pictures) if data is None else Data(data)
         row = RECIPES[recipe]
@@ -67,6 +69,11 @@ class Run:
         self.settings, self.own = recipes.settings_of(
             row, self.landmarks, self.data.drawn, assignments
         )
+        gpus = sorted({gpu for own in self.own.values() for gpu in own.train.gpus})
+        if gpus:  # said now, not when the samples are cut
+            from symbols.mxnet_import import devices  # MXNet takes its time and memory
+
+            devices(gpus)
         self.plan = Plan(cascade_steps.steps(self), self.out)
 
     def __str__(self):

@@ -432,7 +432,7 @@ def test_a_net_under_its_floor_stops_the_run(copy, monkeypatch, capsys):
         "pipeline.floors=0,1,0",
         match=r"rnet: recall on held-out pictures is 0\.\d+ \(IoU 0.5\) with [\d.]+ boxes a face, "
         r"below the floor of 1: look at .*misses.png; train longer \(rnet.train.epochs, now 1\)"
-        r".*; to go on all the same: scripts/run.sh core.pipeline .* pipeline.floors=0,0\.\d+,0",
+        r".*; to continue anyway: scripts/run.sh core.pipeline .* pipeline.floors=0,0\.\d+,0",
     )
     printed = capsys.readouterr().out
     assert "recall_rnet" in printed and "mine_onet" not in printed
@@ -452,7 +452,7 @@ def test_too_many_boxes_stop_the_run(copy, monkeypatch):
         r"than the 0.01 allowed: look at .*false_alarms.png; train longer",
         message,
     )
-    command = shlex.split(message.partition("to go on all the same: ")[2])
+    command = shlex.split(message.partition("to continue anyway: ")[2])
     assert command[:2] == ["scripts/run.sh", "core.pipeline"]
     assert sum(word.startswith("pipeline.most_boxes=") for word in command) == 1
     assert {*tiny.SETTINGS} - {*command} == {"pipeline.most_boxes=1e9,1e9,1e9"}
@@ -676,7 +676,8 @@ def test_scripts_name_steps(tiny_run, photos):
         (["--upto", "qnet"], "no step 'qnet' here; there are data, samples_pnet"),
         (["pipeline.floors=2,0,0"], r"pipeline.floors is \[2, 0, 0\]: it must be three numbers"),
         (["pnet.train.epoch=3"], "setting of pnet: there is no setting 'train.epoch'; near"),
-        (["--pictures", "0"], "at least one picture"),
+        (["--pictures", "0"], "--pictures 0: it must be at least 1"),
+        (["train.gpus=0"], "train.gpus is .0., and MXNet sees 0 GPUs"),
     ],
 )
 def test_bad_input(arguments, match, tmp_path, monkeypatch):
