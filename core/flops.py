@@ -228,8 +228,8 @@ def record(name, base=None, points=None, landmark=False, size=None):
         base=base,
         points=shape.points or None,
         landmark=landmark,
-        published_m=net.published.get(base) if comparable else None,
-        published_with_bbox=net.published_with_bbox,
+        published_m=net.table_budget.get(base) if comparable else None,
+        published_with_bbox=net.table_budget_with_bbox,
     )
 
 

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# Lint, format and types, of everything. `scripts/check.sh --fix` mends what ruff can mend.
+# usage: scripts/check.sh [--fix]
+#
+# Lint, format and types, of everything. `--fix` mends what ruff can mend.
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 case "${1:-}" in
     "") fix=() format=(--check) ;;

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Builds the documentation as a site, into site/; `scripts/docs.sh serve` shows it on
-# http://127.0.0.1:8000 and renews it as files change. Its tools have an environment of their own,
-# .venv-docs, which is made first. PYTHON=... names an interpreter.
+# usage: scripts/docs.sh [serve]
+#
+# Builds the documentation as a site, into site/; `serve` shows it on http://127.0.0.1:8000 and
+# renews it as files change. Its tools have an environment of their own, .venv-docs, which is made
+# first. PYTHON=... names an interpreter.
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 case "${1:-build}" in
     build) command=(build --strict --quiet) ;;

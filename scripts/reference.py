@@ -3,8 +3,7 @@
     .venv/bin/python scripts/reference.py
 
 One page a program, with what its --help prints, a page with all settings, and one with the nets of
-the zoo. tests/test_docs.py
-fails where they are not of today.
+the zoo. tests/test_docs.py fails where they are out of date.
 """
 
 import argparse
@@ -119,7 +118,11 @@ def zoo_page():
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         flops.main(["--net", "all"])
-    out = ["# The zoo", "", "For those who choose a net. `python -m core.flops --net all` prints"]
+    out = [
+        "# The zoo",
+        "",
+        "For those who choose a net. `.venv/bin/python -m core.flops --net all` prints",
+    ]
     out += ["this table; [How budgets are counted](../explanation/budgets.md) explains it.", ""]
     out += ["```text", *(line.rstrip() for line in printed.getvalue().strip().splitlines()), "```"]
     out += ["", "From Python, where MXNet is installed:", "", "```python", ZOO.strip(), "```", ""]
@@ -275,6 +278,9 @@ def pages():
 
 
 def main():
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     found = pages()
     folder = REFERENCE / "programs"
     folder.mkdir(parents=True, exist_ok=True)

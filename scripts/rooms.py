@@ -1,4 +1,4 @@
-"""The rooms of the toolkit and their order; draws them, with the imports between them.
+"""The rooms (packages) of the toolkit and their order; draws them, with their imports.
 
     .venv/bin/python scripts/rooms.py
 
@@ -6,6 +6,7 @@ writes docs/rooms.svg and the table in docs/architecture.md.
 tests/test_rooms.py reads the order here, and fails where a file does not keep to it.
 """
 
+import argparse
 import ast
 import sys
 from collections import Counter
@@ -264,7 +265,7 @@ START, END = "<!-- table by scripts/rooms.py -->", "<!-- end of table -->"
 def table(root=ROOT):
     """The rooms from the top floor down, as a table in Markdown."""
     ours, pairs = modules(root), between(imports(root))
-    rows = ["| room | what is in it | imports from |", "|---|---|---|"]
+    rows = ["| package | what is in it | imports from |", "|---|---|---|"]
     for rooms in reversed(FLOORS):
         for name in rooms:
             below = [f"`{lower}` {n}" for (upper, lower), n in pairs.items() if upper == name]
@@ -274,13 +275,16 @@ def table(root=ROOT):
 
 
 def architecture(root=ROOT):
-    """docs/architecture.md with the table of today."""
+    """docs/architecture.md with its table renewed."""
     text = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
     before, _, rest = text.partition(START)
     return f"{before}{START}\n{table(root)}\n{END}{rest.partition(END)[2]}"
 
 
 def main():
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     text = architecture()
     (ROOT / "docs" / "architecture.md").write_text(text, encoding="utf-8")
     (ROOT / "docs" / "rooms.svg").write_text(drawing(), encoding="utf-8")

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
+# usage: scripts/run.sh PROGRAM [ARGUMENT ...]
+#
 # Runs a program of the repository in its environment, which is set up first:
 # scripts/run.sh core.detect picture.jpg --nets nets --out found
 # Help does not wait for that: before the first set-up it comes from docs/reference/programs.
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 
 page=$root/docs/reference/programs/${1:-}.md

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
+# usage: scripts/setup.sh [--gpu]
+#
 # Makes .venv in the repository with everything pinned in requirements.txt; does nothing when it
 # is there and up to date. `--gpu` takes mxnet-cu112 and its CUDA libraries in place of the CPU
 # wheel (untried: no machine with an NVIDIA card was at hand). PYTHON=... names an interpreter.
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 
 stamp=$root/.venv/installed

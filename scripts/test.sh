@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
+# usage: scripts/test.sh [PYTEST-ARGUMENT ...]
+#
 # The whole test suite; arguments go to pytest (e.g. -k zoo).
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 "$root/scripts/setup.sh"
 cd "$root"

@@ -9,6 +9,7 @@ not run is listed with the reason. tests/test_docs.py checks that every command 
 quick ones.
 """
 
+import argparse
 import os
 import re
 import shlex
@@ -57,7 +58,7 @@ class Command:
     def program(self):
         """(name as `python -m` takes it, its arguments), or None for anything else."""
         first, rest = self.words[0], list(self.words[1:])
-        if first in ("python", ".venv/bin/python") and rest[:1] == ["-m"]:
+        if first == ".venv/bin/python" and rest[:1] == ["-m"]:
             return rest[1], rest[2:]
         if first == "facelet":
             return "facelet", rest
@@ -144,7 +145,7 @@ PICTURES = "24"  # of the drawn set
 GOES_ON = ("core.pipeline", "core.landmarks")  # with what is in --out already
 # What needs more than the clone: (part of the command, why it is not run here).
 NOT_RUN = (
-    ("docs/figures.md", "its data are not ours to pass on"),
+    ("docs/figures.md", "its data can't be passed on"),
     ("--gpu", "needs an NVIDIA card"),
     ("det4-dw48-v2n", "needs released nets; tests/core/test_convert.py makes such files"),
     ("evaluate wider", "needs WIDER FACE; tests/core/evaluate/test_wider.py makes a small one"),
@@ -193,7 +194,12 @@ def remove(path):
 
 
 def main(argv):
-    chosen = [page for page in PAGES if not argv or any(word in page for word in argv)]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("page", nargs="*", help="part of a page's path (default: all pages)")
+    words = parser.parse_args(argv).page
+    chosen = [page for page in PAGES if not words or any(word in page for word in words)]
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)

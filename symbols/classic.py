@@ -9,7 +9,7 @@ def _classic(net):
     """The landmark head is optional in all three and leaves the trunk as it is."""
     *heads, landmark = net.heads
     return replace(net, heads=tuple(heads), points=5,
-                   landmark=dict(heads=net.heads, published={}))
+                   landmark=dict(heads=net.heads, table_budget={}))
 
 
 # The activation after fc1 has the number of the layer it would be as a convolution.
@@ -22,7 +22,7 @@ NETS = tuple(map(_classic, (
         ("conv",  3, 1, 0, 32)),
         (Head("cls", "conv4_1", None), Head("bbox", "conv4_2", None),
          Head("landmark", "conv4_3", None)),
-        stride=2, table_input=(192, 144), published={None: 45.4},
+        stride=2, table_input=(192, 144), table_budget={None: 45.4},
         note="192x144 is 320x240 for a cell of 20 pixels"),
     Net("Rnet24", "Rnet", 24, (
         ("conv",  3, 1, 0, 28),
@@ -33,7 +33,7 @@ NETS = tuple(map(_classic, (
         ("dense", 1, 1, 0, 128)),
         (Head("cls", "fc2", None), Head("bbox", "fc3", None), Head("landmark", "fc4", None)),
         naming=Naming(dense=("fc{n}", None, "prelu4")),
-        table_input=(24, 24), published={None: 1.6}),
+        table_input=(24, 24), table_budget={None: 1.6}),
     Net("Onet48", "Onet", 48, (
         ("conv",  3, 1, 0, 32),
         ("pool",  3, 2, 0, 32),
@@ -45,5 +45,5 @@ NETS = tuple(map(_classic, (
         ("dense", 1, 1, 0, 256)),
         (Head("cls", "fc2", None), Head("bbox", "fc3", None), Head("landmark", "fc4", None)),
         naming=Naming(dense=("fc{n}", None, "prelu5")),
-        table_input=(48, 48), published={None: 12.9}),
+        table_input=(48, 48), table_budget={None: 12.9}),
 )))

@@ -45,9 +45,9 @@ ROWS_96_V3 = (
     ("dw+sep", 3, 1, 0, 8))
 
 
-def _lnet(name, size, points, bn, rows, published):
+def _lnet(name, size, points, bn, rows, table_budget):
     return Net(name, "Lnet", size, rows, HEADS, naming=NAMING, bn=bn, base=32, points=points,
-               table_input=(size, size), published=published)
+               table_input=(size, size), table_budget=table_budget)
 
 
 def _residual(name, size, width, blocks, fc, **more):

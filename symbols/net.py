@@ -61,10 +61,11 @@ class Net:
     base: Optional[int] = None  # default width; rows then count channels in units of it
     points: Optional[int] = None  # default number of landmark points, if it can have them
     landmark: Mapping = field(default_factory=dict)  # fields that landmark=True changes
-    table_input: tuple[int, int] = (0, 0)  # (W, H) that `published` is for
-    published: Mapping = field(default_factory=dict)  # budget in train-mtcnn's tables, in units of
-    # 2^20 multiply-adds, by base (None where a net has no base)
-    published_with_bbox: bool = False  # that figure holds the box branch, unlike its table's rule
+    table_input: tuple[int, int] = (0, 0)  # (W, H) that `table_budget` is for
+    # Budget in train-mtcnn's tables, in units of 2^20 multiply-adds, by base (None where a net has
+    # no base), and whether that figure holds the box branch, unlike its table's rule.
+    table_budget: Mapping = field(default_factory=dict)
+    table_budget_with_bbox: bool = False
     aliases: tuple[str, ...] = ()
     note: str = ""
 

@@ -15,12 +15,12 @@ WITH_LANDMARK = dict(
         ("dw+sep", 3, 2, 1, 128),
         ("dw+sep", 3, 2, 1, 256),
         ("dw",     3, 1, 0, 256)),
-    heads=HEADS + (Head("landmark", "conv6_3", "bn6_3"),), bn=True, bias="first", published={})
+    heads=HEADS + (Head("landmark", "conv6_3", "bn6_3"),), bn=True, bias="first", table_budget={})
 
 
-def _onet(name, published, rows, **more):
+def _onet(name, table_budget, rows, **more):
     return Net(name, "Onet", 48, rows, HEADS, points=5, landmark=WITH_LANDMARK,
-               table_input=(48, 48), published={None: published}, **more)
+               table_input=(48, 48), table_budget={None: table_budget}, **more)
 
 
 def _branched(name, rows, branch):

@@ -4,14 +4,14 @@ from symbols.net import Head, Naming, Net
 HEADS = (Head("cls", "conv4_1", "bn4_1"), Head("bbox", "conv4_2", "bn4_2"))
 
 
-def _pnet20(name, published, rows, **more):
+def _pnet20(name, table_budget, rows, **more):
     return Net(name, "Pnet", 20, rows, HEADS, table_input=(320, 240),
-               published={None: published}, **{"stride": 4, **more})
+               table_budget={None: table_budget}, **{"stride": 4, **more})
 
 
-def _pnet16(name, published, rows, **more):
+def _pnet16(name, table_budget, rows, **more):
     return Net(name, "Pnet", 16, rows, HEADS, stride=4, table_input=(256, 192),
-               published={None: published}, **more)
+               table_budget={None: table_budget}, **more)
 
 
 NETS = (
@@ -20,7 +20,7 @@ NETS = (
         ("conv",   3, 2, 0, 8),
         ("dw+sep", 3, 2, 0, 16),
         ("dw+sep", 2, 1, 0, 24),
-        ("dw",     3, 1, 0, 24)), published_with_bbox=True),
+        ("dw",     3, 1, 0, 24)), table_budget_with_bbox=True),
     _pnet20("Pnet20_v0", 14.1, (
         ("conv",   3, 2, 0, 8),
         ("dw+sep", 3, 1, 0, 16),
@@ -121,5 +121,5 @@ NETS = (
         ("conv",   2, 1, 0, 8),
         ("dw+sep", 3, 2, 0, 16),
         ("dw+sep", 3, 2, 0, 24),
-        ("dw",     3, 1, 0, 24)), published_with_bbox=True),
+        ("dw",     3, 1, 0, 24)), table_budget_with_bbox=True),
 )

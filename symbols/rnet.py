@@ -24,7 +24,7 @@ NETS = (
         ("dw+sep", 3, 2, 0, 32),
         ("dw+sep", 3, 2, 0, 64),
         ("dw+sep", 3, 1, 0, 128),
-        ("dw",     3, 1, 0, 128)), HEADS, table_input=(24, 24), published={None: 0.6}),
+        ("dw",     3, 1, 0, 128)), HEADS, table_input=(24, 24), table_budget={None: 0.6}),
     Net("Rnet_v2", "Rnet", 24, (
         ("conv",   3, 1, 0, 32),
         ("dw+sep", 2, 1, 0, 32),
@@ -32,7 +32,7 @@ NETS = (
         ("dw+sep", 2, 1, 0, 64),
         ("dw+sep", 3, 2, 0, 64),
         ("dw+sep", 2, 1, 0, 128),
-        ("dw",     3, 1, 0, 128)), HEADS, table_input=(24, 24), published={None: 1.6}),
+        ("dw",     3, 1, 0, 128)), HEADS, table_input=(24, 24), table_budget={None: 1.6}),
     _branched("Rnet_p0", (
         ("conv",   2, 1, 0, 8),
         ("dw+sep", 3, 2, 0, 16),

@@ -25,7 +25,7 @@ def names(pattern="*"):
 def variants(name):
     """The options of each form of a net that train-mtcnn has: its widths, its landmark head."""
     net = NETS[name]
-    yield from ({"base": base} for base in sorted(net.published)) if net.base else ({},)
+    yield from ({"base": base} for base in sorted(net.table_budget)) if net.base else ({},)
     if net.landmark:
         yield {"landmark": True}
 

@@ -1,5 +1,5 @@
 """The documentation: every command in it parses, the quick ones run, links lead somewhere, and the
-pages that are made from the programs are of today. scripts/try_docs.py runs the other commands."""
+pages made from the programs are up to date. scripts/try_docs.py runs the other commands."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ COMMANDS = try_docs.all_commands()
 STAGE = re.compile(r"^(pnet|pnet_hard|rnet|onet)\.")  # core.pipeline: a setting of one net alone
 OTHERS = re.compile(
     r"^(pip install|git (clone|commit|rebase|config)|cd |"
-    r"(\.venv/bin/)?python (scripts/\w+\.py|-m pytest)|scripts/(setup|test|check|docs)\.sh)"
+    r"\.venv/bin/python (scripts/\w+\.py|-m pytest)|scripts/(setup|test|check|docs)\.sh)"
 )
 # Run here on the drawn set of the tests; the part of a command that says which.
 QUICK = (
@@ -105,14 +105,15 @@ def test_each_quick_part_is_in_the_documentation():
 def test_commands_are_read_as_a_shell_reads_them(tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text(
-        "```\npython -m core.flops \\\n    --net a  # why\n\n# nothing\nfacelet 'a b'\n```\n"
+        "```\n.venv/bin/python -m core.flops \\\n    --net a  # why\n\n"
+        "# nothing\nfacelet 'a b'\n```\n"
         "```text\npython -m not.this\n```\n```\nscripts/P20_train.sh --data DIR\n```\n"
     )
     monkeypatch.setattr(try_docs, "ROOT", tmp_path)
     found = try_docs.commands("page.md")
     monkeypatch.undo()
     assert [(one.line, one.words) for one in found] == [
-        (2, ("python", "-m", "core.flops", "--net", "a")),
+        (2, (".venv/bin/python", "-m", "core.flops", "--net", "a")),
         (6, ("facelet", "a b")),
         (12, ("scripts/P20_train.sh", "--data", "DIR")),
     ]
@@ -126,7 +127,7 @@ def test_every_page_is_read():
     assert not without, "add them to PAGES of scripts/try_docs.py"
 
 
-def test_reference_is_of_today():
+def test_reference_is_up_to_date():
     renew = "run: .venv/bin/python scripts/reference.py"
     pages = reference.pages()
     there = set((reference.REFERENCE / "programs").glob("*.md"))

@@ -366,6 +366,36 @@ def test_help_does_not_wait_for_set_up(clone, script, arguments, wanted):
     assert not (clone / ".venv").exists()
 
 
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize("name", ["run.sh", "setup.sh", "check.sh", "docs.sh", "test.sh"])
+def test_help_of_a_script_does_nothing_else(clone, name, flag):
+    result = subprocess.run(
+        [clone / "scripts" / name, flag],
+        text=True,
+        capture_output=True,
+        env={**os.environ, "PYTHON": "/bin/false"},
+    )
+    assert result.returncode == 0 and not result.stderr, result.stderr
+    usage, empty, *text = result.stdout.splitlines()
+    assert usage.startswith(f"usage: scripts/{name} ") and not empty
+    assert text and text[-1].endswith(".") and not any(line.startswith("set ") for line in text)
+    assert not list(clone.glob(".venv*")) and not (clone / "site").exists()
+
+
+@pytest.mark.parametrize("name", ["rooms.py", "reference.py", "try_docs.py"])
+def test_help_of_a_script_in_python_does_nothing_else(clone, name):
+    """With no packages (-S), as before the first set-up."""
+    before = {path: path.read_bytes() for path in clone.rglob("*.md")}
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", clone / "scripts" / name, "--help"],
+        text=True,
+        capture_output=True,
+    )
+    assert result.returncode == 0 and not result.stderr, result.stderr
+    assert result.stdout.startswith(f"usage: {name} ")
+    assert {path: path.read_bytes() for path in clone.rglob("*.md")} == before
+
+
 def test_help_after_set_up_is_the_program_s(clone, fake_python):
     """Also where requirements have changed since: help never installs."""
     assert setup(clone, PYTHON=fake_python).returncode == 0

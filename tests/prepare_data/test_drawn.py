@@ -21,7 +21,7 @@ from prepare_data.drawn.picture import FACE_SCHEMES, draw_picture
 
 COUNT, SEED = 10, 3
 
-# the mirror partner of each of the 106 points, as the reference's flip has it
+# the mirror partner of each of the 106 points, as train-mtcnn's flip has it
 PARTNER = (
     list(range(32, -1, -1))
     + list(range(42, 32, -1))

@@ -91,7 +91,7 @@ def test_draws_keep_to_the_rules(preset, scheme):
 
 
 def test_half_of_a_box_that_lies_beside_its_face():
-    """The original's rule, written out: (|x1-cx| + |x2-cx| + |y1-cy| + |y2-cy|) / 4."""
+    """train-mtcnn's rule, written out: (|x1-cx| + |x2-cx| + |y1-cy| + |y2-cy|) / 4."""
     points = (FACE + (100, 90))[None]
     x, y = points[0, [0, 1, 3, 4]].mean(axis=0)
     centre, side = face_crop.boxes_of(points, np.array([[10.0, 20, 90, 200]]), "half", "5")

@@ -99,7 +99,7 @@ def test_seed_and_path_decide():
     "width, height", [(12, 12), (20, 20), (21, 600), (48, 48), (50, 49), (97, 96), (800, 600)]
 )
 def test_ends_on_every_picture(width, height, size):
-    """Where the original loops for ever or fails: small pictures, and nothing but face."""
+    """Where train-mtcnn loops for ever or fails: small pictures, and nothing but face."""
     for faces in ([], [(0, 0, width, height)], [(-30, -30, width + 30, height + 30)]):
         squares, labels, offsets = samples.squares_of(
             annotation(faces), width, height, size, config.samples

@@ -326,7 +326,7 @@ def weights_of(scheme, errors=None, **options):
 
 
 def test_weights_of_groups():
-    """The original's choice: eyebrows and lips twice, in either order of 106 points."""
+    """train-mtcnn's choice: eyebrows and lips twice, in either order of 106 points."""
     twice = [*range(33, 43), *range(64, 72), *range(84, 104)]
     want = np.ones(106)
     want[twice] = 2
@@ -472,7 +472,7 @@ def test_no_python_operator(kind, ohem):
 
 
 def test_only_landmark_samples_pull_the_landmark_head():
-    """The reference pulled the points of every other sample towards 0."""
+    """train-mtcnn pulls the points of every other sample towards 0."""
     values = batch_of(np.random.default_rng(10), np.array([1, -2, 0, -1, -2, 0]))
     _, gradients = Heads(6, settings(1.0))(**values)
     assert (gradients["landmark"] != 0).any(axis=1).tolist() == [
