@@ -8,9 +8,10 @@ set -euo pipefail
 case "${1:-}" in -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 
-page=$root/docs/reference/programs/${1:-}.md
-if [ ! -f "$page" ]; then
-    echo "error: ${1:-nothing} is no program of the repository: name one, e.g. core.detect" \
+program=${1:-nothing}
+page=$root/docs/reference/programs/$program.md
+if [ ! -f "$page" ] && [ ! -f "$root/${program//.//}.py" ]; then
+    echo "error: $program is no program of the repository: name one, e.g. core.detect" \
          "or prepare_data.samples; docs/reference/index.md lists them" >&2
     exit 2
 fi

@@ -61,7 +61,8 @@ def in_order(function, jobs, workers):
                 yield waiting.popleft().result()
                 waiting.extend(pool.submit(function, job) for job in islice(jobs, 1))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # What they write goes to a folder that is removed next.
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from core.base import options
 from core.pipeline import plan_text, summary
 from core.pipeline.limits import LimitMissed
-from core.pipeline.recipes import MEASURES, RECIPES, STAGES, TRAINED, by_stage
+from core.pipeline.recipes import RECIPES, STAGES, TRAINED, by_stage
 from core.pipeline.run import SAMPLE_PICTURES, Run
 from facelet.console import Problem, program
 
@@ -135,8 +135,6 @@ def main(argv):
     try:
         found = run.go(wanted, only=bool(args.stage))
     except LimitMissed as missed:
-        if wanted[-1].name == MEASURES[missed.net]:  # nothing comes after it
-            raise
         again = summary.command_with(argv, missed.setting)
         raise Problem(f"{missed}; to continue anyway: {again}") from None
     if args.mix:

@@ -8,12 +8,12 @@ from facelet.console import Problem
 class LimitMissed(Problem):
     """A net that finds too few faces, or needs too many boxes for them.
 
-    setting -- section.key=value that would have let it pass; net -- its name in TRAINED
+    setting -- section.key=value that would have let it pass
     """
 
-    def __init__(self, message, setting, net):
+    def __init__(self, message, setting):
         super().__init__(message)
-        self.setting, self.net = setting, net
+        self.setting = setting
 
 
 def boxes_per_face(figures):
@@ -62,7 +62,6 @@ def check(name, figures, folder, settings, own):
             f"{found}, below the floor of {floor:g}: look at {folder / 'misses.png'}; {longer}, "
             f"{lower}, or label missing faces (--teacher)",
             setting,
-            name,
         )
     if boxes > most:
         setting = f"pipeline.most_boxes={_with(settings.pipeline.most_boxes, name, int(boxes) + 1)}"
@@ -70,5 +69,4 @@ def check(name, figures, folder, settings, own):
             f"{found}, more than the {most:g} allowed: look at {folder / 'false_alarms.png'}; "
             f"{longer} or raise its threshold (detect.thresholds, now {thresholds})",
             setting,
-            name,
         )
