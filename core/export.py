@@ -5,7 +5,8 @@
     python -m core.export models --out DIR --int8 PICTURES
 
 Of a folder every net in it is exported, by its newest checkpoint; of a finished run of
-core.pipeline, the nets of its detector.
+core.pipeline, the nets of its detector. Where that folder has a detector.json, DIR gets one that
+names the ONNX models, with the same settings, unless there is one in DIR already.
 
 Batch norms are merged (ZQCNN's classes do that themselves) and the scale of activations is evened
 out, so that half precision will do as well. ONNX models are in the form that is fast in
@@ -34,7 +35,7 @@ from core.formats import fuse, ncnn_file, numpy_net, onnx_file, quantize, zqcnn_
 from core.formats.checkpoint import Checkpoint
 from facelet.console import Problem, program
 from facelet.files import known_sums, read_json, sha256, whole_file, write_json
-from facelet.nets import nets_of
+from facelet.nets import MANIFEST, nets_of, read_manifest
 from symbols.graph import shapes
 
 TRIED, ANOTHER_SIZE = 3, (9, 23)  # pictures at a time; pixels added to height and width
@@ -217,11 +218,49 @@ def export(paths, out, formats=("onnx",), plain=False, pictures=None):
                 f"two of the checkpoints are {source.checkpoint.net}, {other} and {path}: export "
                 "each into a folder of its own"
             )
+    manifest = _manifest(paths, files) if "onnx" in formats else None
     with _appearing(out) as folder:
         lines = []
         for source, path in sources:
             lines += _exported(source, path, folder, out, formats, plain, pictures)
+        if manifest and (out / MANIFEST).exists():
+            lines.append(f"{out / MANIFEST} was there already and stays as it is")
+        elif manifest:
+            write_json(folder / MANIFEST, manifest)
+            lines.append(f"{out / MANIFEST}")
     print("\n".join(lines), flush=True)
+
+
+def _manifest(paths, exported):
+    """The detector.json of the folders among `paths`, for the ONNX models of the nets in
+    `exported`; None if no folder has one, or several have. Raises Problem."""
+    found = [nets_of(path) / MANIFEST for path in paths if Path(path).is_dir()]
+    found = [file for file in found if file.exists()]
+    if len(found) != 1:
+        return None
+    (manifest,) = found
+
+    def onnx_name(file):
+        path = manifest.parent / file
+        checkpoint = path.suffix == ".params"
+        net = checkpoints.load(path).net if checkpoint else onnx_net(path).facts["net"]
+        if net not in exported:
+            raise Problem(
+                f"{manifest} names {file}, which holds {net}, and no checkpoint of that is "
+                f"exported: give one beside {manifest.parent}, or its .params files one by one"
+            )
+        return f"{net}.onnx"
+
+    files, settings = read_manifest(manifest)
+    return {
+        **{
+            stage: {points: onnx_name(one) for points, one in file.items()}
+            if isinstance(file, dict)
+            else onnx_name(file)
+            for stage, file in files.items()
+        },
+        **settings,
+    }
 
 
 def _exported(source, path, folder, out, formats, plain, pictures):

@@ -2,7 +2,7 @@
 
     from facelet import FaceDetector
     detector = FaceDetector("Pnet20_v1.onnx", "Rnet_v1.onnx", "Onet_v1.onnx")  # or
-    detector = FaceDetector.open("folder/of/nets")  # or, those that come along, open()
+    detector = FaceDetector.open("folder/of/nets")  # or, with the included nets, open()
     faces = detector.detect("picture.jpg")
     faces.boxes, faces.scores, faces.landmarks
 
@@ -11,7 +11,7 @@ The nets are ONNX models; core.detect has the same detector for checkpoints as w
 
 import copy
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -69,8 +69,8 @@ class FaceDetector:
     factor -- between the scales of the pyramid in which the Pnet sees a picture
     thresholds -- scores from which Pnet, Rnet and Onet keep a box
     max_faces -- how many to keep, the best; all if None
-    points -- how many a face gets, 0 for none: a net that gives as many must be among those above;
-        if None, what `landmark` gives, or else the last net before it
+    points -- how many a face gets: the net with that number of points is used, which must be among
+        those above; 0 for no points; if None, what `landmark` gives, or else the last net before it
     threads -- of onnxruntime in each net; on nets this small a second one costs more than it brings
 
     A detector may be used by several threads at once: it does not change after it is made, and
@@ -132,11 +132,12 @@ class FaceDetector:
     ) -> Self:
         """The detector whose nets are in a folder (facelet.nets.in_folder): ONNX models of
         core.export, with or without a detector.json that names them, or a finished run of the
-        toolkit. Without a folder, the trained detector that comes along.
+        toolkit. Without a folder, the included detector.
 
         The rest is as for the class, and goes before what the folder says: a net given here takes
         the place of the folder's, and None means as the folder or the class has it. For
-        points=68, a net that gives as many is taken from the folder.
+        points=68, the folder's net with that number of points is used; the included nets are
+        for 5 and 68.
 
         Raises Problem.
         """
@@ -238,10 +239,11 @@ class FaceDetector:
     ) -> Any:
         """The Faces in a picture; for several pictures, of any sizes, those of each.
 
-        picture -- a path; the bytes of a file; an array, uint8 or uint16, (H, W), (H, W, 3) or
-            (H, W, 4); an image of Pillow (see facelet.picture.open_any); or several of these: for a
-            list or tuple the result is a list, for a generator or any other iterable a generator,
-            which takes a picture when its result is asked for
+        picture -- a path; the bytes of a file; a file open in binary mode; an array, uint8 or
+            uint16, (H, W), (H, W, 3) or (H, W, 4); an image of Pillow (see
+            facelet.picture.open_any); or several of these: for a list or tuple the result is a
+            list, for a generator or any other iterable, mappings excepted, a generator, which takes
+            a picture when its result is asked for
         order -- of the colours in arrays, "BGR" or "RGB"; files and images have their own
         errors -- what becomes of a picture that can't be read: "raise" raises BrokenPicture, which
             ends a list or generator; "return" puts the BrokenPicture, which says what is wrong, in
@@ -254,7 +256,8 @@ class FaceDetector:
             raise Problem(f"errors is {errors!r}: it must be one of {', '.join(ERRORS)}")
         if isinstance(picture, (list, tuple)):
             return [self._detected(one, order, errors) for one in picture]
-        if pictures.is_picture(picture) or not isinstance(picture, Iterable):
+        several = isinstance(picture, Iterable) and not isinstance(picture, Mapping)
+        if pictures.is_picture(picture) or not several:
             return self._detected(picture, order, errors)
         return (self._detected(one, order, errors) for one in picture)
 

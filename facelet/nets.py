@@ -6,7 +6,7 @@ A net is a function of data (N, 3, H, W) float32 giving outputs by task, float32
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol, Union
 
 from facelet.arrays import Floats
 from facelet.console import Problem
@@ -14,9 +14,10 @@ from facelet.files import AnyPath, read_json
 from facelet.onnx_net import AnotherModel, OnnxNet
 
 HERE = Path(__file__).resolve().parent
-# The nets that come along: within an installed package, or beside it in a clone of the toolkit.
+# The included nets: within an installed package, or beside it in a clone of the toolkit.
 MODELS = HERE / "models" if (HERE / "models").is_dir() else HERE.parent / "models"
 MANIFEST = "detector.json"
+PNETS = ("pnet_hard", "pnet")  # folders of a run with its Pnets, the better one first
 DETECTOR = "detector"  # folder of a finished run of the toolkit that has the nets
 STAGES = {"Pnet": "pnet", "Rnet": "rnet", "Onet": "onet", "Lnet": "landmark"}  # by family
 SETTINGS = ("thresholds", "min_face", "factor")
@@ -40,9 +41,10 @@ class Net(Protocol):
 def open_net(path: AnyPath, threads: int = 1) -> Net:
     """The net in an ONNX model that the toolkit has exported. Raises Problem."""
     path = Path(path)
-    if path.suffix == ".params":
+    if path.suffix == ".params" or path.is_dir():
+        what = "folder, not an ONNX model" if path.is_dir() else "checkpoint"
         raise Problem(
-            f"{path} is a checkpoint: export it first, with the toolkit's python -m core.export"
+            f"{path} is a {what}: export it first, with the toolkit's python -m core.export"
         )
     if path.suffix in (".zqparams", ".nchwbin"):
         raise Problem(
@@ -117,6 +119,12 @@ def in_folder(
         if not path.exists():
             raise Problem(f"{manifest} names {path.name} for the {stage}, which is not there")
     if "pnet" not in paths and "pnet" not in given:
+        for run in (folder / name for name in PNETS):
+            if any(run.glob("*.params")):
+                raise Problem(
+                    f"{folder} is a run that is not finished: go on with it, or give --pnet {run} "
+                    "(pnet=... in Python)"
+                )
         what = ", ".join([*(path.name for path in paths.values()), *others]) or "no net at all"
         raise Problem(f"{folder} has no Pnet, with which a detector begins; found: {what}")
     return paths, settings
@@ -133,23 +141,36 @@ def _from_manifest(
     manifest: Path, points: Optional[int]
 ) -> tuple[dict[str, Path], dict[str, Any], list[str]]:
     """Paths, settings, names of other models by a manifest."""
+    files, settings = read_manifest(manifest)
+    several = files.get("landmark")
+    if isinstance(several, dict):
+        del files["landmark"]
+        if points is not None and points in several:
+            files["landmark"] = several[points]
+    paths = {stage: manifest.parent / str(file) for stage, file in files.items()}
+    return paths, settings, []
+
+
+def read_manifest(
+    manifest: AnyPath,
+) -> tuple[dict[str, Union[str, dict[int, str]]], dict[str, Any]]:
+    """What a detector.json says, see in_folder(): file names by stage, for "landmark" also by
+    number of points; and settings. Raises Problem."""
+    manifest = Path(manifest)
     values = read_json(manifest)
     if not isinstance(values, dict):
         raise Problem(f"{manifest} holds no JSON object of file names by stage")
     stages = STAGES.values()
     if isinstance(values.get("landmark"), dict):
-        several = _by_points(values.pop("landmark"), manifest)
-        if points is not None and points in several:
-            values["landmark"] = several[points]
+        values["landmark"] = _by_points(values["landmark"], manifest)
     for key, value in values.items():
         if key not in (*stages, *SETTINGS):
             raise Problem(f"{manifest} has {key!r}: known are {', '.join((*stages, *SETTINGS))}")
-        if key in stages and not isinstance(value, str):
+        if key in stages and not isinstance(value, (str, dict) if key == "landmark" else str):
             raise Problem(f"{manifest} has {value!r} for the {key}: it must be a file's name")
     return (
-        {stage: manifest.parent / values[stage] for stage in stages if stage in values},
+        {stage: values[stage] for stage in stages if stage in values},
         {key: values[key] for key in SETTINGS if key in values},
-        [],
     )
 
 
@@ -168,9 +189,8 @@ def points_in(folder: AnyPath) -> list[int]:
     """Numbers of points that nets are named for by the detector.json of a folder, see in_folder();
     none where it names one net, or none. Raises Problem."""
     manifest = nets_of(folder) / MANIFEST
-    values = read_json(manifest) if manifest.exists() else None
-    several = values.get("landmark") if isinstance(values, dict) else None
-    return sorted(_by_points(several, manifest)) if isinstance(several, dict) else []
+    several = read_manifest(manifest)[0].get("landmark") if manifest.exists() else None
+    return sorted(several) if isinstance(several, dict) else []
 
 
 def _by_content(
@@ -195,7 +215,7 @@ def _by_content(
             names = ", ".join(f"{path.name} ({net})" for path, net in sorted(best.items()))
             raise Problem(
                 f"{folder} has several nets for the {stage}: {names}; name one in "
-                f"{MANIFEST} there, or give --{stage}"
+                f"{MANIFEST} there, or give {stage}=... in Python, --{stage} to a program"
             )
         for path in best:
             paths[stage] = path

@@ -1,6 +1,7 @@
 """From a picture file to what a net takes in. Everything that reads pictures goes through here:
 sampling, training, mining, evaluation and export share the constants of facelet.settings."""
 
+import io
 import os
 import stat
 import tempfile
@@ -290,7 +291,13 @@ class PillowImage(Protocol):
     def __array_interface__(self) -> dict[str, Any]: ...
 
 
-Picture = Union[str, os.PathLike[str], bytes, bytearray, memoryview, Array, PillowImage]
+class BinaryFile(Protocol):
+    """What is used of an open file, or of anything that is read like one."""
+
+    def read(self) -> bytes: ...
+
+
+Picture = Union[str, os.PathLike[str], bytes, bytearray, memoryview, BinaryFile, Array, PillowImage]
 
 
 def check_order(order: str) -> None:
@@ -302,9 +309,10 @@ def check_order(order: str) -> None:
 def open_any(source: Picture, order: str = "BGR") -> Pixels:
     """A picture of any kind as uint8 (H, W, 3) BGR.
 
-    source -- path; bytes of a file; array, uint8 or uint16 (of which the upper 8 bits are taken),
-        (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or image of Pillow, which is taken as it is,
-        without turning it by its EXIF orientation. Alpha is dropped.
+    source -- path; bytes of a file; file that is open in binary mode, or another object with
+        read(), which is read to its end; array, uint8 or uint16 (of which the upper 8 bits are
+        taken), (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or image of Pillow, which is taken as it
+        is, without turning it by its EXIF orientation. Alpha is dropped.
     order -- of the colours in an array, "BGR" or "RGB"; files and images have their own
 
     Raises BrokenPicture for what is no picture, Problem for an order that is none.
@@ -316,9 +324,12 @@ def open_any(source: Picture, order: str = "BGR") -> Pixels:
         return decode(bytes(source))
     if _is_pillow(source):
         return _from_array(_pillow_array(source), "RGB")
+    if hasattr(source, "read"):
+        return _from_file(cast(BinaryFile, source))
     if not isinstance(source, np.ndarray):
         raise BrokenPicture(
-            f"a picture is a path, bytes, an array or a PIL image, not {type(source).__name__}"
+            "a picture is a path, bytes, a binary file, an array or a PIL image, not "
+            f"{type(source).__name__}"
         )
     return _from_array(source, order)
 
@@ -326,12 +337,26 @@ def open_any(source: Picture, order: str = "BGR") -> Pixels:
 def is_picture(source: object) -> bool:
     """Whether open_any() takes something for one picture: not whether it is one."""
     kinds = (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray)
-    return isinstance(source, kinds) or _is_pillow(source)
+    return isinstance(source, kinds) or hasattr(source, "read") or _is_pillow(source)
 
 
 def _is_pillow(source: object) -> bool:
     # The class is asked, as of an image itself __array_interface__ makes a copy of its pixels.
     return hasattr(type(source), "__array_interface__") and hasattr(source, "convert")
+
+
+def _from_file(file: BinaryFile) -> Pixels:
+    name = getattr(file, "name", None)
+    name = name if isinstance(name, str) else type(file).__name__
+    if isinstance(file, io.TextIOBase):
+        raise BrokenPicture(f'{name}: a file that is open as text: open it with mode "rb"')
+    try:
+        data: object = file.read()
+    except (OSError, ValueError) as error:  # ValueError: of a file that is closed
+        raise BrokenPicture(f"{name}: {getattr(error, 'strerror', None) or error}") from None
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise BrokenPicture(f"{name}: its read() gives {type(data).__name__}, not bytes")
+    return decode(bytes(data), name)
 
 
 def _pillow_array(image: Any) -> Array:

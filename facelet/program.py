@@ -380,7 +380,7 @@ def _default(name: str) -> str:
     if own == usual:
         return f"default {usual}, or as {MANIFEST} in DIR has it"
     return (
-        f"default {own} for the nets that come along; for others as {MANIFEST} in DIR has it, or "
+        f"default {own} for the included nets; for others as {MANIFEST} in DIR has it, or "
         f"else {usual}"
     )
 
@@ -403,7 +403,7 @@ def options(prog: str, files: str = "ONNX models") -> argparse.ArgumentParser:
         "--out", help="folder for the results, new or empty (default: found, found-2, ...)"
     )
     parser.add_argument(
-        "--nets", metavar="DIR", help="folder with the nets (default: those that come along)"
+        "--nets", metavar="DIR", help="folder with the nets (default: the included nets)"
     )
     for stage in ("pnet", "rnet", "onet", "landmark"):
         parser.add_argument(f"--{stage}", metavar="FILE", help=f"the {stage}, whatever DIR holds")
@@ -427,8 +427,8 @@ def options(prog: str, files: str = "ONNX models") -> argparse.ArgumentParser:
     parser.add_argument(
         "--points",
         metavar="P",
-        help="how many each face gets, from a net that "
-        "gives as many, or none (default: what the last of the nets gives)",
+        help="5 or 68: the net with that number of points is used, of the included ones or of "
+        "those in DIR; none: no points (default: what the last of the nets gives)",
     )
     parser.add_argument("--max-faces", type=int, metavar="N", help="the best N of a picture")
     parser.add_argument(

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from facelet.arrays import Pixels
+from facelet.opencv import SILENT, set_log_level
 from facelet.picture import BrokenPicture, beyond
 from facelet.settings import max_pixels
 
@@ -53,7 +54,7 @@ class Video:
 
     def __init__(self, source: Source) -> None:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # errors are raised here
-        cv2.setLogLevel(0)
+        set_log_level(SILENT)
         self._video = _opened(source)
         if not self._video.isOpened():
             raise BrokenPicture(

@@ -11,6 +11,7 @@ import numpy as np
 
 from facelet import boxes as geometry
 from facelet.console import Problem
+from facelet.opencv import SILENT, set_log_level
 
 # OpenCV fills pictures up to multiples of 32. With a side of 32, where a map is a single cell
 # wide, version 4.11 takes boxes out of memory that nobody has written.
@@ -29,8 +30,7 @@ class YuNet:
     def __init__(self, path, score=0.9, nms=0.3):
         if not Path(path).is_file():
             raise Problem(f"{path} is not there, or no file")
-        level = cv2.getLogLevel()
-        cv2.setLogLevel(0)  # silence: the Problem says it all
+        before = set_log_level(SILENT)  # the Problem says it all
         try:
             self.model = cv2.FaceDetectorYN.create(
                 str(path), "", (SMALLEST, SMALLEST), score, nms, CANDIDATES
@@ -42,7 +42,7 @@ class YuNet:
                 "e.g. yunet_n_640_640.onnx, which takes pictures of any"
             ) from None
         finally:
-            cv2.setLogLevel(level)
+            set_log_level(before)
 
     def detect(self, picture):
         """The faces in a picture uint8 (H, W, 3) BGR, at its own size: boxes (N, 4) float32, x1 y1

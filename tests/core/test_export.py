@@ -305,6 +305,9 @@ def test_the_nets_that_come_along_are_exports_of_their_checkpoints(tmp_path):
     assert names(tmp_path) == sorted(
         file.name for file in models.iterdir() if (tmp_path / file.name).exists()
     )
+    assert json.loads((tmp_path / "detector.json").read_text()) == json.loads(
+        (models / "detector.json").read_text()
+    )
     for path in models.glob("*.onnx"):
         ours, again = onnx.load(path).graph, onnx.load(tmp_path / path.name).graph
         assert ours.node == again.node and ours.output == again.output
@@ -329,6 +332,47 @@ def test_the_detector_of_a_finished_run(tiny_run, tmp_path):
         str(tiny_run / "detector" / file) for file in files
     ]
     assert core.detect.FaceDetector.open(tiny_run).nets == detector.nets
+
+
+def test_a_detector_is_exported_as_one(tmp_path, capsys):
+    """Its detector.json goes with the nets, with their names as ONNX models and its settings."""
+    nets, out = tmp_path / "nets", tmp_path / "out"
+    for name, options in (
+        ("Pnet16_v0", {}),
+        ("Rnet_v1", {}),
+        ("Lnet_v2", {"points": 5}),
+        ("Lnet106_96_v2", {"points": 68}),
+    ):
+        checkpoints.save(nets, parity.seeded(name, options), 3, {})
+    settings = {"thresholds": [0.31, 0.22, 0.7], "min_face": 33, "factor": 0.6}
+    landmark = {"5": "Lnet_v2-0003.params", "68": "Lnet106_96_v2-0003.params"}
+    manifest = {"pnet": "Pnet16_v0-0003.params", "rnet": "Rnet_v1-0003.params", **settings}
+    (nets / "detector.json").write_text(json.dumps({**manifest, "landmark": landmark}))
+    export.main([str(nets), "--out", str(out)])
+    assert json.loads((out / "detector.json").read_text()) == {
+        "pnet": "Pnet16_v0.onnx",
+        "rnet": "Rnet_v1.onnx",
+        "landmark": {"5": "Lnet_v2.onnx", "68": "Lnet106_96_v2.onnx"},
+        **settings,
+    }
+    detector = facelet.FaceDetector.open(out, points=68)
+    assert detector.settings.min_face == 33 and detector.settings.thresholds == (0.31, 0.22, 0.7)
+    assert detector.nets["landmark"].facts["net"] == "Lnet106_96_v2"
+
+    (out / "detector.json").write_text("{}")  # of the user's making
+    export.export(nets, out)
+    assert (out / "detector.json").read_text() == "{}"
+    assert "detector.json was there already and stays" in capsys.readouterr().out
+    export.export(nets, tmp_path / "zqcnn", ["zqcnn"])
+    assert "detector.json" not in names(tmp_path / "zqcnn")
+    (nets / "detector.json").write_text(json.dumps({**manifest, "onet": "o.onnx"}))
+    export.export(saved(tmp_path, "Onet_v1")[1], tmp_path / "o")
+    (tmp_path / "o" / "Onet_v1.onnx").rename(nets / "o.onnx")
+    with pytest.raises(Problem, match="names o.onnx, which holds Onet_v1, and no checkpoint of"):
+        export.export(nets, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    export.export([nets, tmp_path / "run"], tmp_path / "new")
+    assert json.loads((tmp_path / "new" / "detector.json").read_text())["onet"] == "Onet_v1.onnx"
 
 
 @pytest.mark.parametrize("package, formats", [("ncnn", ["onnx", "ncnn"]), ("onnx", ["onnx"])])

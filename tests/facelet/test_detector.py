@@ -1,6 +1,7 @@
 """The installable detector with the nets that come along: what it takes and gives, and where."""
 
 import inspect
+import io
 import multiprocessing
 import pickle
 import typing
@@ -85,6 +86,45 @@ def test_truncated_pillow_images(tmp_path):
     path.write_bytes(PHOTO.read_bytes()[:30_000])
     with pytest.raises(BrokenPicture, match="a PIL image that can't be read: .*truncated"):
         pictures.open_any(Image.open(path))
+
+
+class Upload:
+    """A file of no class of Python's."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def read(self):
+        return self.data
+
+
+def test_files_that_are_open(detector, expected, tmp_path):
+    with open(PHOTO, "rb") as file:
+        assert detector.detect(file) == expected
+        file.seek(0)
+        assert detector.detect([file, PHOTO]) == [expected, expected]
+        with pytest.raises(BrokenPicture, match=f"{PHOTO}: the file is empty"):
+            detector.detect(file)  # read to its end
+    assert detector.detect(io.BytesIO(PHOTO.read_bytes())) == expected
+    assert detector.detect(Upload(bytearray(PHOTO.read_bytes()))) == expected
+    says = {'open as text: open it with mode "rb"': open(PHOTO), "closed file": file}
+    says.update({"gives str, not bytes": Upload("text"), "StringIO: a file .* text": io.StringIO()})
+    says["not open for reading|not readable|read"] = open(tmp_path / "new", "wb")
+    for text, source in says.items():
+        for given in (source, [source]):
+            with pytest.raises(BrokenPicture, match=text) as caught:
+                detector.detect(given)
+            assert "\n" not in str(caught.value)
+        assert isinstance(detector.detect(source, errors="return"), BrokenPicture)
+        if isinstance(source, io.IOBase):
+            source.close()
+
+
+def test_a_mapping_is_no_picture(detector):
+    """Its keys would be taken for paths."""
+    with pytest.raises(BrokenPicture, match="a binary file, an array or a PIL image, not dict"):
+        detector.detect({str(PHOTO): 1})
+    assert isinstance(detector.detect({}, errors="return"), BrokenPicture)
 
 
 def test_lists_and_iterators(detector, photo, expected):

@@ -135,4 +135,4 @@ def test_the_command(installed, elsewhere):
     assert (elsewhere / "found" / "crops" / f"{PHOTO.name}-0.png").exists()
     usage = " ".join(run(installed / "facelet", "--help", where=elsewhere).split())
     bundled = json.loads((ROOT / "models" / "detector.json").read_text())
-    assert f"default {','.join(map(str, bundled['thresholds']))} for the nets that" in usage
+    assert f"default {','.join(map(str, bundled['thresholds']))} for the included nets" in usage

@@ -629,7 +629,8 @@ def test_several_nets_for_a_stage(tmp_path):
     with pytest.raises(
         Problem,
         match=r"several nets for the pnet: a.onnx \(Pnet20_v0\), "
-        r"b-0001.params \(Pnet16_v0\); name one in detector.json.*--pnet",
+        r"b-0001.params \(Pnet16_v0\); name one in detector.json there, "
+        r"or give pnet=\.\.\. in Python, --pnet to a program",
     ):
         nets.in_folder(tmp_path)
     assert names(nets.in_folder(tmp_path, given={"pnet": "a.onnx"})) == {"landmark": "c.onnx"}
@@ -659,6 +660,24 @@ def test_a_folder_without_a_pnet(tmp_path):
         nets.in_folder(tmp_path)
     with pytest.raises(Problem, match="r.onnx is no folder"):
         nets.in_folder(tmp_path / "r.onnx")
+
+
+def test_a_run_that_is_not_finished(tmp_path):
+    run = tmp_path / "run"
+    checkpoint.save(run / "pnet", seeded("Pnet20_v0"), 1, {})
+    for made in (FaceDetector, facelet.FaceDetector):
+        with pytest.raises(Problem) as caught:
+            made.open(run)
+        assert str(caught.value) == (
+            f"{run} is a run that is not finished: go on with it, or give --pnet {run / 'pnet'} "
+            "(pnet=... in Python)"
+        )
+    assert list(FaceDetector.open(run, pnet=run / "pnet").nets) == ["pnet"]
+    with pytest.raises(Problem, match="pnet is a folder, not an ONNX model: export it first"):
+        facelet.FaceDetector.open(run, pnet=run / "pnet")
+    checkpoint.save(run / "pnet_hard", seeded("Pnet20_v0"), 1, {})
+    with pytest.raises(Problem, match="give --pnet .*/pnet_hard "):
+        FaceDetector.open(run)
 
 
 def test_a_manifest_says_which(nets_folder, tmp_path):
