@@ -108,7 +108,7 @@ def test_files_that_are_open(detector, expected, tmp_path):
     assert detector.detect(io.BytesIO(PHOTO.read_bytes())) == expected
     assert detector.detect(Upload(bytearray(PHOTO.read_bytes()))) == expected
     says = {'open as text: open it with mode "rb"': open(PHOTO), "closed file": file}
-    says.update({"gives str, not bytes": Upload("text"), "StringIO: a file .* text": io.StringIO()})
+    says.update({"gives str, not bytes": Upload("text"), "StringIO: a file .* text": io.StringIO()})  # type: ignore[dict-item]
     says["not open for reading|not readable|read"] = open(tmp_path / "new", "wb")
     for text, source in says.items():
         for given in (source, [source]):
