@@ -34,7 +34,7 @@ def levels(request, monkeypatch):
     monkeypatch.setattr(cv2.utils, "logging", types.SimpleNamespace(), raising=False)
     for name, function in functions.items():
         monkeypatch.setattr(
-            cv2 if request.param == 4 else cv2.utils.logging, name, function, raising=False
+            cv2 if request.param == 4 else vars(cv2.utils)["logging"], name, function, raising=False
         )
     return noted
 
