@@ -492,7 +492,7 @@ DENSE = "InnerProduct name=d bottom=data top=d num_output=4"
             "s and t are both outputs that look like cls",
         ),
         ([INPUT, "ReLU name=r\0 bottom=data top=r"], 2, "byte 0 has no place"),
-        (["\ufeff" + INPUT], 1, "byte 239 has no place"),
+        (["\u00e9" + INPUT], 1, "byte 195 has no place"),
     ],
 )
 def test_texts_that_can_not_be_read(lines, number, says, stem):
