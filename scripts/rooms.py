@@ -45,6 +45,7 @@ OF_FACELET = (
     "files",
     "nets",
     "onnx_net",
+    "opencv",
     "picture",
     "program",
     "schemes",
