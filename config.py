@@ -37,6 +37,8 @@ config.samples.max_negative_iou = 0.3    # below it, with every face: negative
 config.samples.min_part_iou = 0.4        # from it on: part
 config.samples.min_positive_iou = 0.65   # from it on: positive
 config.samples.keep_part = 0.41      # probability of keeping a part: there are more than wanted
+config.samples.turned = 0.0          # part of the positives and parts that are turned, ...
+config.samples.angle = 30.0          # ... by as much at most, degrees
 config.samples.seed = 0
 
 # --- samples with landmarks (prepare_data.landmark_samples) ---------------------------------
@@ -146,6 +148,17 @@ config.augment.gray = 0.5            # probability of grey, in all three channel
 config.augment.color = 0.2           # else each channel times U(1 - color, 1 + color)
 config.augment.noise = [1, 10]       # its variance is a whole number drawn between; 0,0: none
 
+# --- what makes photographs hard, done to samples with boxes (core.train.loader) --------------
+# The first number of each is the probability, by the sample. Landmark nets have crop.blur and
+# crop.occlusion.
+config.degrade = EasyDict()
+config.degrade.gamma = [0.0, 2.0]    # its power is drawn between 1/this and this
+config.degrade.occlusion = [0.0, 0.1, 0.5]  # a patch of another sample, sides from, to, in its own
+config.degrade.motion = [0.0, 0.3]   # blur along a line of this length at most, in sides
+config.degrade.blur = [0.0, 3]       # Gaussian, of this radius at most, px of the sample
+config.degrade.shrink = [0.0, 0.4]   # scaled down to this part of its side at least, and up again
+config.degrade.jpeg = [0.0, 30]      # compressed with this quality at least
+
 # --- training (core.train) ------------------------------------------------------------------
 config.train = EasyDict()
 config.train.batch = 256
@@ -224,7 +237,17 @@ LIMITS = (
      "two factors over 0, low,high"),
     (("landmark_samples.shift", "landmark_samples.padding"), lambda v: 0 <= v <= 1,
      "from 0 to 1"),
-    (("landmark_samples.angle",), lambda v: 0 <= v <= 180, "from 0 to 180 degrees"),
+    (("landmark_samples.angle", "samples.angle"), lambda v: 0 <= v <= 180,
+     "from 0 to 180 degrees"),
+    (("samples.turned",), lambda v: 0 <= v <= 1, "from 0 to 1"),
+    (("degrade.gamma",), lambda v: len(v) == 2 and 0 <= v[0] <= 1 <= v[1] <= 10,
+     "a probability and a power from 1 to 10"),
+    (("degrade.motion", "degrade.shrink"),
+     lambda v: len(v) == 2 and 0 <= v[0] <= 1 and 0 < v[1] <= 1,
+     "a probability and a part of the side, up to 1"),
+    (("degrade.jpeg",),
+     lambda v: len(v) == 2 and 0 <= v[0] <= 1 and 1 <= v[1] <= 95 and v[1] % 1 == 0,
+     "a probability and a quality from 1 to 95"),
     (("landmark_samples.margin",), lambda v: -0.5 < v < 0.5, "between -0.5 and 0.5"),
     (("crop.preset",), lambda v: v in CROPS, " or ".join(CROPS)),
     (("crop.box",), lambda v: v in ("bounds", "half", "detector", "list"),
@@ -238,10 +261,10 @@ LIMITS = (
      "four numbers between -1 and 0.5, left,top,right,bottom"),
     (("crop.spread",), lambda v: 0 <= v < 2, "from 0 to below 2"),
     (("crop.tries", "crop.min_face", "joints.min_side"), lambda v: v >= 1, "at least 1"),
-    (("crop.blur", "joints.blur"),
+    (("crop.blur", "joints.blur", "degrade.blur"),
      lambda v: len(v) == 2 and 0 <= v[0] <= 1 and v[1] >= 1 and v[1] % 1 == 0,
      "a probability and a whole number of pixels"),
-    (("crop.occlusion", "joints.occlusion"),
+    (("crop.occlusion", "joints.occlusion", "degrade.occlusion"),
      lambda v: len(v) == 3 and 0 <= v[0] <= 1 and 0 < v[1] <= v[2] <= 1,
      "a probability and two sides, low,high, up to 1"),
     (("train.lr", "train.lr_factor",

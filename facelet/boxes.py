@@ -47,6 +47,14 @@ def iou(boxes: Array, others: Array) -> Array:
     return overlaps
 
 
+def paired_iou(boxes: Array, others: Array) -> Array:
+    """As iou() of each box and the other at the same place: (N, 4), (N, 4) -> (N,) float."""
+    low, high = np.maximum(boxes[:, :2], others[:, :2]), np.minimum(boxes[:, 2:], others[:, 2:])
+    shared = np.maximum(high - low, 0).prod(axis=1)
+    overlaps: Array = shared / np.maximum(areas(boxes) + areas(others) - shared, 1e-12)
+    return overlaps
+
+
 def covered(boxes: Array, others: Array) -> Array:
     """Part of each box that one of `others` covers: (N, 4), (M, 4) -> (N, M) float."""
     parts: Array = intersections(boxes, others) / np.maximum(areas(boxes), 1e-12)[:, None]
@@ -127,3 +135,13 @@ def flip_offsets(values: Array) -> Array:
     """Offsets (N, 4) of the mirrored crop."""
     flipped: Array = values[:, [2, 1, 0, 3]] * np.array([-1, 1, -1, 1], dtype=values.dtype)
     return flipped
+
+
+def turned(box: Array, degrees: Array) -> Array:
+    """The boxes (N, 4) about the ellipse that fits a box (4,), turned by degrees (N,) about its
+    centre. A head is nearer to that ellipse than to its box, whose own corners would reach over."""
+    centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+    angle = np.radians(degrees)[:, None]
+    half = np.hypot(half * np.cos(angle), half[::-1] * np.sin(angle))
+    boxes: Array = np.concatenate([centre - half, centre + half], axis=1)
+    return boxes

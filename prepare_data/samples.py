@@ -26,6 +26,7 @@ from facelet import picture as pictures
 from facelet.console import Problem, Progress, clock, program
 from facelet.files import sha256
 from prepare_data import mosaic, store, teacher, wider
+from prepare_data.face_crop import crop, rotation
 
 SIZES = (12, 16, 20, 24, 48)
 TRIES = 20  # draws per negative wanted, then a picture makes do with what was found
@@ -82,7 +83,8 @@ def _near_negatives(rng, annotation, face, width, height, size, settings):
 
 
 def _around_face(rng, face, settings):
-    """Squares around a face and their label, 1 or -1."""
+    """Squares (N, 4) around a face, their labels (N,), 1 or -1, degrees (N,) that the picture is
+    turned by about the face's centre, and the boxes (N, 4) that the face has in it then."""
     tries = settings.base_num * settings.positives
     x1, y1, x2, y2 = face
     width, height = x2 - x1, y2 - y1
@@ -93,47 +95,45 @@ def _around_face(rng, face, settings):
     squares = _squares(
         np.round(centre_x - side / 2).astype(int), np.round(centre_y - side / 2).astype(int), side
     )
-    overlap = geometry.iou(squares, face[None])[:, 0]
+    degrees, faces = np.zeros(tries), np.broadcast_to(face, (tries, 4))
+    if settings.turned:
+        some = rng.uniform(size=tries) < settings.turned
+        degrees = np.where(some, rng.uniform(-settings.angle, settings.angle, tries), 0)
+        faces = geometry.turned(face, degrees)
+    overlap = geometry.paired_iou(squares, faces)
     positive = overlap >= settings.min_positive_iou
     part = ~positive & (overlap >= settings.min_part_iou)
     part &= rng.uniform(size=tries) < settings.keep_part
     kept = positive | part
-    return squares[kept], np.where(positive, 1, -1)[kept]
+    return squares[kept], np.where(positive, 1, -1)[kept], degrees[kept], faces[kept]
 
 
 def squares_of(annotation, width, height, size, settings):
     """All sample squares of a picture of width x height pixels.
 
-    Returns squares (N, 4) int, labels (N,) int8, offsets (N, 4) float32. A picture smaller than
-    `size` gives none.
+    Returns squares (N, 4) int, labels (N,) int8, offsets (N, 4) float32, and turns (N, 3): the
+    degrees that the picture is turned by before the square is cut, and about which place in it. A
+    picture smaller than `size` gives none.
     """
     rng = generator(settings.seed, annotation.path)
-    squares, labels, offsets = [], [], []
+    found = [(np.zeros((0, 4), int), np.zeros(0), np.zeros((0, 4)), np.zeros((0, 3)))]
 
-    def add(found, label, target=None):
-        squares.append(found)
-        labels.append(np.broadcast_to(label, len(found)))
-        offsets.append(np.zeros((len(found), 4)) if target is None else target)
+    def add_negatives(squares):
+        n = len(squares)
+        found.append((squares, np.zeros(n), np.zeros((n, 4)), np.zeros((n, 3))))
 
     if min(width, height) >= size:
-        add(_random_negatives(rng, annotation, width, height, size, settings), 0)
+        add_negatives(_random_negatives(rng, annotation, width, height, size, settings))
         for face in annotation.boxes.astype(np.float64):
             if max(face[2] - face[0], face[3] - face[1]) < settings.min_face:
                 continue
-            add(_near_negatives(rng, annotation, face, width, height, size, settings), 0)
-            found, label = _around_face(rng, face, settings)
-            add(
-                found,
-                label,
-                geometry.offsets(found.astype(np.float64), np.broadcast_to(face, found.shape)),
-            )
-    if not squares:
-        return np.zeros((0, 4), int), np.zeros(0, np.int8), np.zeros((0, 4), np.float32)
-    return (
-        np.concatenate(squares),
-        np.concatenate(labels).astype(np.int8),
-        np.concatenate(offsets).astype(np.float32),
-    )
+            add_negatives(_near_negatives(rng, annotation, face, width, height, size, settings))
+            squares, labels, degrees, faces = _around_face(rng, face, settings)
+            centres = np.broadcast_to((face[:2] + face[2:]) / 2, (len(squares), 2))
+            offsets = geometry.offsets(squares.astype(np.float64), faces)
+            found.append((squares, labels, offsets, np.column_stack([degrees, centres])))
+    squares, labels, offsets, turns = map(np.concatenate, zip(*found))
+    return squares, labels.astype(np.int8), offsets.astype(np.float32), turns
 
 
 def cut(images, annotation, index, size, settings):
@@ -150,9 +150,22 @@ def cut(images, annotation, index, size, settings):
             [f"{images / annotation.path}: {width}x{height} is smaller than the net's {size}"],
         )
     annotation, outside = wider.in_picture(annotation, width, height)
-    squares, labels, offsets = squares_of(annotation, width, height, size, settings)
-    crops = [pictures.crop(picture, square, size) for square in squares]
+    squares, labels, offsets, turns = squares_of(annotation, width, height, size, settings)
+    crops = [
+        _turned_crop(picture, square, turn, size)
+        if turn[0]
+        else pictures.crop(picture, square, size)
+        for square, turn in zip(squares, turns)
+    ]
     return chunk(size, index, crops, labels, offsets, squares), outside
+
+
+def _turned_crop(picture, square, turn, size):
+    """The crop of a square (4,) of a picture that is turned by degrees, about x, y: (3,)."""
+    degrees, centre = turn[:1], turn[1:]
+    middle = (square[:2] + square[2:]) / 2
+    moved = rotation(-degrees)[0] @ (middle - centre) + centre - middle
+    return crop(picture, square + np.tile(moved, 2), -degrees[0], size)
 
 
 def chunk(size, index, crops=(), labels=(), offsets=(), squares=()):

@@ -304,8 +304,8 @@ def make_crops(folder, size, number):
 
 def _batches(folder, size):
     samples = Samples([Store(folder / "store")])
-    settings = override(config, [f"train.batch={size}"]).train
-    return Batches(samples, np.arange(len(samples)), settings, config.augment)
+    settings = override(config, [f"train.batch={size}"])
+    return Batches(samples, np.arange(len(samples)), settings)
 
 
 def augmented(crop):

@@ -212,6 +212,7 @@ def _training(run, name):
             "input": own.input,
             "loss": own.loss,
             "augment": own.augment,
+            "degrade": own.degrade,
             "train": own.train,
         },
         keep=True,

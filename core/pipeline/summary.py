@@ -104,7 +104,7 @@ def show_mix(run, name):
     stage, own = TRAINED[name][0], run.own[name]
     data = Samples([Store(run.path(step), run.size(stage)) for step in run.stores(name)])
     chosen, held_out = split_by_picture(data, own.train.val_fraction, own.train.seed)
-    batches = Batches(data, chosen, own.train, own.augment, bool(run.options(name)))
+    batches = Batches(data, chosen, own, bool(run.options(name)))
     print(
         f"{name}, {run.nets[stage]}: no list is written, as training draws from the stores; "
         f"an epoch is {batches.steps:,} batches of {own.train.batch}"

@@ -1,5 +1,5 @@
-"""Pixel augmentation of whole batches, straight to what a net takes in; blur and occlusion of their
-crops before.
+"""Pixel augmentation of whole batches, straight to what a net takes in; and before, what makes
+photographs of faces hard: blur, occlusion, few pixels, compression, light.
 
 As train-mtcnn's with a fault mended: brightness, then grey or a colour cast, then noise. (There the
 flags for grey and colour are swapped, and each picture is augmented alone.) One pass makes
@@ -14,6 +14,9 @@ from config import config
 GRAY = np.array([0.114, 0.587, 0.299], np.float32)  # weights of B, G, R (ITU-R BT.601)
 NOISE_TABLE = 1 << 20
 CACHED = 1 << 17  # values worked on at a time
+DOWN = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_NEAREST)  # kernels of pictures made smaller ...
+UP = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)  # ... and larger
+LEVELS = np.linspace(0, 1, 256)
 BOXED = 5  # radius from which means over squares stand in for a Gaussian, px
 
 
@@ -90,3 +93,69 @@ def occlude(crops, probability, least, most, rng):
     others = (chosen + rng.integers(1, max(n, 2), len(chosen))) % n
     for i, other, (w, h), (x, y), (u, v) in zip(chosen, others, extents, *corners):
         crops[i, y : y + h, x : x + w] = crops[other, v : v + h, u : u + w]
+
+
+def shrink(crops, probability, least, rng):
+    """Take pixels away from some of crops (N, S, S, 3) uint8, in place: scaled down to a side drawn
+    between `least` and 1 of theirs and up again, by kernels drawn for each way."""
+    size = crops.shape[1]
+    chosen = np.flatnonzero(rng.uniform(size=len(crops)) < probability)
+    sides = np.maximum(np.round(rng.uniform(least, 1, len(chosen)) * size), 2).astype(int).tolist()
+    downs, ups = rng.integers(0, len(DOWN), len(chosen)), rng.integers(0, len(UP), len(chosen))
+    for i, side, down, up in zip(chosen, sides, downs, ups):
+        small = cv2.resize(crops[i], (side, side), interpolation=DOWN[down])
+        cv2.resize(small, (size, size), dst=crops[i], interpolation=UP[up])
+
+
+def motion(crops, probability, longest, rng):
+    """Blur some of crops (N, S, S, 3) uint8 in place along a straight line, of a direction drawn
+    from all and a length drawn up to `longest` sides of a crop."""
+    size = crops.shape[1]
+    chosen = np.flatnonzero(rng.uniform(size=len(crops)) < probability)
+    halves = rng.uniform(1, max(1, longest * size / 2), len(chosen))
+    angles = rng.uniform(0, np.pi, len(chosen))
+    for i, half, angle in zip(chosen, halves.tolist(), angles.tolist()):
+        radius = int(np.ceil(half))
+        places = np.arange(-radius, radius + 1)
+        x, y = np.meshgrid(places, places)
+        along = np.abs(x * np.cos(angle) + y * np.sin(angle))
+        aside = np.abs(y * np.cos(angle) - x * np.sin(angle))
+        kernel = np.clip(half + 0.5 - along, 0, 1) * np.clip(1 - aside, 0, 1)
+        kernel = (kernel / kernel.sum()).astype(np.float32)
+        cv2.filter2D(crops[i], -1, kernel, dst=crops[i])
+
+
+def compress(crops, probability, lowest, rng):
+    """Put some of crops (N, S, S, 3) uint8 through JPEG in place, of a quality drawn from `lowest`
+    to 95."""
+    chosen = np.flatnonzero(rng.uniform(size=len(crops)) < probability)
+    for i, quality in zip(chosen, rng.integers(int(lowest), 96, len(chosen)).tolist()):
+        coded = cv2.imencode(".jpg", crops[i], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        crops[i] = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+
+
+def relight(crops, probability, most, rng):
+    """Change the gamma of some of crops (N, S, S, 3) uint8 in place, by a factor drawn between
+    1/most and most, each as likely as its inverse."""
+    chosen = np.flatnonzero(rng.uniform(size=len(crops)) < probability)
+    for i, power in zip(chosen, most ** rng.uniform(-1, 1, len(chosen))):
+        cv2.LUT(crops[i], (255 * LEVELS**power).astype(np.uint8), dst=crops[i])
+
+
+# By their keys in config.degrade, in the order in which light, things and cameras do it.
+DEGRADE = {
+    "gamma": relight,
+    "occlusion": occlude,
+    "motion": motion,
+    "blur": blur,
+    "shrink": shrink,
+    "jpeg": compress,
+}
+
+
+def degrade(crops, settings, rng):
+    """Make some of crops (N, S, S, 3) uint8 worse, in place, as config.degrade says."""
+    for key, function in DEGRADE.items():
+        probability, *rest = settings[key]
+        if probability > 0:
+            function(crops, probability, *rest, rng)

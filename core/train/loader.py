@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from core.train.augment import Augment
+from core.train.augment import Augment, degrade
 from facelet import boxes as geometry
 from facelet import schemes
 from facelet.console import Problem
@@ -130,7 +130,7 @@ class Batches:
     """Batches of training samples.
 
     samples -- Samples; indices -- which of them
-    settings -- config.train; augment -- config.augment
+    settings -- the whole configuration, of which train, augment and degrade count
     landmarks -- whether the net learns landmarks
 
     Raises Problem when a kind that the mix asks for is missing.
@@ -138,13 +138,14 @@ class Batches:
 
     unreadable = {}  # what was packed can be read
 
-    def __init__(self, samples, indices, settings, augment, landmarks=False):
-        self.samples, self.batch, self.seed = samples, settings.batch, settings.seed
-        self.augment, self.flip = Augment(augment, settings.seed), augment.flip
-        self.with_landmarks, self.prefetch = landmarks, settings.prefetch
+    def __init__(self, samples, indices, settings, landmarks=False):
+        train, self.degrade = settings.train, settings.degrade
+        self.samples, self.batch, self.seed = samples, train.batch, train.seed
+        self.augment, self.flip = Augment(settings.augment, train.seed), settings.augment.flip
+        self.with_landmarks, self.prefetch = landmarks, train.prefetch
         mixed = samples.mixed[indices]
-        self.mix = _mix(settings.mix, {MIXED[i] for i in np.unique(mixed)}, landmarks)
-        self.shares = _shares(settings.batch, self.mix)
+        self.mix = _mix(train.mix, {MIXED[i] for i in np.unique(mixed)}, landmarks)
+        self.shares = _shares(train.batch, self.mix)
         self.streams = {}
         for number, (kind, share) in enumerate(self.shares.items()):
             chosen = indices[mixed == number]
@@ -195,6 +196,7 @@ class Batches:
                         schemes.unpack(batch["landmark_target"][flipped]), self.samples.scheme
                     )
                 )
+        degrade(crops, self.degrade, rng)
         return {"data": self.augment(crops, rng), **batch}
 
 

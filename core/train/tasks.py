@@ -67,7 +67,7 @@ def task_of(spec, options, data, settings):
 class DetectionTask:
     """Faces, boxes and, beside them, landmarks, from stores of samples."""
 
-    sections, manifest = ("input", "loss", "augment", "train"), {}
+    sections, manifest = ("input", "loss", "augment", "degrade", "train"), {}
 
     def __init__(self, spec, options, stores, settings):
         self.samples = samples = _checked(spec, options, stores)
@@ -75,9 +75,7 @@ class DetectionTask:
         self.training, self.held_out = split_by_picture(samples, *share)
         self.rule = samples.held_out_rule(*share)
         self.landmarks = any(head.task == "landmark" for head in spec.heads)
-        self.batches = Batches(
-            samples, self.training, settings.train, settings.augment, self.landmarks
-        )
+        self.batches = Batches(samples, self.training, settings, self.landmarks)
         self.mean_face = _mean_of_samples(samples, self.training) if self.landmarks else None
         self.mix = dict(zip(MIXED, self.batches.mix))
         self.data = [

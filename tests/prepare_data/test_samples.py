@@ -101,7 +101,7 @@ def test_seed_and_path_decide():
 def test_ends_on_every_picture(width, height, size):
     """Where train-mtcnn loops for ever or fails: small pictures, and nothing but face."""
     for faces in ([], [(0, 0, width, height)], [(-30, -30, width + 30, height + 30)]):
-        squares, labels, offsets = samples.squares_of(
+        squares, labels, offsets, _ = samples.squares_of(
             annotation(faces), width, height, size, config.samples
         )
         assert len(squares) == len(labels) == len(offsets)
@@ -113,7 +113,7 @@ def test_ends_on_every_picture(width, height, size):
 
 
 def test_face_larger_than_its_picture_still_teaches():
-    _, labels, _ = samples.squares_of(
+    _, labels, *_ = samples.squares_of(
         annotation([(-40, -40, 240, 240)]), 200, 200, 20, config.samples
     )
     assert (labels == 1).sum() > 0
@@ -123,7 +123,7 @@ def test_face_larger_than_its_picture_still_teaches():
 def test_negatives_keep_clear_of_what_may_be_a_face(kind):
     annotated = annotation()
     setattr(annotated, kind, np.array([[50, 50, 350, 250]], np.float32))
-    squares, labels, _ = samples.squares_of(annotated, 400, 300, 20, config.samples)
+    squares, labels, *_ = samples.squares_of(annotated, 400, 300, 20, config.samples)
     assert (labels == 0).all() and len(labels) > 10
     for square in squares.tolist():
         shared = max(0, min(square[2], 350) - max(square[0], 50)) * max(
@@ -134,9 +134,9 @@ def test_negatives_keep_clear_of_what_may_be_a_face(kind):
 
 def test_small_faces_give_no_positives():
     settings = override(config, ["samples.min_face=40"]).samples
-    _, labels, _ = samples.squares_of(annotation([(100, 100, 139, 130)]), 400, 300, 20, settings)
+    _, labels, *_ = samples.squares_of(annotation([(100, 100, 139, 130)]), 400, 300, 20, settings)
     assert (labels == 0).all()
-    _, labels, _ = samples.squares_of(annotation([(100, 100, 141, 130)]), 400, 300, 20, settings)
+    _, labels, *_ = samples.squares_of(annotation([(100, 100, 141, 130)]), 400, 300, 20, settings)
     assert (labels == 1).any()
 
 

@@ -55,9 +55,7 @@ def test_it_learns_64_faces_by_heart(tmp_path):
     chosen = np.flatnonzero(data.labels == KINDS["landmark"])[:FACES]
     assert len(chosen) == FACES
     others = np.flatnonzero(data.labels != KINDS["landmark"])
-    batches = tasks.Batches(
-        data, np.concatenate([others, chosen]), settings.train, settings.augment, landmarks=True
-    )
+    batches = tasks.Batches(data, np.concatenate([others, chosen]), settings, landmarks=True)
     first = checkpoint.initial("Onet_v1", {"landmark": True}, 0, settings.train.prelu_slope)
     task.init_head(first)
     net = trainer.Trainer(first, settings.train, settings.loss, STEPS)

@@ -23,7 +23,7 @@ OFF = [
 def batches(store20, *settings):
     chosen = override(config, settings)
     made = Store(store20)
-    return made, Batches(Samples([made]), np.arange(len(made)), chosen.train, chosen.augment)
+    return made, Batches(Samples([made]), np.arange(len(made)), chosen)
 
 
 def test_mix_and_targets(store20):
@@ -94,7 +94,7 @@ def test_missing_kind_is_said(store20):
     made = Store(store20)
     only = np.flatnonzero(made.labels == 0)
     with pytest.raises(Problem, match="no positive samples"):
-        Batches(Samples([made]), only, config.train, config.augment)
+        Batches(Samples([made]), only, config)
     with pytest.raises(Problem, match="train.mix"):
         batches(store20, "train.mix=1,1,1,1,1,1")
 
@@ -144,7 +144,7 @@ def stores(tmp_path):
 def mixed(stores, *settings, landmarks=True):
     chosen = override(config, ["train.batch=20", *OFF, *settings])
     row = Samples(stores)
-    return row, Batches(row, np.arange(len(row)), chosen.train, chosen.augment, landmarks)
+    return row, Batches(row, np.arange(len(row)), chosen, landmarks)
 
 
 @pytest.mark.parametrize(
