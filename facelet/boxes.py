@@ -107,6 +107,16 @@ def _greedy(over: Array) -> Array:
     return kept
 
 
+def votes(boxes: Array, scores: Array, kept: Array, overlap: float) -> Array:
+    """For each of the boxes `kept` (K,) indices, the mean, weighted by scores (N,), of those of all
+    boxes (N, 4) whose IoU with it is `overlap` or more: (K, 4). Source: Gidaris, Komodakis, Object
+    detection via a multi-region CNN (2015), section 5."""
+    weights = np.where(iou(boxes[kept], boxes) >= overlap, scores, 0)
+    weights[np.arange(len(kept)), kept] = np.maximum(scores[kept], 1e-12)
+    means: Array = weights @ boxes / weights.sum(axis=1, keepdims=True)
+    return means
+
+
 def squares(boxes: Array) -> Floats:
     """Squares around the centres of boxes (N, 4), as large as the larger side, with corners
     rounded to whole pixels and sides of at least one: (N, 4) float32."""

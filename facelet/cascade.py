@@ -165,20 +165,31 @@ def propose(
 
 
 def run_on_crops(
-    picture: Pixels, squares: Array, net: Run, size: int
+    picture: Pixels, squares: Array, net: Run, size: int, mirror: bool = False
 ) -> Optional[dict[str, Floats]]:
     """Outputs of a net on squares of a picture.
 
     squares -- (N, 4), whole numbers; what lies outside the picture is black
     net -- function of an input (n, 3, size, size) giving outputs by task
+    mirror -- whether "cls" and "bbox" are means over a square and its mirror image
 
     Returns outputs (N, ...) by task, None when N is 0.
     """
-    parts = []
+    parts: list[Mapping[str, Floats]] = []
     for start in range(0, len(squares), CROPS_AT_ONCE):
         crops = pictures.crops(picture, squares[start : start + CROPS_AT_ONCE], size)
         batch = max(1, BATCH_PIXELS // size**2)
-        parts += [net(pictures.to_input(crops[i : i + batch])) for i in range(0, len(crops), batch)]
+        for some in (crops[i : i + batch] for i in range(0, len(crops), batch)):
+            out = net(pictures.to_input(some))
+            if mirror:
+                other = net(pictures.to_input(some[:, :, ::-1]))
+                bbox = geometry.flip_offsets(other["bbox"])
+                out = {
+                    **out,
+                    "cls": (out["cls"] + other["cls"]) / 2,
+                    "bbox": (out["bbox"] + bbox) / 2,
+                }
+            parts.append(out)
     return (
         {task: np.concatenate([part[task] for part in parts]) for task in parts[0]}
         if parts

@@ -323,22 +323,29 @@ class FaceDetector:
 
     def _refined(self, picture: Pixels, faces: Faces, net: Net, number: int) -> Faces:
         """What an Rnet (number 1) or Onet (2) makes of boxes."""
+        settings, last = self.settings, number == 2
         squares = geometry.squares(faces.boxes)
-        out = cascade.run_on_crops(picture, squares, net, net.facts["input"]["size"])
+        size, mirror = net.facts["input"]["size"], bool(last and settings.mirror)
+        out = cascade.run_on_crops(picture, squares, net, size, mirror)
         if out is None:
             return _none(net)
         scores, moved = out["cls"][:, -1], geometry.apply_offsets(squares, out["bbox"])
+        if last and settings.blend:
+            scores = scores ** (1 - settings.blend) * faces.scores**settings.blend
         kept = np.flatnonzero((scores > self.settings.thresholds[number]) & geometry.whole(moved))
         squares, scores, moved = squares[kept], scores[kept], moved[kept]
         points = _points(squares, out["landmark"][kept]) if "landmark" in out else None
         # An Rnet's boxes are still rough: it is the squares that it saw which tell whether two are
         # the same. After an Onet, a box within another is a part of its face.
-        kept = (
-            geometry.nms(squares, scores, self.settings.nms[1])
-            if number == 1
-            else geometry.nms(moved, scores, self.settings.nms[2], "minimum")
-        )
-        return Faces(moved, scores, points, squares, _scheme(net))[kept]
+        if not last:
+            kept = geometry.nms(squares, scores, settings.nms[1])
+            return Faces(moved, scores, points, squares, _scheme(net))[kept]
+        kept = geometry.nms(moved, scores, settings.nms[2], "minimum")
+        found = Faces(moved, scores, points, squares, _scheme(net))[kept]
+        if settings.vote < 1:
+            boxes = geometry.votes(moved, scores, kept, settings.vote)
+            found = replace(found, boxes=boxes.astype(np.float32))
+        return found
 
     def with_landmarks(self, picture: Pixels, faces: Faces) -> Faces:
         """Faces with the points that the net "landmark" finds in a picture as stages() takes it."""

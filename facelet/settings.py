@@ -31,6 +31,9 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "thresholds": (_three, _THREE),
     "nms_scale": (lambda value: 0 <= value <= 1, "from 0 to 1"),
     "nms": (_three, _THREE),
+    "vote": (lambda value: 0 < value <= 1, "over 0, up to 1"),
+    "mirror": (lambda value: value in (False, True), "True or False"),
+    "blend": (lambda value: 0 <= value < 1, "from 0 to below 1"),
 }
 
 
@@ -57,6 +60,10 @@ class Settings:
     thresholds -- scores from which a Pnet, Rnet and Onet keep a box
     nms_scale -- greatest IoU of two of a Pnet's windows within a scale
     nms -- greatest overlap of two boxes after Pnet, Rnet (IoU), and Onet (over the smaller box)
+    vote -- a face's box is the mean, weighted by score, of the Onet's boxes with this IoU with the
+        best of them; 1: the best alone
+    mirror -- whether the Onet sees each crop mirrored as well; scores and boxes are means of both
+    blend -- weight b of the Rnet in the last score, Onet^(1 - b) Rnet^b
     """
 
     min_face: float = 20
@@ -64,6 +71,9 @@ class Settings:
     thresholds: tuple[float, ...] = (0.5, 0.5, 0.7)
     nms_scale: float = 0.5
     nms: tuple[float, ...] = (0.7, 0.7, 0.7)
+    vote: float = 1.0
+    mirror: bool = False
+    blend: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("thresholds", "nms"):
