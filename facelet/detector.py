@@ -68,6 +68,7 @@ class FaceDetector:
     min_face -- smallest face to detect, px: the larger, the faster
     factor -- between the scales of the pyramid in which the Pnet sees a picture
     thresholds -- scores from which Pnet, Rnet and Onet keep a box
+    vote, mirror, blend -- what the last boxes and scores are made of (facelet.settings.Settings)
     max_faces -- how many to keep, the best; all if None
     points -- how many a face gets: the net with that number of points is used, which must be among
         those above; 0 for no points; if None, what `landmark` gives, or else the last net before it
@@ -93,8 +94,18 @@ class FaceDetector:
         max_faces: Optional[int] = None,
         points: Optional[int] = None,
         threads: int = 1,
+        vote: float = Settings.vote,
+        mirror: bool = Settings.mirror,
+        blend: float = Settings.blend,
     ) -> None:
-        self.settings = Settings(min_face, factor, cast("tuple[float, ...]", thresholds))
+        self.settings = Settings(
+            min_face,
+            factor,
+            cast("tuple[float, ...]", thresholds),
+            vote=vote,
+            mirror=mirror,
+            blend=blend,
+        )
         if max_faces is not None and (not isinstance(max_faces, Integral) or max_faces < 1):
             raise Problem(f"max_faces is {max_faces}: it must be a whole number from 1, or None")
         if not isinstance(threads, Integral) or threads < 1:
@@ -129,10 +140,17 @@ class FaceDetector:
         max_faces: Optional[int] = None,
         points: Optional[int] = None,
         threads: int = 1,
+        vote: Optional[float] = None,
+        mirror: Optional[bool] = None,
+        blend: Optional[float] = None,
+        mode: Optional[str] = None,
     ) -> Self:
         """The detector whose nets are in a folder (facelet.nets.in_folder): ONNX models of
         core.export, with or without a detector.json that names them, or a finished run of the
         toolkit. Without a folder, the included detector.
+
+        mode -- "fast" or "precise" for the included nets: one of the sets of settings that the
+            folder's detector.json has under "modes"; None: those outside of them
 
         The rest is as for the class, and goes before what the folder says: a net given here takes
         the place of the folder's, and None means as the folder or the class has it. For
@@ -152,6 +170,10 @@ class FaceDetector:
             "max_faces": max_faces,
             "points": points,
             "threads": threads,
+            "vote": vote,
+            "mirror": mirror,
+            "blend": blend,
+            "mode": mode,
         }
         return cls._from_folder(folder, options, nets.in_folder)
 
@@ -164,9 +186,9 @@ class FaceDetector:
     ) -> Self:
         """As open(), with a function that finds the nets, as facelet.nets.in_folder."""
         given = {name: value for name, value in options.items() if value is not None}
-        points = given.get("points")
+        points, mode = given.get("points"), given.pop("mode", None)
         elsewhere = [stage for stage in STAGES if stage in given] + ["landmark"] * (points == 0)
-        paths, settings = in_folder(folder, elsewhere, points=points)
+        paths, settings = in_folder(folder, elsewhere, points=points, mode=mode)
         try:
             return cls(**{**settings, **paths, **given})
         except NoSuchPoints as problem:

@@ -20,7 +20,8 @@ MANIFEST = "detector.json"
 PNETS = ("pnet_hard", "pnet")  # folders of a run with its Pnets, the better one first
 DETECTOR = "detector"  # folder of a finished run of the toolkit that has the nets
 STAGES = {"Pnet": "pnet", "Rnet": "rnet", "Onet": "onet", "Lnet": "landmark"}  # by family
-SETTINGS = ("thresholds", "min_face", "factor")
+SETTINGS = ("thresholds", "min_face", "factor", "vote", "mirror", "blend")
+MODES = "modes"  # key of detector.json: settings for uses of the detector, by name
 FLOAT, CHECKPOINT, INT8 = range(3)  # of the files of one net the first kind is taken
 
 
@@ -85,11 +86,12 @@ def in_folder(
     given: Collection[str] = (),
     points: Optional[int] = None,
     listing: Callable[[Path], Listing] = onnx_models,
+    mode: Optional[str] = None,
 ) -> tuple[dict[str, Path], dict[str, Any]]:
     """The nets of a detector in a folder: (paths, settings).
 
     paths -- by stage: "pnet", and those of "rnet", "onet" and "landmark" that there are
-    settings -- those of "thresholds", "min_face" and "factor" that the folder says
+    settings -- those of SETTINGS that the folder says, for a mode if one is asked for
 
     A file detector.json in the folder has a JSON object of both, files by stage with their names
     relative to the folder; for "landmark" it may have an object of files by number of points, of
@@ -101,8 +103,11 @@ def in_folder(
     given -- stages that are left out, as their nets come from elsewhere
     points -- how many the net for landmarks is to give, any number if None
     listing -- lists the files of nets in a folder, as onnx_models()
+    mode -- one of those that detector.json has under "modes", objects of settings that go before
+        its others
 
-    Raises Problem: no Pnet, several nets for a stage, a manifest that can't be used.
+    Raises Problem: no Pnet, several nets for a stage, a manifest that can't be used, a mode that
+    there isn't.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -127,7 +132,13 @@ def in_folder(
                 )
         what = ", ".join([*(path.name for path in paths.values()), *others]) or "no net at all"
         raise Problem(f"{folder} has no Pnet, with which a detector begins; found: {what}")
-    return paths, settings
+    modes = settings.pop(MODES, {})
+    if mode is not None and mode not in modes:
+        raise Problem(
+            f"{folder} has no mode {mode!r}: "
+            + (f"it has {', '.join(modes)}" if modes else f"no {MANIFEST} there has any")
+        )
+    return paths, {**settings, **modes.get(mode, {})}
 
 
 def nets_of(folder: AnyPath) -> Path:
@@ -163,15 +174,26 @@ def read_manifest(
     stages = STAGES.values()
     if isinstance(values.get("landmark"), dict):
         values["landmark"] = _by_points(values["landmark"], manifest)
+    _check_modes(values.get(MODES, {}), manifest)
     for key, value in values.items():
-        if key not in (*stages, *SETTINGS):
-            raise Problem(f"{manifest} has {key!r}: known are {', '.join((*stages, *SETTINGS))}")
+        if key not in (*stages, *SETTINGS, MODES):
+            known = ", ".join((*stages, *SETTINGS, MODES))
+            raise Problem(f"{manifest} has {key!r}: known are {known}")
         if key in stages and not isinstance(value, (str, dict) if key == "landmark" else str):
             raise Problem(f"{manifest} has {value!r} for the {key}: it must be a file's name")
     return (
         {stage: values[stage] for stage in stages if stage in values},
-        {key: values[key] for key in SETTINGS if key in values},
+        {key: values[key] for key in (*SETTINGS, MODES) if key in values},
     )
+
+
+def _check_modes(modes: Any, manifest: Path) -> None:
+    """Raise Problem where the modes of a manifest aren't objects of settings by name."""
+    right = isinstance(modes, dict) and all(isinstance(one, dict) for one in modes.values())
+    if not right or not all(key in SETTINGS for one in modes.values() for key in one):
+        raise Problem(
+            f"{manifest}: {MODES} must be an object of objects with settings, {', '.join(SETTINGS)}"
+        )
 
 
 def _by_points(several: dict[str, Any], manifest: Path) -> dict[int, str]:

@@ -430,6 +430,11 @@ def options(prog: str, files: str = "ONNX models") -> argparse.ArgumentParser:
         help="5 or 68: the net with that number of points is used, of the included ones or of "
         "those in DIR; none: no points (default: what the last of the nets gives)",
     )
+    parser.add_argument(
+        "--mode",
+        help="fast or precise, for the included nets: settings that the detector.json of DIR has "
+        "under modes; the options above go before them",
+    )
     parser.add_argument("--max-faces", type=int, metavar="N", help="the best N of a picture")
     parser.add_argument(
         "--max-pixels",
@@ -471,15 +476,16 @@ def execute(
     given = {
         name: getattr(args, name)
         for name in (*STAGES, *SETTINGS, "max_faces", "threads", *more)
-        if getattr(args, name) is not None
+        if getattr(args, name, None) is not None
     }
     if args.points is not None:
         given["points"] = _points(args.points)
-    detector = (
-        detector_class(**given)
-        if args.pnet and not args.nets
-        else detector_class.open(args.nets or MODELS, **given)
-    )
+    if args.pnet and not args.nets:
+        if args.mode:
+            raise Problem(f"--mode {args.mode}: nets of --pnet have no modes: give --nets DIR")
+        detector = detector_class(**given)
+    else:
+        detector = detector_class.open(args.nets or MODELS, mode=args.mode, **given)
     if args.smooth and detector.detect(np.zeros((1, 1, 3), np.uint8)).landmarks is None:
         raise Problem(
             "--smooth smooths points, and these nets give none: give --landmark or --points"

@@ -23,7 +23,16 @@ from facelet import picture as pictures
 from facelet.console import Problem
 from facelet.files import read_lines
 
-INVALID = 3  # index of the invalid flag among the six attributes after x y w h
+# The six attributes after x y w h, each with what its values mean.
+ATTRIBUTES = {
+    "blur": ("clear", "normal blur", "heavy blur"),
+    "expression": ("typical expression", "exaggerated expression"),
+    "illumination": ("normal light", "extreme light"),
+    "invalid": ("valid", "invalid"),
+    "occlusion": ("not covered", "partly covered", "heavily covered"),
+    "pose": ("typical pose", "other pose"),
+}
+INVALID = list(ATTRIBUTES).index("invalid")
 FARTHEST = 1e6  # px: where a coordinate is no longer one of any picture
 LEAST_INSIDE = 0.5  # part of a face's area that lies in its picture
 # Part of the faces outside from which a list is refused. Sound lists have few, whatever their
@@ -46,6 +55,7 @@ class Annotation:
         (prepare_data.teacher); neither face nor background
     rows -- (R,) bool: which rows of the ground truth `boxes` are; all if not given
     also -- other paths that the same picture is listed by
+    attributes -- (N, 6) int8 of `boxes`, as ATTRIBUTES has them; zeros if not given
     """
 
     path: str
@@ -54,8 +64,11 @@ class Annotation:
     unsure: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     rows: Optional[np.ndarray] = None
     also: tuple = ()
+    attributes: Optional[np.ndarray] = None
 
     def __post_init__(self):
+        if self.attributes is None:
+            self.attributes = np.zeros((len(self.boxes), len(ATTRIBUTES)), np.int8)
         if self.rows is None:
             self.rows = np.ones(len(self.boxes), bool)
 
@@ -63,7 +76,8 @@ class Annotation:
         """The Annotation with those of its faces that are `kept`, (N,) bool."""
         rows = self.rows.copy()
         rows[rows] = kept
-        return replace(self, boxes=self.boxes[kept], rows=rows)
+        attributes = self.attributes[kept]
+        return replace(self, boxes=self.boxes[kept], rows=rows, attributes=attributes)
 
     def ignoring(self, which):
         """The Annotation with some of its faces, (N,) bool, moved to `ignored`."""
@@ -94,13 +108,14 @@ class FaceSet:
         )
 
 
-def _annotation(path, xywh, invalid, counts):
+def _annotation(path, xywh, attributes, counts):
     """Sort the boxes of a picture (N, 4) into faces, ignored and nothing. Raises ValueError where
-    they are none, or flags (N,) are missing."""
+    they are none, or attributes (N, 6) are missing."""
     xywh = np.asarray(xywh, np.float64).reshape(-1, 4)
-    invalid = np.asarray(invalid, bool).reshape(-1)
-    if len(invalid) != len(xywh):
-        raise ValueError(f"{path} has {len(xywh)} boxes and {len(invalid)} flags")
+    attributes = np.asarray(attributes, np.float64).reshape(-1, len(ATTRIBUTES))
+    if len(attributes) != len(xywh):
+        raise ValueError(f"{path} has {len(xywh)} boxes and attributes of {len(attributes)}")
+    invalid = attributes[:, INVALID] > 0
     if not np.all(np.abs(xywh) < FARTHEST):  # NaN neither
         raise ValueError(f"{path} has a box that lies nowhere")
     xywh = xywh.astype(np.float32)
@@ -111,7 +126,11 @@ def _annotation(path, xywh, invalid, counts):
     counts["invalid"] += int((real & invalid).sum())
     counts["faces"] += int((real & ~invalid).sum())
     faces = real & ~invalid
-    return _distinct(Annotation(path, boxes[faces], boxes[real & invalid], rows=faces), counts)
+    attributes = np.clip(attributes[faces], 0, 127).astype(np.int8)
+    return _distinct(
+        Annotation(path, boxes[faces], boxes[real & invalid], rows=faces, attributes=attributes),
+        counts,
+    )
 
 
 def _no_counts():
@@ -153,11 +172,11 @@ def _merged(annotations, counts, key):
         else _distinct(
             Annotation(
                 parts[0].path,
-                *(
-                    np.concatenate([getattr(part, name) for part in parts])
-                    for name in ("boxes", "ignored", "unsure", "rows")
-                ),
-                tuple(
+                **{
+                    name: np.concatenate([getattr(part, name) for part in parts])
+                    for name in ("boxes", "ignored", "unsure", "rows", "attributes")
+                },
+                also=tuple(
                     dict.fromkeys(
                         path
                         for part in parts
@@ -222,9 +241,7 @@ def read_txt(path):
         if number == "0" and at < len(lines) and not lines[at].replace("0", "").strip():
             at += 1
         rows = np.array(rows, np.float32).reshape(-1, 10)
-        annotations.append(
-            _annotation(picture_path(name), rows[:, :4], rows[:, 4 + INVALID] > 0, counts)
-        )
+        annotations.append(_annotation(picture_path(name), rows[:, :4], rows[:, 4:], counts))
     return _merged(annotations, counts, lambda one: one.path), counts
 
 
@@ -237,14 +254,23 @@ def read_mat(path):
     try:
         data = loadmat(path)
         events, files = data["event_list"], data["file_list"]
-        boxes, invalid = data["face_bbx_list"], data["invalid_label_list"]
+        boxes = data["face_bbx_list"]
+        # Its test set's lists have but some of the attributes.
+        labels = {name: data.get(f"{name}_label_list") for name in ATTRIBUTES}
+        if labels["invalid"] is None:
+            raise KeyError("invalid_label_list")
         for i in range(len(events)):
             event = str(events[i, 0][0])
             for j in range(len(files[i, 0])):
                 name = picture_path(f"{event}/{files[i, 0][j, 0][0]}.jpg")
-                annotations.append(
-                    _annotation(name, boxes[i, 0][j, 0], invalid[i, 0][j, 0], counts)
+                xywh = boxes[i, 0][j, 0]
+                attributes = np.column_stack(
+                    [
+                        np.zeros(len(xywh)) if label is None else label[i, 0][j, 0]
+                        for label in labels.values()
+                    ]
                 )
+                annotations.append(_annotation(name, xywh, attributes, counts))
     except Exception as error:  # of a damaged file SciPy raises whatever it meets
         reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
         raise Problem(f"{path} is no WIDER FACE .mat file, or a damaged one ({reason})") from None

@@ -60,7 +60,7 @@ def _fast(graph, facts, threads, path):
     return OnnxNet(made.SerializeToString(), threads, name=path)
 
 
-def in_folder(folder, given=(), backend="onnxruntime", points=None):
+def in_folder(folder, given=(), backend="onnxruntime", points=None, mode=None):
     """The nets of a detector in a folder, (paths by stage, settings), as facelet.nets.in_folder,
     of ONNX models and .params files: of files of one net an ONNX model goes before a checkpoint,
     that before an int8 model, and the newest epoch is taken.
@@ -78,7 +78,7 @@ def in_folder(folder, given=(), backend="onnxruntime", points=None):
         models, others = nets.onnx_models(folder) if backend == "onnxruntime" else ([], [])
         return files + models, others
 
-    return nets.in_folder(folder, given, points, listing)
+    return nets.in_folder(folder, given, points, listing, mode)
 
 
 def newest_of_each(files):

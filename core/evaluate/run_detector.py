@@ -16,12 +16,12 @@ NETS = (  # help of --nets
 )
 
 
-def open_detector(assignments, settings, folder=None, **files):
+def open_detector(assignments, settings, folder=None, mode=None, **files):
     """The core.detect.FaceDetector of the nets in a folder, and of files by stage.
 
     assignments -- settings as they were given, "section.key=value": what the folder's detector.json
         holds (thresholds, min_face, factor) goes before settings that are not among them
-    settings -- the whole config with them
+    settings -- the whole config with them; mode -- one of detector.json's
 
     Raises Problem.
     """
@@ -30,7 +30,9 @@ def open_detector(assignments, settings, folder=None, **files):
         key: settings.detect[key] for key in SETTINGS if not folder or f"detect.{key}" in assigned
     }
     detector = (
-        FaceDetector.open(folder, **files, **given) if folder else FaceDetector(**files, **given)
+        FaceDetector.open(folder, mode=mode, **files, **given)
+        if folder
+        else FaceDetector(**files, **given)
     )
     return detector.changed(nms=settings.detect.nms, nms_scale=settings.detect.nms_scale)
 

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from facelet import picture as pictures
 from facelet.console import Problem
 from prepare_data import wider
 
+MOST_SOURCES = 20  # of pictures, by first folder, that have rows of their own
 SIZE_EDGES = (20, 40, 80, 160)  # of the figures by face size, px
 
 
@@ -29,6 +30,8 @@ class PictureResult:
     faces -- (M, 4), labelled, of any size; neither -- (K, 4), ignored and unsure boxes
     overlap -- (S, M): greatest IoU with a face that a box over its net's threshold has, by net
     boxes, scores -- (N, 4), (N,): what the last net gives over the floor, best first
+    attributes -- (M, 6) of the faces (prepare_data.wider.ATTRIBUTES)
+    source -- first folder of the picture's path in its list
     """
 
     path: Path
@@ -37,6 +40,8 @@ class PictureResult:
     overlap: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
+    attributes: np.ndarray
+    source: str
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,29 @@ class Measured:
             np.concatenate(overlap, axis=1),
             places,
         )
+
+    def kinds(self):
+        """The faces that count by what they are like: {name: mask (F,)}. One row for each value
+        of an attribute of which there are several, and for each source, if there are several and
+        not as many as there may be events."""
+        counted = [sides(one.faces) >= self.min_face for one in self.results]
+        attributes = np.concatenate(
+            [one.attributes[mask] for one, mask in zip(self.results, counted)]
+        )
+        sources = np.repeat(
+            [one.source for one in self.results], [int(mask.sum()) for mask in counted]
+        )
+        found = {}
+        for column, (name, words) in enumerate(wider.ATTRIBUTES.items()):
+            values = np.unique(attributes[:, column])
+            if len(values) > 1:
+                for value in values.tolist():
+                    word = words[value] if value < len(words) else f"{name} {value}"
+                    found[word] = attributes[:, column] == value
+        names = np.unique(sources)
+        if 1 < len(names) <= MOST_SOURCES:
+            found.update({str(name): sources == name for name in names})
+        return found
 
     def face_scores(self, iou):
         """(F,): best score of a box of the last net with this IoU with a face; -1 without one."""
@@ -128,6 +156,8 @@ def measure(detector, face_set, settings, progress):
                 np.array(overlap),
                 found[-1].boxes,
                 found[-1].scores,
+                annotation.attributes,
+                PurePosixPath(annotation.path).parts[0],
             )
         )
     if not results:
@@ -230,6 +260,14 @@ def figures(measured, detector, settings):
             "counted_from": wanted.min_face,
             "floor": measured.floor,
         },
+        "kinds": [
+            {
+                "kind": name,
+                "faces": int(mask.sum()),
+                "recall": float((overlap[-1][mask] >= wanted.iou).mean()),
+            }
+            for name, mask in measured.kinds().items()
+        ],
         "sizes": [{"from": low, "to": high, "faces": int(mask.sum())} for low, high, mask in sized],
         "stages": stages,
         "landmark": {

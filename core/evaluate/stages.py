@@ -99,6 +99,12 @@ def show(result):
         print(
             f"  {row['value']:.4f} over {row['faces']:,} faces of {row['min_face']:g} px and more"
         )
+    if result["kinds"]:
+        print(
+            f"\nrecall at IoU {result['iou']:g} over {stages[-1]['threshold']:g}, by kind of face"
+        )
+    for row in result["kinds"]:
+        print(f"  {row['kind']:<24}{row['recall']:>8.4f} of {row['faces']:,}")
     for reason in result["skipped"][:SKIPPED]:
         print(f"  skipped {reason}")
     if len(result["skipped"]) > SKIPPED:
