@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional, Protocol, Union
 
 from facelet.arrays import Floats
 from facelet.console import Problem
-from facelet.files import AnyPath, read_json
+from facelet.files import AnyPath, read_json, write_json
 from facelet.onnx_net import AnotherModel, OnnxNet
 
 HERE = Path(__file__).resolve().parent
@@ -185,6 +185,20 @@ def read_manifest(
         {stage: values[stage] for stage in stages if stage in values},
         {key: values[key] for key in (*SETTINGS, MODES) if key in values},
     )
+
+
+def write_mode(folder: AnyPath, mode: str, settings: dict[str, Any]) -> Path:
+    """Put settings into the detector.json of a folder as a mode; returns its path. Raises Problem
+    where there is none."""
+    manifest = nets_of(folder) / MANIFEST
+    if not manifest.exists():
+        raise Problem(f"{folder} has no {MANIFEST} to write a mode into: core.export makes one")
+    read_manifest(manifest)
+    values = read_json(manifest)
+    values[MODES] = {**values.get(MODES, {}), mode: settings}
+    _check_modes(values[MODES], manifest)
+    write_json(manifest, values)
+    return manifest
 
 
 def _check_modes(modes: Any, manifest: Path) -> None:

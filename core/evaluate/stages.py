@@ -25,6 +25,7 @@ from core.evaluate.stage_figures import figures, measure
 from facelet.console import Problem, Progress
 from facelet.detector import STAGES
 from facelet.files import write_json
+from facelet.nets import SETTINGS, write_mode
 from prepare_data import teacher, wider
 
 NAMES = {"pnet": "Pnet", "rnet": "Rnet", "onet": "Onet", "landmark": "net for landmark points"}
@@ -147,10 +148,17 @@ def arguments(parser):
     )
     parser.add_argument(
         "--tune",
-        metavar="recall=R|ms=T",
-        help="first find the thresholds for this recall after the last net, or for milliseconds a "
-        "picture",
+        metavar="recall=R|precision=P|ms=T",
+        help="first find the settings for this recall or precision after the last net, or for "
+        "milliseconds a picture",
     )
+    parser.add_argument(
+        "--write",
+        metavar="MODE",
+        help="put the settings into the detector.json of --nets, as a mode of this name (fast, "
+        "precise, ...)",
+    )
+    parser.add_argument("--mode", help="settings that the detector.json of --nets has under modes")
     parser.add_argument(
         "--subset",
         type=int,
@@ -166,14 +174,20 @@ def main(args, settings):
             raise Problem(f"--{name} {getattr(args, name)}: it must be at least 1")
     if not (args.nets or args.pnet):
         raise Problem("there are no nets: give --nets DIR or --pnet FILE")
+    for option in ("write", "mode"):
+        if getattr(args, option) and not args.nets:
+            raise Problem(f"--{option} goes by the detector.json of --nets DIR: give one")
     goal = stage_tuning.parse(args.tune) if args.tune else None
     face_set = wider.open_set(args.data, args.split)
     if args.teacher_boxes:
         face_set = teacher.add_unlabelled(face_set, args.teacher_boxes, settings.teacher)
     files = {stage: getattr(args, stage) for stage in STAGES if getattr(args, stage)}
-    detector = run_detector.open_detector(args.settings, settings, args.nets, **files)
+    detector = run_detector.open_detector(args.settings, settings, args.nets, args.mode, **files)
     if goal:
-        thresholds = stage_tuning.tune(detector, face_set, settings, goal, args.subset)
-        detector = detector.changed(thresholds=thresholds)
+        tuned = stage_tuning.tune(detector, face_set, settings, goal, args.subset)
+        detector = detector.changed(**tuned)
         print()
     evaluate(detector, face_set, args.out, settings, args.drawn)
+    if args.write:
+        used = {name: getattr(detector.settings, name) for name in SETTINGS}
+        print(f"{write_mode(args.nets, args.write, used)}: has the mode {args.write} now")

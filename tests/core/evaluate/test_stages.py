@@ -352,7 +352,9 @@ def test_last_threshold_is_the_highest(seed):
 def test_tuned_thresholds_reach_the_recall(face_set, capsys):
     found = fake_outputs(face_set, 3, seed=4)
     detector = Fake(found, (0.9, 0.9, 0.9))
-    thresholds = stage_tuning.tune(detector, face_set, config, ("recall", 0.6), 99)
+    found = stage_tuning.tune(detector, face_set, config, ("recall", 0.6), 99)
+    thresholds = found.pop("thresholds")
+    assert not found
     printed = capsys.readouterr().out
     words = ",".join(f"{value:g}" for value in thresholds)
     assert printed.splitlines()[-1] == f"detect.thresholds={words}"
@@ -365,10 +367,11 @@ def test_tuned_thresholds_reach_the_recall(face_set, capsys):
 
 def test_a_pnets_threshold_is_tuned(face_set):
     found = fake_outputs(face_set, 1)
-    first, *others = stage_tuning.tune(Fake(found), face_set, config, ("recall", 0.4), 99)
+    tuned = stage_tuning.tune(Fake(found), face_set, config, ("recall", 0.4), 99)
+    first, *others = tuned["thresholds"]
     rows, _ = by_loop(found, face_set, [first], [0.5], 20)
     above, _ = by_loop(found, face_set, [first + 0.001], [0.5], 20)
-    assert others == [0.5, 0.5] and first > 0.3
+    assert others == [0.5, 0.5] and first > 0.1
     assert (
         sum(hits[0][0] for _, hits in above)
         < 0.4 * len(rows)
@@ -383,8 +386,17 @@ def test_tuning_that_can_not_be(face_set):
         stage_tuning.tune(Fake(fake_outputs(face_set)), face_set, config, ("ms", 1e-9), 99)
     with pytest.raises(Problem, match="--tune ms takes a cascade"):
         stage_tuning.tune(Fake(fake_outputs(face_set, 1)), face_set, config, ("ms", 20), 99)
-    for text in ("recall", "recall=90", "recall=x", "ms=-1", "ms=nan", "time=3", "recall=0"):
-        with pytest.raises(Problem, match="write recall=0.90, or ms=20"):
+    for text in (
+        "recall",
+        "recall=90",
+        "recall=x",
+        "ms=-1",
+        "ms=nan",
+        "time=3",
+        "recall=0",
+        "precision=2",
+    ):
+        with pytest.raises(Problem, match="write recall=0.90, precision=0.95, or ms=20"):
             stage_tuning.parse(text)
     assert stage_tuning.parse("recall=0.9") == ("recall", 0.9)
 
@@ -393,13 +405,15 @@ def test_tuned_within_a_time_by_precision(face_set, capsys):
     """Without a limit to speak of the lowest thresholds are tried as well; the last one stays."""
     thresholds = stage_tuning.tune(
         Fake(fake_outputs(face_set), (0.5, 0.5, 0.66)), face_set, config, ("ms", 1e6), 2
-    )
+    )["thresholds"]
     printed = capsys.readouterr().out
     assert "on 2 pictures" in printed
-    rows = [line.split() for line in printed.splitlines()[2:-1]]
+    every = [line.split() for line in printed.splitlines()[2:-1]]
+    rows = [row for row in every if len(row) == 5]
     assert [row[0] for row in rows] == [
-        f"0.3,{last:g},0.66" for last in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+        f"0.1,{last:g},0.66" for last in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
     ]
+    assert {row[5].partition("=")[0] for row in every if len(row) == 6} == set(stage_tuning.OPTIONS)
     assert thresholds[2] == 0.66
     assert f"{thresholds[0]:g},{thresholds[1]:g},0.66" == max(rows, key=lambda r: float(r[-1]))[0]
 
@@ -629,8 +643,8 @@ def test_program(nets, drawn_set, tmp_path, capsys):
     rule = figures["rule"]
     assert (rule["min_face"], rule["factor"], rule["nms"]) == (60, 0.5, [0.6, 0.5])
     assert [stage["net"] for stage in figures["stages"]] == ["Pnet20_v00", "Rnet_p0"]
-    assert [stage["threshold"] for stage in figures["stages"]] == [0.3, 0.5]
-    assert figures["pictures"] == 6 and "detect.thresholds=0.3,0.5,0.5" in capsys.readouterr().out
+    assert [stage["threshold"] for stage in figures["stages"]] == [0.1, 0.5]
+    assert figures["pictures"] == 6 and "detect.thresholds=0.1,0.5,0.5" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
