@@ -62,7 +62,9 @@ def combine(sources, out, split, most, seed=0):
         if not images.is_dir():
             raise Problem(f"{images} is not there, or no folder")
         if link.exists() and link.resolve() != images:
-            raise Problem(f"{link} is there already and leads elsewhere: take another name or --out")
+            raise Problem(
+                f"{link} is there already and leads elsewhere: take another name or --out"
+            )
     for name, images, listed in sources:
         annotations, _ = wider.read(listed, images)
         wider.check_scale(listed, images, [(one.path, one.boxes) for one in annotations])

@@ -228,3 +228,47 @@ def test_offsets_of_the_mirrored_crop():
     assert np.allclose(flipped, geometry.offsets(mirrored(crops), mirrored(faces)))
     assert np.array_equal(geometry.flip_offsets(flipped), values)
     assert geometry.flip_offsets(values.astype(np.float32)).dtype == np.float32
+
+
+# ---- voting and turning --------------------------------------------------------------------
+
+
+def test_votes_are_weighted_means_of_those_that_overlap():
+    rng = np.random.default_rng(7)
+    corner = rng.uniform(0, 30, (60, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(10, 40, (60, 2))], axis=1)
+    scores = rng.uniform(0.1, 1, 60)
+    kept = geometry.nms(boxes, scores, 0.3)
+    found = geometry.votes(boxes, scores, kept, 0.5)
+    for index, box in zip(kept, found):
+        total, weight = np.zeros(4), 0.0
+        for other, score in zip(boxes, scores):
+            w = min(boxes[index][2], other[2]) - max(boxes[index][0], other[0])
+            h = min(boxes[index][3], other[3]) - max(boxes[index][1], other[1])
+            shared = max(w, 0) * max(h, 0)
+            areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (boxes[index], other)]
+            if shared / (sum(areas) - shared) >= 0.5:
+                total, weight = total + score * other, weight + score
+        np.testing.assert_allclose(box, total / weight)
+    np.testing.assert_allclose(geometry.votes(boxes, scores, kept, 1.0), boxes[kept])
+    np.testing.assert_allclose(geometry.votes(boxes, np.zeros(60), kept, 0.5), boxes[kept])
+    assert geometry.votes(boxes, scores, kept[:0], 0.5).shape == (0, 4)
+
+
+def test_turned_boxes_hold_the_turned_ellipse():
+    box, degrees = np.array([10.0, 20, 50, 90]), np.array([0.0, 30, -45, 90, 200])
+    around = np.linspace(0, 2 * np.pi, 2000)
+    ellipse = np.stack([20 * np.cos(around), 35 * np.sin(around)])
+    for angle, found in zip(np.radians(degrees), geometry.turned(box, degrees)):
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        places = (turn @ ellipse).T + (30, 55)
+        wanted = [*places.min(axis=0), *places.max(axis=0)]
+        np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+def test_paired_iou_is_the_diagonal():
+    rng = np.random.default_rng(8)
+    boxes, others = (np.sort(rng.uniform(0, 9, (30, 2, 2)), axis=1).reshape(30, 4) for _ in "ab")
+    np.testing.assert_allclose(
+        geometry.paired_iou(boxes, others), geometry.iou(boxes, others).diagonal()
+    )

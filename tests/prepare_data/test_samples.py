@@ -396,3 +396,53 @@ def test_faces_outside_of_their_picture_give_no_samples(tmp_path, capsys):
             )
             assert shared / (square[2] - square[0]) ** 2 < 0.3
     assert (made.crops[:].reshape(len(made), -1).max(axis=1) > 0).all()
+
+
+# ---- turned faces --------------------------------------------------------------------------
+
+
+def test_turned_faces_are_where_their_boxes_say(tmp_path):
+    """An ellipse is drawn as a face: in a sample that is turned it touches all four sides of the
+    sample's box, whatever the angle."""
+    picture = np.zeros((300, 400, 3), np.uint8)
+    box = np.array([140, 60, 240, 220], float)
+    centre, axes = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+    y, x = np.mgrid[:300, :400] + 0.5
+    inside = ((x - centre[0]) / axes[0]) ** 2 + ((y - centre[1]) / axes[1]) ** 2 <= 1
+    picture[inside] = 255
+    pictures.write(tmp_path / "a.png", picture)
+    given = override(
+        config,
+        [
+            "samples.turned=0.7",
+            "samples.negatives=0",
+            "samples.near_negatives=0",
+            "samples.positives=120",
+        ],
+    ).samples
+    marked = annotation([box], path="a.png")
+    chunk, _ = samples.cut(tmp_path, marked, 0, 48, given)
+    degrees = samples.squares_of(marked, 400, 300, 48, given)[3][:, 0]
+    assert len(degrees) == len(chunk["labels"]) > 10
+    assert 0.4 < (degrees != 0).mean() < 0.95 and 15 < np.abs(degrees).max() <= 30
+    checked = 0
+    for crop, offsets in zip(chunk["crops"], chunk["offsets"]):
+        x1, y1, x2, y2 = (offsets + [0, 0, 1, 1]) * 48
+        rows, columns = np.nonzero(crop[..., 0] > 127)
+        edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        for found, wanted, border in zip(edges, (x1, y1, x2, y2), (0, 0, 48, 48)):
+            if 1 < wanted < 47:
+                assert abs(found - wanted) <= 1.5
+                checked += 1
+    assert checked > 20
+
+
+def test_without_turning_nothing_changes():
+    face = annotation([(100, 80, 160, 150)])
+    never = override(config, ["samples.turned=0", "samples.angle=10"]).samples
+    for one, other in zip(
+        samples.squares_of(face, 400, 300, 20, config.samples),
+        samples.squares_of(face, 400, 300, 20, never),
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert not samples.squares_of(face, 400, 300, 20, never)[3][:, 0].any()
