@@ -14,7 +14,7 @@ from prepare_data import wider
 
 TRUTH = """0--Parade/a.jpg
 2
-10 20 30 40 0 0 0 0 0 0
+10 20 30 40 1 0 0 0 2 1
 1 2 3 4 2 0 0 1 2 0
 0--Parade/none.jpg
 0
@@ -47,6 +47,15 @@ def as_mat(path):
                     cell([np.array([[5.0, 5, 0, 7], [5, 5, 7, 9], [6, 6, 2, 0]])]),
                 ]
             ),
+            **{
+                f"{name}_label_list": cell(
+                    [
+                        cell([np.array([[value], [0]]), np.array([[0]])]),
+                        cell([np.array([[0], [0], [0]])]),
+                    ]
+                )
+                for name, value in (("blur", 1), ("occlusion", 2), ("pose", 1))
+            },
             "invalid_label_list": cell(
                 [cell([np.array([[0], [1]]), np.array([[0]])]), cell([np.array([[0], [0], [1]])])]
             ),
@@ -73,6 +82,8 @@ def test_boxes_and_counts(tmp_path, kind):
     ]
     np.testing.assert_array_equal(annotations[0].boxes, [[10, 20, 40, 60]])
     np.testing.assert_array_equal(annotations[0].ignored, [[1, 2, 4, 6]])
+    np.testing.assert_array_equal(annotations[0].attributes, [[1, 0, 0, 0, 2, 1]])
+    np.testing.assert_array_equal(annotations[2].attributes, np.zeros((1, 6)))
     assert annotations[1].boxes.shape == annotations[1].ignored.shape == (0, 4)
     np.testing.assert_array_equal(annotations[2].boxes, [[5, 5, 12, 14]])
     assert [a.rows.tolist() for a in annotations[::2]] == [[True, False], [False, True, False]]

@@ -1,6 +1,7 @@
 """The whole detector: nets from files, against a slow one written out in loops; whatever it is
 given."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +18,12 @@ from config import config
 from core.detect.detector import FaceDetector, open_stage
 from core.detect.mxnet_net import MxNet
 from core.formats import checkpoint, fuse, onnx_file
+from facelet import boxes as geometry
 from facelet import cascade
 from facelet import picture as pictures
 from facelet.console import Problem
 from facelet.faces import Faces
+from facelet.nets import write_mode
 from symbols.graph import shapes
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -808,3 +811,110 @@ def test_detection_takes_no_mxnet(params, models, photo):
     assert result.returncode == 0, result.stderr
     one, other = result.stdout.split()
     assert one == other
+
+
+# ---- what the last boxes and scores are made of --------------------------------------------
+
+
+def test_mirrored_onet_is_the_mean_of_both_ways(params, scene):
+    """Against the same net run by hand on each crop and on its mirror image."""
+    plain = detector(params, dict(pnet="pnet", rnet="rnet", onet="onet"), thresholds=(0.8, 0.5, 0))
+    plain = plain.changed(nms=(0.7, 0.7, 1.0))
+    stages = dict(plain.changed(mirror=True).stages(scene))
+    net, faces = plain.nets["onet"], stages["onet"]
+    assert len(faces) > 5
+    for face, square in zip(faces[:10], faces.windows[:10]):
+        crop = pictures.crops(scene, square[None], 48)
+        ways = [net(pictures.to_input(way)) for way in (crop, crop[:, :, ::-1])]
+        score = np.mean([way["cls"][0, -1] for way in ways])
+        first, second = ways[0]["bbox"][0], ways[1]["bbox"][0]
+        mean = (first + np.array([-second[2], second[1], -second[0], second[3]])) / 2
+        side = square[2] - square[0]
+        np.testing.assert_allclose(face.score, score, atol=2e-5)
+        np.testing.assert_allclose(face.box, square + mean * side, atol=side * 1e-4)
+        points = ways[0]["landmark"][0]
+        np.testing.assert_allclose(
+            face.landmarks[:, 0], square[0] + points[:5] * side - 0.5, atol=side * 1e-4
+        )
+
+
+def test_blended_scores(params, scene):
+    """Onet^(1 - b) Rnet^b: found again by the squares that the Onet saw."""
+    plain = detector(params, thresholds=(0.8, 0.5, 0)).changed(nms=(0.7, 0.7, 1.0))
+    stages = dict(plain.stages(scene))
+    of_square = {
+        tuple(square): score
+        for square, score in zip(geometry.squares(stages["rnet"].boxes), stages["rnet"].scores)
+    }
+    onet = {
+        tuple(square): face.score for square, face in zip(stages["onet"].windows, stages["onet"])
+    }
+    blended = dict(plain.changed(blend=0.3).stages(scene))["onet"]
+    assert len(blended) == len(stages["onet"]) > 5 and proper(blended, 5)
+    for square, face in zip(blended.windows, blended):
+        wanted = onet[tuple(square)] ** 0.7 * of_square[tuple(square)] ** 0.3
+        np.testing.assert_allclose(face.score, wanted, rtol=1e-5)
+
+
+def test_votes_move_boxes_alone(params, scene):
+    plain = detector(params, thresholds=(0.8, 0.5, 0.1))
+    voted = plain.changed(vote=0.4)
+    before, after = plain.detect(scene), voted.detect(scene)
+    np.testing.assert_array_equal(before.scores, after.scores)
+    assert (before.boxes != after.boxes).any(axis=1).any() and proper(after, 5)
+    every = dict(plain.changed(nms=(0.7, 0.7, 1.0)).stages(scene))["onet"]
+    for face, box in zip(before, after.boxes):
+        near = geometry.iou(face.box[None], every.boxes)[0] >= 0.4
+        wanted = np.average(every.boxes[near], axis=0, weights=every.scores[near])
+        np.testing.assert_allclose(box, wanted, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "settings, says",
+    [
+        ({"vote": 0}, "vote is 0: it must be over 0, up to 1"),
+        ({"blend": 1}, "blend is 1: it must be from 0 to below 1"),
+        ({"mirror": 2}, "mirror is 2: it must be True or False"),
+    ],
+)
+def test_options_that_can_not_be(params, settings, says):
+    with pytest.raises(Problem, match=says):
+        detector(params, **settings)
+
+
+def test_modes(models, tmp_path, scene):
+    """A mode's settings go before those outside of the modes, and what is given before both."""
+    folder = tmp_path / "nets"
+    folder.mkdir()
+    for stage in CASCADE:
+        (folder / f"{stage}.onnx").write_bytes(models[stage].read_bytes())
+    values = {
+        **{stage: f"{stage}.onnx" for stage in CASCADE},
+        **{"thresholds": [0.8, 0.5, 0.4], "min_face": 40},
+        "modes": {"fast": {"min_face": 60}, "precise": {"mirror": True, "vote": 0.5}},
+    }
+    (folder / "detector.json").write_text(json.dumps(values))
+
+    def opened(**given):
+        made = FaceDetector.open(folder, **given).settings
+        return made.min_face, made.mirror, made.vote, made.thresholds[2]
+
+    assert opened() == (40, False, 1.0, 0.4)
+    assert opened(mode="fast") == (60, False, 1.0, 0.4)
+    assert opened(mode="precise") == (40, True, 0.5, 0.4)
+    assert opened(mode="precise", mirror=False, thresholds=(0.8, 0.5, 0.7)) == (40, False, 0.5, 0.7)
+    with pytest.raises(Problem, match="no mode 'slow': it has fast, precise"):
+        FaceDetector.open(folder, mode="slow")
+    path = write_mode(folder, "own", {"factor": 0.5, "vote": 0.6})
+    assert path == folder / "detector.json"
+    assert FaceDetector.open(folder, mode="own").settings.factor == 0.5
+    assert opened(mode="fast") == (60, False, 1.0, 0.4)
+    for broken in ([], {"fast": 3}, {"fast": {"speed": 9}}):
+        path.write_text(json.dumps({**values, "modes": broken}))
+        with pytest.raises(Problem, match="modes must be an object of objects with settings"):
+            FaceDetector.open(folder)
+    path.unlink()
+    with pytest.raises(Problem, match="no mode 'fast': no detector.json there has any"):
+        FaceDetector.open(folder, mode="fast")
+    with pytest.raises(Problem, match="no detector.json to write a mode into"):
+        write_mode(folder, "fast", {})

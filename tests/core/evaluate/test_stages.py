@@ -13,7 +13,7 @@ from trained import sensible
 from config import config, override
 from core.detect.detector import FaceDetector
 from core.evaluate import __main__ as evaluate
-from core.evaluate import plots, stage_figures, stage_pictures, stage_tuning
+from core.evaluate import metrics, plots, stage_figures, stage_pictures, stage_tuning
 from core.evaluate.stages import evaluate as evaluate_stages
 from core.formats import checkpoint
 from facelet import draw
@@ -416,6 +416,100 @@ def test_tuned_within_a_time_by_precision(face_set, capsys):
     assert {row[5].partition("=")[0] for row in every if len(row) == 6} == set(stage_tuning.OPTIONS)
     assert thresholds[2] == 0.66
     assert f"{thresholds[0]:g},{thresholds[1]:g},0.66" == max(rows, key=lambda r: float(r[-1]))[0]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_lowest_threshold_for_a_precision(seed):
+    """Against every threshold there is."""
+    rng = np.random.default_rng(seed)
+    scores = np.sort(rng.choice(rng.uniform(0.05, 1, 30), 40))[::-1].astype(np.float32)
+    right = rng.uniform(size=40) < scores
+    distinct = np.append(np.diff(scores) != 0, True)
+    precision = (np.cumsum(right) / np.arange(1, 41))[distinct]
+    curve = metrics.Curve(scores[distinct], precision, precision, 40)
+    for wanted in (0.2, 0.6, 0.8, 0.95, 1):
+        found = stage_tuning.lowest_threshold(curve, wanted, 0.02)
+        steps = [step / 1000 for step in range(20, 1000) if (scores > step / 1000).any()]
+        good = [step for step in steps if right[scores > step].mean() >= wanted]
+        assert found == (min(good) if good else None)
+
+
+def test_tuned_for_a_precision(face_set, capsys):
+    detector = Fake(fake_outputs(face_set, 3, seed=4))
+    found = stage_tuning.tune(detector, face_set, config, ("precision", 0.3), 99)
+    changed = detector.changed(**found)
+    result = measured(changed, face_set, config)
+    curve = result.curve(0.5, 20)
+    last = found["thresholds"][2]
+    assert curve.precision[(curve.scores > last).sum() - 1] >= 0.3
+    lower = curve.scores > last - 0.002
+    assert last == result.floor or curve.precision[lower.sum() - 1] < 0.3
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[-1].startswith("detect.thresholds=")
+    nothing = Fake(fake_outputs(face_set, 3, seed=4))
+    for stages in nothing.outputs.values():
+        stages[2] = (stages[2][0] + 500, stages[2][1])
+    with pytest.raises(Problem, match="no thresholds tried reach precision=0.9; the nearest"):
+        stage_tuning.tune(nothing, face_set, config, ("precision", 0.9), 99)
+
+
+def test_refining_keeps_what_is_better():
+    """One option after another; within the time; what was better stays for those after it."""
+    gain = {"mirror": {True: 0.02}, "vote": {0.6: 0.01, 0.5: 0.03, 0.4: -0.02}, "blend": {0.3: 0.5}}
+    asked = []
+
+    def trial(options):
+        asked.append(options)
+        ap = 0.5 + sum(gain[name].get(value, 0) for name, value in options.items())
+        return {"ap": ap, "ms": 50 if "blend" in options else 10, "options": options}
+
+    options = {
+        "mirror": (False, (False, True)),
+        "vote": (1, (1, 0.6, 0.5, 0.4)),
+        "blend": (0, (0.3,)),
+    }
+    best, chosen = stage_tuning.refine(trial, {"ap": 0.5, "ms": 10}, "ms", 20, options)
+    assert chosen == {"mirror": True, "vote": 0.5} == best["options"]
+    assert best["ap"] == pytest.approx(0.55)
+    assert asked[1] == {"mirror": True, "vote": 0.6} and len(asked) == 5
+    best, chosen = stage_tuning.refine(trial, {"ap": 0.5, "ms": 10}, "precision", 0.9, options)
+    assert chosen["blend"] == 0.3
+
+
+# ---- by kind of face -----------------------------------------------------------------------
+
+
+def test_recall_by_kind_and_source(tmp_path):
+    """Two pictures of two sources: by hand."""
+    boxes = np.array([[0, 0, 50, 50], [100, 0, 150, 50], [0, 100, 50, 150], [200, 0, 210, 10]])
+    attributes = np.zeros((4, 6), np.int8)
+    attributes[:, 0], attributes[:, 4], attributes[:, 5] = [0, 2, 2, 1], [0, 0, 2, 0], 1
+    annotations, outputs = [], []
+    for source, found in (("crowds", [0, 1]), ("web", [1])):
+        picture = np.full((300, 300, 3), 10 * len(source), np.uint8)
+        (tmp_path / source).mkdir()
+        pictures.write(tmp_path / source / "a.png", picture)
+        annotations.append(
+            wider.Annotation(
+                f"{source}/a.png",
+                boxes.astype(np.float32),
+                np.zeros((0, 4), np.float32),
+                attributes=attributes,
+            )
+        )
+        outputs.append((picture, [(boxes[found].astype(np.float32), np.full(len(found), 0.9))]))
+    face_set = wider.FaceSet(tmp_path, tmp_path / "truth", annotations)
+    detector = Fake(outputs)
+    figures, _ = stage_figures.figures(measured(detector, face_set, config), detector, config)
+    rows = {row["kind"]: (row["faces"], row["recall"]) for row in figures["kinds"]}
+    assert rows == {
+        "clear": (2, 0.5),
+        "heavy blur": (4, 0.5),
+        "not covered": (4, 0.75),
+        "heavily covered": (2, 0.0),
+        "crowds": (3, pytest.approx(2 / 3)),
+        "web": (3, pytest.approx(1 / 3)),
+    }
 
 
 # ---- pictures ------------------------------------------------------------------------------
