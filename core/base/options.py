@@ -66,6 +66,25 @@ def parse(parser, argv, renamed=None, settings=True, prefixes=()):
     return args
 
 
+def of_commands(prog, doc, modules):
+    """A parser for a program with a command for each of `modules`, {name: module}: its docstring is
+    the command's description, its function arguments(parser) adds the options."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, module in modules.items():
+        command = commands.add_parser(
+            name,
+            description=module.__doc__,
+            help=module.__doc__.splitlines()[0],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog="Settings of config.py are overridden as section.key=value.",
+        )
+        module.arguments(command)
+    return parser
+
+
 def _chosen(parser, argv):
     """A parser and, where it has commands, that of the one that is asked for."""
     commands = _commands(parser)

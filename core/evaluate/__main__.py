@@ -7,7 +7,6 @@ python -m core.evaluate list ...      average precision of detections of any kin
 python -m core.evaluate landmarks ... errors of landmark points
 """
 
-import argparse
 import sys
 
 from config import config, override
@@ -35,21 +34,7 @@ RENAMED = {  # old spellings of options, by command
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(
-        prog="python -m core.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, module in COMMANDS.items():
-        command = commands.add_parser(
-            name,
-            description=module.__doc__,
-            help=module.__doc__.splitlines()[0],
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            epilog="Settings of config.py are overridden as section.key=value.",
-        )
-        module.arguments(command)
+    parser = options.of_commands("python -m core.evaluate", __doc__, COMMANDS)
     if argv[:1] == ["--landmarks"]:
         print("note: --landmarks is now landmarks; the old spelling will go", file=sys.stderr)
         argv = ["landmarks", *argv[1:]]

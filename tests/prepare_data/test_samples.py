@@ -430,7 +430,7 @@ def test_turned_faces_are_where_their_boxes_say(tmp_path):
         x1, y1, x2, y2 = (offsets + [0, 0, 1, 1]) * 48
         rows, columns = np.nonzero(crop[..., 0] > 127)
         edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        for found, wanted, border in zip(edges, (x1, y1, x2, y2), (0, 0, 48, 48)):
+        for found, wanted in zip(edges, (x1, y1, x2, y2)):
             if 1 < wanted < 47:
                 assert abs(found - wanted) <= 1.5
                 checked += 1
