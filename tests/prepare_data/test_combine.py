@@ -8,7 +8,8 @@ from facelet.console import Problem
 from prepare_data import combine, wider
 
 LISTS = {
-    "one": "a/1.jpg\n2\n10 10 20.5 30 2 1 0 0 1 0\n1 1 5 5 0 0 0 1 0 0\nb/2.jpg\n0\n0 0 0 0 0 0 0 0 0 0\n",
+    "one": "a/1.jpg\n2\n10 10 20.5 30 2 1 0 0 1 0\n1 1 5 5 0 0 0 1 0 0\n"
+    "b/2.jpg\n0\n0 0 0 0 0 0 0 0 0 0\n",
     "two": "".join(f"c/{i}.jpg\n1\n{i} 5 20 20 0 0 0 0 0 1\n" for i in range(10)),
 }
 

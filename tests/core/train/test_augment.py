@@ -1,4 +1,5 @@
-"""What is done to crops before they are augmented; the rest of core.train.augment is tested with core.train.loader."""
+"""What is done to crops before they are augmented; the rest of core.train.augment is tested with
+core.train.loader."""
 
 import cv2
 import numpy as np
