@@ -7,7 +7,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 from urllib.parse import urlsplit
 
 import cv2
@@ -49,29 +49,28 @@ class Video:
     rate -- frames/s; promised -- frames by its header, 0 where that doesn't say
     remark -- what is wrong with the frames so far, in words; "" for nothing
 
-    Raises BrokenPicture.
+    Raises BrokenPicture; `name` is for that.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, name: Optional[str] = None) -> None:
+        name = shown(source) if name is None else name
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # errors are raised here
         set_log_level(SILENT)
-        self._video = _opened(source)
+        self._video = _opened(source, name)
         if not self._video.isOpened():
             raise BrokenPicture(
-                f"{shown(source)} can't be opened"
+                f"{name} can't be opened"
                 if isinstance(source, str)
                 else f"camera {source} can't be opened"
                 if isinstance(source, int)
-                else f"{source}: no video that OpenCV can read, or a truncated one"
+                else f"{name}: no video that OpenCV can read, or a truncated one"
             )
         width, height = (
             int(self._video.get(key))
             for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         )
         if width * height > max_pixels():
-            raise BrokenPicture(
-                f"{shown(source)}: frames of {width:,} x {height:,} pixels, {beyond()}"
-            )
+            raise BrokenPicture(f"{name}: frames of {width:,} x {height:,} pixels, {beyond()}")
         # OpenCV turns frames itself in some versions only, and only if that is asked for.
         self._video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         self._turn = TURNS.get(round(self._video.get(cv2.CAP_PROP_ORIENTATION_META)) % 360)
@@ -104,7 +103,7 @@ class Video:
             )
 
 
-def _opened(source: Source) -> cv2.VideoCapture:
+def _opened(source: Source, name: str) -> cv2.VideoCapture:
     if isinstance(source, int):
         return cv2.VideoCapture(source)
     if isinstance(source, str):
@@ -112,9 +111,9 @@ def _opened(source: Source) -> cv2.VideoCapture:
     try:
         mode = os.stat(source).st_mode
     except OSError as error:
-        raise BrokenPicture(f"{source}: {error.strerror}") from None
+        raise BrokenPicture(f"{name}: {error.strerror}") from None
     if not stat.S_ISREG(mode):
-        raise BrokenPicture(f"{source}: no regular file, but a pipe or a device")
+        raise BrokenPicture(f"{name}: no regular file, but a pipe or a device")
     # What stands before a colon in a relative path would be taken for a protocol.
     path = os.path.abspath(source)
     with contextlib.suppress(UnicodeEncodeError):

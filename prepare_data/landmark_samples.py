@@ -18,8 +18,8 @@ import numpy as np
 from config import config, for_landmarks, override
 from core.base import options
 from facelet import boxes as geometry
+from facelet import isolated, schemes
 from facelet import picture as pictures
-from facelet import schemes
 from facelet.console import Problem, program
 from prepare_data import samples, store
 from prepare_data.face_crop import crop, plain, to_crop, to_picture
@@ -89,7 +89,7 @@ def cut(numbered, images, truth, scheme, size, settings):
     index, (path, faces) = numbered
     chunk = partial(_chunk, size, index, len(faces[0].points))
     try:
-        picture = pictures.read(images / path)
+        picture = isolated.read(images / path)
     except pictures.BrokenPicture as error:
         return chunk(), [str(error)]
     crops, squares, placed, reasons = [], [], [], []

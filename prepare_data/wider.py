@@ -39,7 +39,7 @@ LEAST_INSIDE = 0.5  # part of a face's area that lies in its picture
 # pictures; of faces spread over pictures half as large as those that a list was made for three of
 # four are, over pictures four fifths as large one of three.
 MANY_OUTSIDE = 0.25
-SIZED = 40  # pictures, spread over the list, that are read to tell its scale
+SIZED = 40  # pictures, spread over the list, whose sizes tell its scale
 FACTORS = (1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16)  # between sizes of pictures
 FITTING, ROUNDING = 0.95, 0.02  # boxes that lie in their pictures by the right factor; how nearly
 
@@ -330,12 +330,12 @@ def outside_of(boxes, width, height):
 def check_scale(truth, images, faces):
     """Raise Problem where many of the boxes of a list `truth` lie outside of their pictures.
 
-    faces -- [(path of a picture, boxes (N, 4))]; some of these are read
+    faces -- [(path of a picture, boxes (N, 4))]; of some the headers are read
     """
     faces, found = [(path, boxes) for path, boxes in faces if len(boxes)], []
     for path, boxes in faces[:: max(1, len(faces) // SIZED)][:SIZED]:
         try:
-            height, width = pictures.read(Path(images) / path).shape[:2]
+            width, height = pictures.size(Path(images) / path)
         except pictures.BrokenPicture:
             continue  # whoever wants the picture says so
         found.append((boxes.astype(np.float64), width, height))

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from core.formats import numpy_net
+from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem
 from symbols.graph import DATA
@@ -40,7 +41,7 @@ def crops(folder, size, seed=0):
     halves, reason = ([], []), ""
     for path in paths:
         try:
-            picture = pictures.read(path)
+            picture = isolated.read(path)
         except pictures.BrokenPicture as error:
             print(f"  skipped {error}")
             reason = f"; {error}"
