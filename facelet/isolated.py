@@ -8,6 +8,7 @@ afresh, without what this process has imported, so that programs need no guard o
 after each crash again. Its time is limited by `settings.max_seconds()`.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -32,6 +33,8 @@ from facelet.files import AnyPath
 from facelet.settings import allow_pixels, max_pixels, max_seconds
 
 TICK = 1.0  # s: what is waited at a time
+STARTING = 60.0  # s: for it to start
+PATIENCE = 10  # times what a decoder may take: for what takes longer
 PIPE = 1 << 20  # bytes: what Linux lets a pipe hold; by default it is a 16th
 _START = "import sys; sys.path[:] = {path!r}; from facelet.isolated import serve; serve()"
 
@@ -47,11 +50,13 @@ class Process:
         self._lock = threading.Lock()
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._kill: Callable[[], object] = bool
+        self._limit = STARTING
 
-    def call(self, function: str, *arguments: Any) -> Any:
+    def call(self, function: str, *arguments: Any, patience: float = 1) -> Any:
         """What a function gives there: JSON values, or an array of uint8.
 
         function -- "module:name"; arguments -- JSON values
+        patience -- times max_seconds(), that it may take
 
         Raises BrokenPicture and Problem as it does, Crashed, and RuntimeError for any other error.
         """
@@ -59,6 +64,7 @@ class Process:
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._start()
+            self._limit = patience * max_seconds()
             try:
                 return self._ask(request)
             except BaseException as error:  # among them ctrl-C: an answer would still be on its way
@@ -88,7 +94,9 @@ class Process:
             import fcntl
 
             assert process.stdout
-            fcntl.fcntl(process.stdout, 1031, PIPE)  # F_SETPIPE_SZ, which Python 3.9 has not
+            with contextlib.suppress(OSError):  # a user may have so many only
+                fcntl.fcntl(process.stdout, 1031, PIPE)  # F_SETPIPE_SZ, which Python 3.9 has not
+        self._limit = STARTING
         try:
             self._header()
         except Crashed as error:
@@ -131,10 +139,10 @@ class Process:
         stream: Any = self._process.stdout
         done = 0
         while done < len(memory):
-            if not _readable(stream):
+            if not _readable(stream, self._limit):
                 self._process.kill()
                 self._process.wait()
-                raise Crashed(f"takes longer than {max_seconds():g} s")
+                raise Crashed(f"takes longer than {self._limit:g} s")
             count = stream.readinto(memory[done:])
             if not count:
                 raise Crashed(self._why())
@@ -161,12 +169,12 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
             stream.close()
 
 
-def _readable(stream: BinaryIO) -> bool:
+def _readable(stream: BinaryIO, seconds: float) -> bool:
     """Whether there is something to read before the time is over. What passes while this process
     is stopped doesn't count. (Windows can't wait for pipes: there the time is not limited.)"""
     if os.name == "nt":
         return True
-    left = max_seconds()
+    left = seconds
     while left > 0:
         if select.select([stream], [], [], min(left, TICK))[0]:
             return True
@@ -189,32 +197,35 @@ def serve() -> None:
         os._exit(0)  # also while a decoder hangs
 
     threading.Thread(target=receive, daemon=True).start()
-    _send(target, {})
+    _send(target, "{}")
     while True:
         request = json.loads(requests.get())
         allow_pixels(request["pixels"])
         module, _, name = request["function"].partition(":")
         try:
             value = getattr(importlib.import_module(module), name)(*request["arguments"])
+            if not isinstance(value, np.ndarray):
+                value = json.dumps({"value": value})
         except pictures.BrokenPicture as error:
-            _send(target, {"broken": str(error)})
+            _send(target, json.dumps({"broken": str(error)}))
         except Problem as error:
-            _send(target, {"problem": str(error)})
+            _send(target, json.dumps({"problem": str(error)}))
         except Exception:
             import traceback
 
-            _send(target, {"error": traceback.format_exc()})
+            _send(target, json.dumps({"error": traceback.format_exc()}))
         else:
-            if isinstance(value, np.ndarray):
-                _send(target, {"shape": value.shape}, np.ascontiguousarray(value))
+            if isinstance(value, str):
+                _send(target, value)
             else:
-                _send(target, {"value": value})
+                _send(target, json.dumps({"shape": value.shape}), np.ascontiguousarray(value))
 
 
-def _send(target: Any, answer: Any, array: Any = None) -> None:
-    text = json.dumps(answer).encode()
-    parts = [len(text).to_bytes(8, "big") + text]
-    for part in (*parts, *([] if array is None else [array.reshape(-1)])):
+def _send(target: Any, answer: str, array: Any = None) -> None:
+    """An answer is the length of a JSON text, that text, and the array, if there is one."""
+    text = answer.encode()
+    head: Any = len(text).to_bytes(8, "big") + text
+    for part in (head,) if array is None else (head, array.reshape(-1)):
         left = memoryview(part)
         while left:
             left = left[target.write(left) :]
@@ -239,8 +250,13 @@ def read_there(path: str, name: str) -> Pixels:
     return pictures.read(path, name)
 
 
+def call(function: str, *arguments: Any, patience: float = 1) -> Any:
+    """As Process.call(), in the process that read() uses."""
+    return _process.call(function, *arguments, patience=patience)
+
+
 def close() -> None:
-    """End the process that read() and count() use; the next call starts another one."""
+    """End the process that these functions use; the next call starts another one."""
     _process.close()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from config import config, for_landmarks, override
-from core.base import options
+from core.base import options, parallel
 from facelet import boxes as geometry
 from facelet import isolated, schemes
 from facelet import picture as pictures
@@ -88,6 +88,7 @@ def cut(numbered, images, truth, scheme, size, settings):
     there are none of some, a line each."""
     index, (path, faces) = numbered
     chunk = partial(_chunk, size, index, len(faces[0].points))
+    parallel.at(images / path)
     try:
         picture = isolated.read(images / path)
     except pictures.BrokenPicture as error:

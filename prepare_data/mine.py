@@ -136,6 +136,7 @@ def _detect_job(arguments):
     detector = _open(nets, target, settings)
     rows, left_out, skipped, outside = [], np.zeros(len(LEFT_OUT), np.int64), [], []
     for index, annotation in numbered:
+        parallel.at(images / annotation.path)
         try:
             picture = isolated.read(images / annotation.path)
         except pictures.BrokenPicture as error:
@@ -167,6 +168,7 @@ def _detect_job(arguments):
 def _cut(row, images, size):
     """The chosen samples of one picture as a chunk of a store, and why there are none."""
     index, path, squares, labels, offsets = row
+    parallel.at(images / path)
     try:
         picture = isolated.read(images / path)
     except pictures.BrokenPicture as error:

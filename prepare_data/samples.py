@@ -140,6 +140,7 @@ def squares_of(annotation, width, height, size, settings):
 def cut(images, annotation, index, size, settings):
     """The samples of one picture as a chunk of a store, and why there are none of it, or of some of
     its faces, a line each."""
+    parallel.at(images / annotation.path)
     try:
         picture = isolated.read(images / annotation.path)
     except pictures.BrokenPicture as error:

@@ -71,6 +71,7 @@ def _job(arguments):
     detector, images, numbered = arguments
     detect, rows, skipped, outside = _detector(*detector), [np.zeros((0, 6))], [], []
     for number, annotation in numbered:
+        parallel.at(images / annotation.path)
         try:
             picture = isolated.read(images / annotation.path)
         except pictures.BrokenPicture as error:

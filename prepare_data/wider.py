@@ -22,6 +22,7 @@ from facelet import boxes as geometry
 from facelet import picture as pictures
 from facelet.console import Problem
 from facelet.files import read_lines
+from prepare_data import mat_file
 
 # The six attributes after x y w h, each with what its values mean.
 ATTRIBUTES = {
@@ -248,30 +249,26 @@ def read_txt(path):
 def read_mat(path):
     """Annotations and counts of a wider_face_*.mat, as read_txt(). Raises Problem when it isn't
     one."""
-    from scipy.io import loadmat  # here, as it takes a while to import
-
     annotations, counts = [], _no_counts()
+    lists = ["event_list", "file_list", "face_bbx_list"]
     try:
-        data = loadmat(path)
-        events, files = data["event_list"], data["file_list"]
-        boxes = data["face_bbx_list"]
+        data = mat_file.load(path, [*lists, *(f"{name}_label_list" for name in ATTRIBUTES)])
+        events, files, boxes = (data[name] for name in lists)
         # Its test set's lists have but some of the attributes.
         labels = {name: data.get(f"{name}_label_list") for name in ATTRIBUTES}
         if labels["invalid"] is None:
             raise KeyError("invalid_label_list")
-        for i in range(len(events)):
-            event = str(events[i, 0][0])
-            for j in range(len(files[i, 0])):
-                name = picture_path(f"{event}/{files[i, 0][j, 0][0]}.jpg")
-                xywh = boxes[i, 0][j, 0]
+        for i, event in enumerate(events):
+            for j, file in enumerate(files[i]):
+                name, xywh = picture_path(f"{event}/{file}.jpg"), boxes[i][j]
                 attributes = np.column_stack(
                     [
-                        np.zeros(len(xywh)) if label is None else label[i, 0][j, 0]
+                        np.zeros(len(xywh)) if label is None else label[i][j]
                         for label in labels.values()
                     ]
                 )
                 annotations.append(_annotation(name, xywh, attributes, counts))
-    except Exception as error:  # of a damaged file SciPy raises whatever it meets
+    except Exception as error:  # whatever a file with other things in it leads to
         reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
         raise Problem(f"{path} is no WIDER FACE .mat file, or a damaged one ({reason})") from None
     return _merged(annotations, counts, lambda one: one.path), counts

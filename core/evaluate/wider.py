@@ -31,8 +31,10 @@ import numpy as np
 from core.evaluate import detections, metrics, plots, run_detector
 from facelet.console import Problem
 from facelet.files import read_json, write_json, write_text
+from prepare_data import mat_file
 
 DIFFICULTIES = ("easy", "medium", "hard")
+LISTS = ["event_list", "file_list", "face_bbx_list"]
 IOU, THRESHOLDS = 0.5, 1000
 PLACES = ("", "wider_face_split", "eval_tools/ground_truth", "ground_truth")
 
@@ -52,10 +54,10 @@ def read_truth(folder):
     boxes, counted = {}, {name: {} for name in DIFFICULTIES}
     path, data = mats["face"]
     try:
-        for i, event in enumerate(data["event_list"][:, 0]):
-            for j, file in enumerate(data["file_list"][i, 0][:, 0]):
-                picture = f"{event[0]}/{file[0]}"
-                xywh = np.asarray(data["face_bbx_list"][i, 0][j, 0], np.float64).reshape(-1, 4)
+        for i, event in enumerate(data["event_list"]):
+            for j, file in enumerate(data["file_list"][i]):
+                picture = f"{event}/{file}"
+                xywh = np.asarray(data["face_bbx_list"][i][j], np.float64).reshape(-1, 4)
                 if not np.isfinite(xywh).all():
                     raise ValueError(picture)
                 if picture in boxes:  # the other files count on one entry each
@@ -64,8 +66,8 @@ def read_truth(folder):
         for name in DIFFICULTIES:
             path, data = mats[name]
             pictures = iter(boxes)
-            for row in data["gt_list"][:, 0]:
-                for index in row[:, 0]:
+            for row in data["gt_list"]:
+                for index in row:
                     picture = next(pictures)
                     counted[name][picture] = np.zeros(len(boxes[picture]), bool)
                     # MATLAB counts from 1.
@@ -87,8 +89,6 @@ def read_truth(folder):
 
 
 def _mat(folder, name):
-    from scipy.io import loadmat  # here, as it takes a while to import
-
     places = [Path(folder) / place / f"wider_{name}_val.mat" for place in PLACES]
     path = next((place for place in places if place.exists()), None)
     if path is None:
@@ -97,10 +97,9 @@ def _mat(folder, name):
             f"{', '.join(PLACES[1:])} there: it comes with WIDER FACE's evaluation tools"
         )
     try:
-        return path, loadmat(path)
-    except Exception as error:  # of a damaged file SciPy raises whatever it meets
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
-        raise Problem(f"{path} is no .mat file, or a damaged one ({reason})") from None
+        return path, mat_file.load(path, LISTS if name == "face" else ["gt_list"])
+    except mat_file.ReaderError as error:
+        raise Problem(f"{path} is no .mat file, or a damaged one ({error!s:.160})") from None
 
 
 def curves(found, truth):

@@ -97,6 +97,7 @@ def _cut_all(numbered, images, settings, scheme, size, least):
     """[(index of the picture, its bytes, cuts, reasons)] of some pictures."""
     found = []
     for index, (path, faces) in numbered:
+        parallel.at(images / path)
         try:
             data = (images / path).read_bytes()
             picture = isolated.read(images / path)

@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
+from core.evaluate.wider import read_truth
+from facelet import isolated
 from facelet.console import Problem
 from prepare_data import wider
 
@@ -441,9 +443,40 @@ def test_texts_of_any_bytes(tmp_path, data):
 
 
 @settings(FUZZ, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4))
+def test_flipped_mats(tmp_path, flips):
+    """Some of these crash SciPy's reader."""
+    whole, path = tmp_path / "whole.mat", tmp_path / "x.mat"
+    if not whole.exists():
+        as_mat(whole)
+    data = bytearray(whole.read_bytes())
+    for at, bits in flips:
+        data[at % len(data)] ^= bits
+    path.write_bytes(data)
+    works_or_says(wider.read_mat, path)
+
+
+@pytest.mark.parametrize("read", [wider.read_mat, lambda path: read_truth(path.parent)])
+def test_a_reader_that_crashes(read, tmp_path, monkeypatch):
+    """One line that names the file; a good one is read after it."""
+    as_mat(tmp_path / "wider_face_val.mat")
+    with monkeypatch.context() as patch:
+        (tmp_path / "scipy").mkdir()
+        (tmp_path / "scipy" / "__init__.py").touch()
+        (tmp_path / "scipy" / "io.py").write_text(
+            "import os, signal\ndef loadmat(path):\n    os.kill(os.getpid(), signal.SIGSEGV)\n"
+        )
+        patch.syspath_prepend(tmp_path)
+        isolated.close()
+        with pytest.raises(Problem, match="wider_face_val.mat is no .*the reader dies of SIGSEGV"):
+            read(tmp_path / "wider_face_val.mat")
+    isolated.close()
+    assert len(wider.read_mat(tmp_path / "wider_face_val.mat")[0]) == 3
+
+
+@settings(FUZZ, max_examples=60)
 @given(length=st.integers(0, 10**6), anything=st.binary(max_size=300))
 def test_truncated_mats(tmp_path, length, anything):
-    """Of flipped bits none is tried: SciPy's reader may take the whole process down with it."""
     whole, path = tmp_path / "whole.mat", tmp_path / "x.mat"
     if not whole.exists():
         as_mat(whole)
