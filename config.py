@@ -26,6 +26,11 @@ config.input = EasyDict()
 config.input.mean = MEAN             # BGR value -> (value - mean) * scale
 config.input.scale = SCALE
 
+# --- files of data that others made: lists, ground truths, detector.json ---------------------
+config.data = EasyDict()
+config.data.outside = False          # whether they may name files to read that lie outside of the
+                                     # folders that their paths are relative to
+
 # --- samples (prepare_data.samples) ---------------------------------------------------------
 config.samples = EasyDict()
 config.samples.base_num = 1          # multiplies the three numbers below

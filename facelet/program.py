@@ -61,7 +61,14 @@ from facelet.detector import STAGES, FaceDetector
 from facelet.faces import Faces
 from facelet.files import read_json, to_json, whole_file
 from facelet.nets import MANIFEST, MODELS, SETTINGS
-from facelet.settings import MAX_PIXELS, MAX_SECONDS, Settings, allow_pixels, allow_seconds
+from facelet.settings import (
+    MAX_PIXELS,
+    MAX_SECONDS,
+    Settings,
+    allow_outside,
+    allow_pixels,
+    allow_seconds,
+)
 from facelet.smooth import TRAIL, Smoother, lag
 from facelet.video import Source, Video
 
@@ -454,6 +461,11 @@ def options(prog: str, files: str = "ONNX models") -> argparse.ArgumentParser:
         help="that decoding a picture or frame may take: what takes longer is named and passed "
         f"over (default {MAX_SECONDS:g})",
     )
+    parser.add_argument(
+        "--outside",
+        action="store_true",
+        help=f"read nets that {MANIFEST} in DIR names outside of DIR",
+    )
     parser.add_argument("--threads", type=int, default=1, help="of the nets (default 1)")
     parser.add_argument("--crops", action="store_true", help="save a crop of each face")
     parser.add_argument(
@@ -485,6 +497,8 @@ def execute(
         allow_pixels(args.max_pixels)
     if args.max_seconds is not None:
         allow_seconds(args.max_seconds)
+    if args.outside:
+        allow_outside(True)
     files = listed(args.inputs)
     given = {
         name: getattr(args, name)

@@ -15,6 +15,7 @@ MAX_PIXELS_VARIABLE = (
 )
 MAX_SECONDS = 60.0  # that a decoder may take over one picture, or over a frame of a video
 MAX_SECONDS_VARIABLE = "FACELET_MAX_SECONDS"
+OUTSIDE_VARIABLE = "FACELET_OUTSIDE"
 MEAN, SCALE = 127.5, 1 / 128  # picture to input: a BGR value -> (value - mean) * scale
 # What a net's facts say of its input where it is made like this.
 INPUT = {"order": "BGR", "layout": "NCHW", "mean": MEAN, "scale": SCALE}
@@ -69,6 +70,18 @@ def allow_seconds(seconds: float) -> None:
     if not (isfinite(seconds) and seconds > 0):
         raise Problem(f"max_seconds is {seconds}: it must be more than 0")
     os.environ[MAX_SECONDS_VARIABLE] = str(seconds)
+
+
+def outside() -> bool:
+    """Whether files of data may name files outside of their folders, see allow_outside()."""
+    return os.environ.get(OUTSIDE_VARIABLE) == "1"
+
+
+def allow_outside(allowed: bool) -> None:
+    """Let lists and manifests name files to read that lie outside of the folders that their paths
+    are relative to, or not, from now on, in this process and those that it starts: the
+    environment's variable FACELET_OUTSIDE."""
+    os.environ[OUTSIDE_VARIABLE] = "1" if allowed else "0"
 
 
 @dataclass(frozen=True)

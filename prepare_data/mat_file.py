@@ -11,8 +11,8 @@ class ReaderError(Exception):
 
 
 def load(path, names):
-    """Those of some variables that a .mat file has, by name: of cells, lists of those in the first column; texts; and
-    numbers as nested lists. Raises ReaderError."""
+    """Those of some variables that a .mat file has, by name: of cells, lists of those in the first
+    column; texts; and numbers as nested lists. Raises ReaderError."""
     try:
         found = isolated.call(
             "prepare_data.mat_file:load_there",

@@ -21,7 +21,7 @@ import numpy as np
 from facelet import boxes as geometry
 from facelet import picture as pictures
 from facelet.console import Problem
-from facelet.files import read_lines
+from facelet.files import read_lines, refuse_outside
 from prepare_data import mat_file
 
 # The six attributes after x y w h, each with what its values mean.
@@ -220,6 +220,7 @@ def read_txt(path):
             continue
         if "." not in picture_path(name).rsplit("/", 1)[-1]:
             raise broken(f"expected a picture's path, found {name[:60]!r}")
+        refuse_outside(picture_path(name), f"{path}, line {at + 1}")
         at += 1
         number = lines[at].strip() if at < len(lines) else ""
         if not number.isdecimal() or len(number) > 9:
@@ -261,6 +262,7 @@ def read_mat(path):
         for i, event in enumerate(events):
             for j, file in enumerate(files[i]):
                 name, xywh = picture_path(f"{event}/{file}.jpg"), boxes[i][j]
+                refuse_outside(name, path)
                 attributes = np.column_stack(
                     [
                         np.zeros(len(xywh)) if label is None else label[i][j]
@@ -268,6 +270,8 @@ def read_mat(path):
                     ]
                 )
                 annotations.append(_annotation(name, xywh, attributes, counts))
+    except Problem:
+        raise
     except Exception as error:  # whatever a file with other things in it leads to
         reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
         raise Problem(f"{path} is no WIDER FACE .mat file, or a damaged one ({reason})") from None
@@ -312,10 +316,17 @@ def in_picture(annotation, width, height):
     if not outside.any():
         return annotation, []
     return annotation.ignoring(outside), [
-        f"{annotation.path}: the face {x1:g} {y1:g} {x2 - x1:g} {y2 - y1:g} (x y w h) lies outside "
-        f"of the picture, which is {width}x{height}, or more than half of it"
-        for x1, y1, x2, y2 in annotation.boxes[outside].tolist()
+        outside_words(annotation.path, box, width, height) for box in annotation.boxes[outside]
     ]
+
+
+def outside_words(path, box, width, height):
+    """What is said of a face that in_picture() leaves out."""
+    x1, y1, x2, y2 = box.tolist()
+    return (
+        f"{path}: the face {x1:g} {y1:g} {x2 - x1:g} {y2 - y1:g} (x y w h) lies outside "
+        f"of the picture, which is {width}x{height}, or more than half of it"
+    )
 
 
 def outside_of(boxes, width, height):

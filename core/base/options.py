@@ -8,12 +8,16 @@ import sys
 
 from config import config, override, values
 from facelet.console import Problem
-from facelet.settings import allow_pixels, allow_seconds
+from facelet.settings import allow_outside, allow_pixels, allow_seconds
 
 # A path that looks like one is written ./a.b=c.
 SETTING = re.compile(r"[A-Za-z_0-9]+(\.[A-Za-z_0-9]+)+=")
 # Settings that hold for whatever reads pictures, in all processes.
-OF_READING = {"max_pixels": allow_pixels, "max_seconds": allow_seconds}
+OF_READING = {
+    "detect.max_pixels": allow_pixels,
+    "detect.max_seconds": allow_seconds,
+    "data.outside": allow_outside,
+}
 USAGE = "[section.key=value ...]"
 
 
@@ -62,9 +66,9 @@ def parse(parser, argv, renamed=None, settings=True, prefixes=()):
         )
     args.settings = found
     for setting in found:
-        for name, allow in OF_READING.items():
-            if setting.startswith(f"detect.{name}="):
-                allow(override(config, [setting]).detect[name])
+        key = setting.partition("=")[0]
+        if key in OF_READING:
+            OF_READING[key](values(override(config, [setting]))[key])
     return args
 
 

@@ -99,8 +99,8 @@ class Pool:
     start, arguments -- a function that is called there first
 
     A future raises what the function raises. Where a process dies, or gives no sign of life (a
-    result, or at()) for PATIENCE times settings.max_seconds(), it raises Problem, which says what that
-    process was working on; the pool is to be closed then."""
+    result, or at()) for PATIENCE times settings.max_seconds(), it raises Problem, which says what
+    that process was working on; the pool is to be closed then."""
 
     def __init__(self, function, workers, start=_start, arguments=()):
         # A fork of a process where OpenCV or MXNet has threads can hang: workers start afresh.
@@ -166,10 +166,11 @@ def _answer(process, connection, arguments):
         while True:
             if not _says_something(connection):
                 process.kill()
+                seconds = PATIENCE * max_seconds()
                 raise Problem(
-                    f"a worker process gave no sign of life for {PATIENCE * max_seconds():g} s while "
-                    f"working on {what}, and was ended: if that takes so long, set "
-                    "detect.max_seconds, a tenth of it"
+                    f"a worker process gave no sign of life for {seconds:g} s while working on "
+                    f"{what}, and was ended: if that takes so long, set detect.max_seconds, a "
+                    "tenth of it"
                 )
             value, note = connection.recv()
             if value is None:

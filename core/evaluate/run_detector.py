@@ -93,6 +93,14 @@ def sizes(files):
     return found
 
 
+def print_outside(reasons):
+    """Name faces that are left out, a line each of the first, and count them."""
+    for reason in reasons[:10]:
+        print(f"left out {reason}")
+    if reasons:
+        print(f"left out {len(reasons):,} faces outside of their pictures: they count neither way")
+
+
 def run(detector, files):
     """Yields (name, boxes, scores, (width, height)) for pictures {name: path}, with progress;
     those that can't be read are named in the end, and left out. Raises Problem if none can."""

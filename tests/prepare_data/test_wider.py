@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from core.evaluate.wider import read_truth
 from facelet import isolated
 from facelet.console import Problem
+from facelet.settings import OUTSIDE_VARIABLE
 from prepare_data import wider
 
 TRUTH = """0--Parade/a.jpg
@@ -166,6 +167,22 @@ def test_open_set_says_what_is_missing(tmp_path):
     (tmp_path / "train_bbx_gt.txt").write_text(TRUTH)
     with pytest.raises(Problem, match="none of the 3 pictures.*0--Parade/a.jpg"):
         wider.open_set(tmp_path, "train")
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "/tmp/a.jpg", "..\\..\\a.jpg", "b/../../a.jpg"])
+def test_pictures_outside_of_the_folder(tmp_path, monkeypatch, name):
+    path = tmp_path / "truth.txt"
+    path.write_text(f"b/../a.jpg\n0\n{name}\n1\n1 2 3 4\n")
+    with pytest.raises(Problem, match=r"truth.txt, line 3: '.*a.jpg' lies outside .*data.outside"):
+        wider.read_txt(path)
+    as_mat(tmp_path / "x.mat")
+    data = loadmat(tmp_path / "x.mat")
+    data["event_list"][0, 0] = name
+    savemat(tmp_path / "x.mat", {key: data[key] for key in data if key[0] != "_"})
+    with pytest.raises(Problem, match=r"x.mat: '.*a.jpg.*' lies outside"):
+        wider.read_mat(tmp_path / "x.mat")
+    monkeypatch.setenv(OUTSIDE_VARIABLE, "1")
+    assert len(wider.read_txt(path)[0]) == 2 and len(wider.read_mat(tmp_path / "x.mat")[0]) == 3
 
 
 def test_broken_mat(tmp_path):
