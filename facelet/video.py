@@ -24,6 +24,8 @@ SUFFIXES = (
 )
 USUAL_RATE = 25  # frames/s, of videos that don't say
 SAME = 5  # frames in a row, at a video's end, that make one suspect that there were others
+# Smaller frames, of a frame's height; of their pixels, those that change; values of what stays.
+LEAST_PART, MOSTLY, CONTRAST = 0.2, 0.5, 40
 STUCK = 1000  # and which make an end of a video that has no end
 TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
@@ -85,12 +87,15 @@ class Video:
         frame: Any
         count = since = 0  # frames, and the first of those that are as the last one
         time, stuck = 0.0, False
+        shrinking = _Shrinking()
         while not stuck:
             there, frame = self._video.read()
             if not there:
                 break
             if before is None or not np.array_equal(before, frame):
                 since = count
+                if before is not None:
+                    shrinking.add(count, before, frame)
             now = self._video.get(cv2.CAP_PROP_POS_MSEC)
             stuck = self._ends and now == time and count - since >= STUCK and count > self.promised
             before, time, count = frame.copy(), now, count + 1
@@ -101,6 +106,46 @@ class Video:
                 f"{since} on, or changes its size there, which OpenCV can't follow: convert it to "
                 "one size" + "; what may come then is left out" * stuck
             )
+        elif shrinking.frames > SAME:
+            self.remark = (
+                f"from frame {shrinking.since} on nothing changes but its upper {shrinking.height} "
+                "rows: its frames seem to become smaller there, which this version of OpenCV can't "
+                "follow, and what is found below is old: convert it to one size"
+            )
+
+
+class _Shrinking:
+    """Frames that become smaller half-way: OpenCV 4 writes them over the upper rows of the last one
+    before, and the rows below stay. (Those that become larger are lost, the last one before comes
+    again and again. OpenCV 5 resizes both.)
+
+    since -- the first smaller frame; height -- of it; frames -- so many since that are other ones
+    """
+
+    def __init__(self) -> None:
+        self.since, self.height, self.frames = 0, 0, 0
+        self._moving = False  # whether the last row changed with the last frame
+
+    def add(self, number: int, before: Pixels, frame: Pixels) -> None:
+        """A frame that is another one than that before it."""
+        if self.frames and np.array_equal(before[self.height :], frame[self.height :]):
+            self.frames += 1
+            return
+        if self.frames > SAME:  # they have become larger again
+            return
+        self.frames, moving = 0, not np.array_equal(before[-1], frame[-1])
+        # Not what moves before something still, nor above a bar, nor when a bar appears.
+        if self._moving and not moving:
+            changed = (before != frame).any(axis=2)
+            height = int(np.flatnonzero(changed.any(axis=1))[-1]) + 1
+            below = frame[height:]
+            if (
+                height >= LEAST_PART * len(frame)
+                and changed[:height].mean() >= MOSTLY
+                and int(below.max()) - int(below.min()) >= CONTRAST
+            ):
+                self.since, self.height, self.frames = number, height, 1
+        self._moving = moving
 
 
 def _opened(source: Source, name: str) -> cv2.VideoCapture:

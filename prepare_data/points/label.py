@@ -149,10 +149,12 @@ def label(teacher, faces, out, most_spread, source):
     out = Path(out)
     beside = landmarks.sidecar(out)
     lines, spreads, rejected, progress = [], [], [], Progress(None, "pictures")
+    unread = 0
     for name, picture, boxes, corner, scale in faces:
         progress.step()
         if not isinstance(picture, np.ndarray):
             rejected.append(str(picture))
+            unread += 1
             continue
         for points, spread in zip(*teacher(picture, boxes)):
             if not spread <= most_spread:
@@ -164,6 +166,8 @@ def label(teacher, faces, out, most_spread, source):
             spreads.append(spread)
     progress.close()
     print_some("left out", rejected, f"all named in {beside}")
+    if unread:
+        print(f"passed over {unread:,} of {progress.done:,} pictures, which can't be read")
     if not lines:
         raise Problem(
             "not one face has points to keep"
