@@ -13,13 +13,13 @@ import importlib
 import json
 import os
 import queue
-import select
 import signal
 import subprocess
 import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Optional
 
@@ -101,6 +101,9 @@ class Process:
             self._header()
         except Crashed as error:
             raise Problem(f"the process that reads files can't start: {error}") from None
+        except BaseException:  # ctrl-C
+            self._end()
+            raise
 
     def _end(self) -> None:
         self._kill()
@@ -176,10 +179,10 @@ def _readable(stream: BinaryIO, seconds: float) -> bool:
         return True
     left = seconds
     while left > 0:
-        if select.select([stream], [], [], min(left, TICK))[0]:
+        if wait([stream.fileno()], min(left, TICK)):
             return True
         left -= TICK
-    return bool(select.select([stream], [], [], 0)[0])
+    return bool(wait([stream.fileno()], 0))
 
 
 # ---- there --------------------------------------------------------------------------------------
