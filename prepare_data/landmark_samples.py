@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from config import config, for_landmarks, override
-from core.base import options
+from core.base import options, parallel
 from facelet import boxes as geometry
+from facelet import isolated, schemes
 from facelet import picture as pictures
-from facelet import schemes
 from facelet.console import Problem, program
 from prepare_data import samples, store
 from prepare_data.face_crop import crop, plain, to_crop, to_picture
@@ -88,8 +88,9 @@ def cut(numbered, images, truth, scheme, size, settings):
     there are none of some, a line each."""
     index, (path, faces) = numbered
     chunk = partial(_chunk, size, index, len(faces[0].points))
+    parallel.at(images / path)
     try:
-        picture = pictures.read(images / path)
+        picture = isolated.read(images / path)
     except pictures.BrokenPicture as error:
         return chunk(), [str(error)]
     crops, squares, placed, reasons = [], [], [], []

@@ -29,6 +29,7 @@ from core.base.journal import Journal
 from core.detect import nets as net_files
 from core.detect.detector import FaceDetector
 from facelet import boxes as geometry
+from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem, Progress, program
 from facelet.files import sha256
@@ -135,8 +136,9 @@ def _detect_job(arguments):
     detector = _open(nets, target, settings)
     rows, left_out, skipped, outside = [], np.zeros(len(LEFT_OUT), np.int64), [], []
     for index, annotation in numbered:
+        parallel.at(images / annotation.path)
         try:
-            picture = pictures.read(images / annotation.path)
+            picture = isolated.read(images / annotation.path)
         except pictures.BrokenPicture as error:
             skipped.append(str(error))
             continue
@@ -166,8 +168,9 @@ def _detect_job(arguments):
 def _cut(row, images, size):
     """The chosen samples of one picture as a chunk of a store, and why there are none."""
     index, path, squares, labels, offsets = row
+    parallel.at(images / path)
     try:
-        picture = pictures.read(images / path)
+        picture = isolated.read(images / path)
     except pictures.BrokenPicture as error:
         return samples.chunk(size, index), [str(error)]
     return samples.chunk(
@@ -223,7 +226,11 @@ def make_store(face_set, nets, target, size, out, settings, workers=None):
         "mine": {
             key: value for key, value in settings.mine.items() if key == target or key not in STAGES
         },
-        "detect": {key: value for key, value in settings.detect.items() if key != "thresholds"},
+        "detect": {
+            key: value
+            for key, value in settings.detect.items()
+            if key not in ("thresholds", "max_seconds")
+        },
         "samples": {
             key: settings.samples[key] for key in ("min_face", "min_part_iou", "min_positive_iou")
         },

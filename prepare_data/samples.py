@@ -22,6 +22,7 @@ import numpy as np
 from config import config, override
 from core.base import options, parallel
 from facelet import boxes as geometry
+from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem, Progress, clock, program
 from facelet.files import sha256
@@ -139,8 +140,9 @@ def squares_of(annotation, width, height, size, settings):
 def cut(images, annotation, index, size, settings):
     """The samples of one picture as a chunk of a store, and why there are none of it, or of some of
     its faces, a line each."""
+    parallel.at(images / annotation.path)
     try:
-        picture = pictures.read(images / annotation.path)
+        picture = isolated.read(images / annotation.path)
     except pictures.BrokenPicture as error:
         return chunk(size, index), [str(error)]
     height, width = picture.shape[:2]

@@ -33,6 +33,7 @@ from core.base import options, parallel
 from core.base.journal import Journal
 from core.detect import nets
 from facelet import boxes as geometry
+from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem, Progress, program
 from facelet.files import read_json, read_lines, sha256, to_json, write_text
@@ -70,8 +71,9 @@ def _job(arguments):
     detector, images, numbered = arguments
     detect, rows, skipped, outside = _detector(*detector), [np.zeros((0, 6))], [], []
     for number, annotation in numbered:
+        parallel.at(images / annotation.path)
         try:
-            picture = pictures.read(images / annotation.path)
+            picture = isolated.read(images / annotation.path)
         except pictures.BrokenPicture as error:
             skipped.append([str(number), str(error)])
             continue

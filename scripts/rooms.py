@@ -43,6 +43,7 @@ OF_FACELET = (
     "draw",
     "faces",
     "files",
+    "isolated",
     "nets",
     "onnx_net",
     "opencv",

@@ -246,7 +246,7 @@ def _measuring(run, name, measured_on):
         make,
         (measured_on, "samples_pnet", *nets.values()),
         {
-            "detect": run.settings.detect,
+            "detect": {k: v for k, v in run.settings.detect.items() if k != "max_seconds"},
             "evaluate": run.settings.evaluate,
             "held out": {"val_fraction": held_out.val_fraction, "seed": held_out.seed},
         },

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from facelet import files
+from facelet import files, settings
 from facelet.console import Problem
 from facelet.files import read_json, read_lines, read_text, write_text
 
@@ -90,6 +90,25 @@ def test_unchanged_files_are_read_once(tmp_path, monkeypatch):
 def test_checksums_stay_in_their_folder(tmp_path, name):
     with pytest.raises(Problem, match="store.json is damaged: its checksums can't be used"):
         files.known_sums({"checksums": {name: "0"}}, tmp_path / "store.json")
+
+
+INSIDE = ["a", "a/b", "./a", "a/../b", "..a", "a..b/c", "a b/\u00e9.jpg"]
+OUTSIDE = ["../a", "/a", "b/../../a", "a/../..", "..", "a\0b"]
+
+
+@pytest.mark.parametrize("name", INSIDE + OUTSIDE)
+def test_paths_stay_in_their_folder(tmp_path, monkeypatch, name):
+    if name in INSIDE:
+        assert files.path_to_write(tmp_path, name) == tmp_path / name
+        files.refuse_outside(name, "list.txt")
+        return
+    with pytest.raises(Problem, match="list.txt: .* outside of the folder.*--outside .*=True"):
+        files.refuse_outside(name, "list.txt")
+    monkeypatch.setenv(settings.OUTSIDE_VARIABLE, "0")
+    settings.allow_outside(True)
+    files.refuse_outside(name, "list.txt")
+    with pytest.raises(Problem, match="it is not written"):
+        files.path_to_write(tmp_path, name)
 
 
 def test_json_with_a_byte_order_mark(tmp_path):

@@ -11,6 +11,7 @@ from trained import sensible
 from config import config, override
 from core.formats import checkpoint
 from facelet import boxes as geometry
+from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem
 from facelet.faces import Faces
@@ -256,7 +257,7 @@ def test_another_run_is_not_gone_on_with(face_set, nets, tmp_path, monkeypatch):
 
 
 def test_a_picture_that_vanished_since_is_named(face_set, nets, tmp_path, monkeypatch):
-    read = pictures.read
+    read = isolated.read
     gone = face_set.annotations[3].path
     calls = []
 
@@ -266,7 +267,7 @@ def test_a_picture_that_vanished_since_is_named(face_set, nets, tmp_path, monkey
             raise pictures.BrokenPicture(f"{path} is not there")
         return read(path)
 
-    monkeypatch.setattr(mine.pictures, "read", vanishing)
+    monkeypatch.setattr(isolated, "read", vanishing)
     made = run(face_set, nets, tmp_path / "hard")
     assert made.facts["skipped"] == [f"{face_set.images / gone} is not there"]
     assert 3 not in made.sources[:, 0] and len(made)

@@ -9,9 +9,11 @@ import pytest
 
 from config import config, override
 from core.train.loader import Samples, split_by_picture
+from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem
 from prepare_data import mosaic, samples, store, wider
+from tests import crashing
 
 FIELDS = ("crops", "labels", "offsets", "sources")
 
@@ -79,6 +81,25 @@ def test_same_samples_whatever_the_processes(drawn_set, store20, tmp_path):
     one, two = store.Store(store20), store.Store(tmp_path / "two")
     for name in FIELDS:
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+def test_a_picture_that_crashes_its_decoder_is_passed_over(drawn_set, tmp_path, monkeypatch):
+    """In workers: everything else is as where the file is merely broken."""
+    crashing.install(tmp_path / "deadly", monkeypatch)
+    shutil.copytree(drawn_set, tmp_path / "set")
+    face_set, made = wider.open_set(tmp_path / "set", "train"), []
+    face_set.annotations = face_set.annotations[:9]
+    bad = face_set.images / face_set.annotations[5].path
+    png = cv2.imencode(".png", cv2.imread(str(bad)))[1].tobytes()
+    for name, data, workers in (("crashes", png + b"fault", 2), ("broken", b"none", 1)):
+        bad.write_bytes(data)
+        samples.make_store(face_set, 20, tmp_path / name, config.samples, workers)
+        made.append(store.Store(tmp_path / name))
+    isolated.close()
+    for name in FIELDS:
+        np.testing.assert_array_equal(*(getattr(one, name) for one in made))
+    (reason,) = made[0].facts["skipped"]
+    assert reason.startswith(f"{bad}: the decoder dies of SIGSEGV") and len(made[0])
 
 
 def test_seed_and_path_decide():

@@ -313,6 +313,13 @@ def test_broken_detections(data, tmp_path, run, text, says):
     assert not (tmp_path / "out").exists()
 
 
+def test_names_that_leave_the_folder(data, tmp_path, run):
+    (first, *_) = sorted(data.rglob("*ellipseList.txt"))
+    first.write_text("../../secret\n1\n9 8 0 20 20 1\n")
+    _, status, error = run("--data", data, "--detections", tmp_path)
+    assert status == 2 and f"{first}: '../../secret' lies outside" in error
+
+
 @pytest.mark.parametrize(
     "change, says",
     [
