@@ -43,6 +43,7 @@ OF_FACELET = (
     "draw",
     "faces",
     "files",
+    "locks",
     "nets",
     "onnx_net",
     "opencv",

@@ -28,7 +28,20 @@ def cores():
 
 
 def _start():
+    end_with_parent()
     cv2.setNumThreads(1)  # the processes share the cores already
+
+
+def end_with_parent():
+    """Called in a process of a pool: let it end when its parent is killed, which has nobody to
+    tell it to. (The kernel of Linux would see to that, but counts the thread that started a process
+    as its parent.) Semaphores and shared memory go when the last of them has ended."""
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -74,18 +87,7 @@ _making = None  # in a worker: the function that makes a batch, and the memory i
 def _start_making(make, shapes, memory):
     global _making
     _start()
-    _end_with_parent()
     _making = make, [_arrays(shapes, slot) for slot in memory]
-
-
-def _end_with_parent():
-    """A process whose parent is killed has nobody to tell it to end."""
-
-    def watch():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _arrays(shapes, memory):

@@ -30,7 +30,7 @@ import numpy as np
 
 from core.evaluate import detections, metrics, plots, run_detector
 from facelet.console import Problem
-from facelet.files import read_json, write_json, write_text
+from facelet.files import is_new, read_json, write_json, write_text
 
 DIFFICULTIES = ("easy", "medium", "hard")
 IOU, THRESHOLDS = 0.5, 1000
@@ -188,7 +188,7 @@ def find(detector, facts, images, names, out):
     """Run a detector over pictures of a folder, <event>/<picture>.jpg, into out/results. What is
     there already by the same `facts`, in out/results.json, is left. Raises Problem."""
     results, made_by = out / "results", out / "results.json"
-    if results.exists() and not made_by.exists():
+    if not is_new(results) and not made_by.exists():
         raise Problem(
             f"{results} is there, and no {made_by.name} beside it that says what it was "
             "made by: remove it or choose another folder"
