@@ -1,0 +1,72 @@
+"""Processes of pools end with their parent, however that ends."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+LIMIT = 20  # s for what takes tenths on an idle machine
+# What a pool's processes do, and how they are asked to.
+WORK = """
+import os, time
+def say(*_):
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+def compete():
+    print(os.getpid(), flush=True)
+    return time.sleep
+"""
+POOLS = {
+    "in_order": "list(parallel.in_order(say, range(9), 2))",
+    "Ahead": "next(parallel.Ahead(say, {'a': (1000,)}, 2, 2).batches(range(9)))",
+    "interleave": "interleave({'one': (compete,), 'other': (compete,)}, 1, 600, 'nothing')",
+}
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended and that nobody has asked after does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def shared_memory(pid):
+    """Files in shared memory that a process has open and that have a name there: semaphores."""
+    maps = Path(f"/proc/{pid}/maps").read_text()
+    opened = {int(number) for number in re.findall(r" (\d+) +/dev/shm/", maps)}
+    return [path for path in Path("/dev/shm").iterdir() if path.stat().st_ino in opened]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("pool", POOLS)
+def test_orphans_end_and_leave_nothing(tmp_path, pool, sent):
+    (tmp_path / "work.py").write_text(WORK)
+    (tmp_path / "parent.py").write_text(
+        "from core.base import parallel\n"
+        "from core.bench.interleave import interleave\n"
+        "from work import compete, say\n"
+        f"if __name__ == '__main__':\n    {POOLS[pool]}\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "parent.py"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    left = shared_memory(parent.pid)
+    assert left and all(map(alive, workers))
+    parent.send_signal(sent)
+    parent.wait()
+    end = time.monotonic() + LIMIT
+    while any(map(alive, workers)) or any(map(os.path.exists, left)):
+        assert time.monotonic() < end, ([*filter(alive, workers)], [*filter(os.path.exists, left)])
+        time.sleep(0.05)
