@@ -67,6 +67,11 @@ def test_orphans_end_and_leave_nothing(tmp_path, pool, sent):
     parent.send_signal(sent)
     parent.wait()
     end = time.monotonic() + LIMIT
-    while any(map(alive, workers)) or any(map(os.path.exists, left)):
-        assert time.monotonic() < end, ([*filter(alive, workers)], [*filter(os.path.exists, left)])
-        time.sleep(0.05)
+    try:
+        while any(map(alive, workers)) or any(map(os.path.exists, left)):
+            there = [*filter(alive, workers)], [*filter(os.path.exists, left)]
+            assert time.monotonic() < end, there
+            time.sleep(0.05)
+    finally:
+        for pid in filter(alive, workers):
+            os.kill(pid, signal.SIGKILL)
