@@ -57,12 +57,12 @@ def program(main: Callable[[list[str]], object], argv: Optional[Sequence[str]] =
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     global _stop
-    _stop = None
+    before = {}
     with contextlib.suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGTERM, _terminate)
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, _terminate)
         # Ignored, as in the background of a shell, it stays ignored.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _interrupt)
+            before[signal.SIGINT] = signal.signal(signal.SIGINT, _interrupt)
     try:
         main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -76,6 +76,10 @@ def program(main: Callable[[list[str]], object], argv: Optional[Sequence[str]] =
     except KeyboardInterrupt as stop:
         words = str(stop) or "stopped: nothing is half-written; the same command goes on"
         sys.exit(_fail(words, 143 if isinstance(stop, Terminated) else 130))
+    finally:  # for who goes on in this process
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _stop = None
 
 
 def _fail(line: str, status: int) -> int:
