@@ -1,4 +1,7 @@
-"""Processes of pools end with their parent, however that ends."""
+"""Processes of pools end with their parent, however that ends.
+
+Run as a program it is that parent: `test_parallel.py POOL`.
+"""
 
 import os
 import re
@@ -10,22 +13,28 @@ from pathlib import Path
 
 import pytest
 
+from core.base import parallel
+from core.bench.interleave import interleave
+
 ROOT = Path(__file__).resolve().parents[3]
 LIMIT = 20  # s for what takes tenths on an idle machine
-# What a pool's processes do, and how they are asked to.
-WORK = """
-import os, time
-def say(*_):
+
+
+def work(*_):
+    """What a process of a pool does: says which it is, and goes on for long."""
     print(os.getpid(), flush=True)
     time.sleep(600)
-def compete():
+
+
+def competitor():
     print(os.getpid(), flush=True)
     return time.sleep
-"""
+
+
 POOLS = {
-    "in_order": "list(parallel.in_order(say, range(9), 2))",
-    "Ahead": "next(parallel.Ahead(say, {'a': (1000,)}, 2, 2).batches(range(9)))",
-    "interleave": "interleave({'one': (compete,), 'other': (compete,)}, 1, 600, 'nothing')",
+    "in_order": lambda: list(parallel.in_order(work, range(9), 2)),
+    "Ahead": lambda: next(parallel.Ahead(work, {"a": (1000,)}, 2, 2).batches(range(9))),
+    "interleave": lambda: interleave(dict.fromkeys("ab", (competitor,)), 1, 600, "nothing"),
 }
 
 
@@ -46,16 +55,9 @@ def shared_memory(pid):
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("pool", POOLS)
-def test_orphans_end_and_leave_nothing(tmp_path, pool, sent):
-    (tmp_path / "work.py").write_text(WORK)
-    (tmp_path / "parent.py").write_text(
-        "from core.base import parallel\n"
-        "from core.bench.interleave import interleave\n"
-        "from work import compete, say\n"
-        f"if __name__ == '__main__':\n    {POOLS[pool]}\n"
-    )
+def test_orphans_end_and_leave_nothing(pool, sent):
     parent = subprocess.Popen(
-        [sys.executable, tmp_path / "parent.py"],
+        [sys.executable, __file__, pool],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -75,3 +77,7 @@ def test_orphans_end_and_leave_nothing(tmp_path, pool, sent):
     finally:
         for pid in filter(alive, workers):
             os.kill(pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    POOLS[sys.argv[1]]()
