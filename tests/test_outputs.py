@@ -24,6 +24,7 @@ LISTED = "--faces {drawn}/landmarks/train_5.txt"
 QUICK = "train.batch=8 train.epochs=1 train.warmup=2 train.val_fraction=0.3"
 # Arguments of each program, the place left out; a file where it writes one.
 PROGRAMS = {
+    "core.bench frontier": "--data {drawn} --nets {nets} --rounds 1",
     "core.convert": "{pnet}",
     "core.detect": "{picture} --pnet {pnet} --thresholds 0.9,0.9,0.9",
     "core.evaluate fddb": "--data {drawn} --detections {found}",
@@ -36,6 +37,8 @@ PROGRAMS = {
     "core.pipeline": "--upto data --pictures 2",
     "core.train": f"--net Lnet_v2 --base 4 {LISTED} {QUICK}",
     "facelet": "{picture} --nets models",
+    "prepare_data.combine": "--source one {drawn}/WIDER_train/images "
+    "{drawn}/wider_face_split/wider_face_train_bbx_gt.txt",
     "prepare_data.drawn": "--count 1 --workers 1",
     "prepare_data.landmark_samples": f"{LISTED} --size 24 --workers 1 landmark_samples.base_num=1",
     "prepare_data.mine": f"{CUT} --pnet {{pnet}} --for rnet --size 24 detect.min_face=80",
@@ -47,7 +50,7 @@ PROGRAMS = {
 }
 FILES = {"prepare_data.points check", "prepare_data.points label", "prepare_data.teacher"}
 # Run into empty folders by tests of their own: they need data of another kind, or take long.
-ELSEWHERE = {"core.evaluate fddb", "core.evaluate wider", "core.landmarks"}
+ELSEWHERE = {"core.bench frontier", "core.evaluate fddb", "core.evaluate wider", "core.landmarks"}
 HOLD = """
 import sys
 from facelet.locks import locked
