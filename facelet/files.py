@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any, Union
 
+from facelet import locks
 from facelet.console import Problem
+from facelet.locks import locked
 from facelet.settings import OUTSIDE_VARIABLE, outside
 
 MANY = 100  # files: that many are faster on the disk with everything else that waits for it
@@ -61,23 +63,44 @@ def whole_file(path: AnyPath) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def is_new(path: AnyPath) -> bool:
+    """Whether nothing is at `path`, or an empty folder: what any program may write to."""
+    path = Path(path)
+    if not path.is_dir():
+        return not os.path.lexists(path)
+    return all(inner.name == locks.INSIDE for inner in path.iterdir())
+
+
+def check_new(path: AnyPath) -> None:
+    """Raise Problem unless a folder can be made at `path`: nothing is there, or an empty one."""
+    if not is_new(path):
+        raise Problem(f"{path} is there already: remove it or choose another folder")
+
+
 @contextlib.contextmanager
 def whole_folder(path: AnyPath) -> Iterator[Path]:
     """Give a temporary folder beside `path`; it takes its name when the block ends well and
-    is removed when it doesn't. Raises Problem if `path` is there already."""
-    path = Path(path)
-    if path.exists():
-        raise Problem(f"{path} is there already: remove it or choose another folder")
-    part = _temporary(path)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    try:
-        yield part
-        _all_to_disk(part)
-        os.replace(part, path)
-        _to_disk(path.parent)
-    finally:
+    is removed when it doesn't. The path is locked meanwhile (facelet.locks). Raises Problem if
+    something is there already, but for an empty folder, or another run is writing it."""
+    with locked(path):
+        check_new(path)
+        if os.path.ismount(path):
+            raise Problem(
+                f"{path} is a mount point, which can't be made at a stroke: choose a folder in it"
+            )
+        real = Path(os.path.realpath(path))  # a link to an empty folder stays one
+        part = _temporary(real)
         shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            yield part
+            _all_to_disk(part)
+            if real.is_dir():  # Windows replaces no folders
+                real.rmdir()
+            os.replace(part, real)
+            _to_disk(real.parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def write_text(path: AnyPath, text: str) -> None:

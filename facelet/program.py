@@ -59,7 +59,8 @@ from facelet.arrays import Array, Pixels
 from facelet.console import Problem, Progress, describe_os_error, program
 from facelet.detector import STAGES, FaceDetector
 from facelet.faces import Faces
-from facelet.files import read_json, to_json, whole_file
+from facelet.files import check_new, read_json, to_json, whole_file
+from facelet.locks import locked
 from facelet.nets import MANIFEST, MODELS, SETTINGS
 from facelet.settings import (
     MAX_PIXELS,
@@ -314,9 +315,18 @@ def run(
     Raises Problem: `out` is not empty; at the end, files that can't be read. KeyboardInterrupt
     that says so when ctrl-C was pressed, unless a camera or stream had to be stopped.
     """
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise Problem(f"{out} is there already: remove it or choose another folder")
+    with locked(out):
+        _run(detector, files, Path(out), crops, smooth)
+
+
+def _run(
+    detector: FaceDetector,
+    files: Sequence[tuple[Source, Path]],
+    out: Path,
+    crops: bool,
+    smooth: bool,
+) -> None:
+    check_new(out)
     endless = not isinstance(files[0][0], Path)  # a camera or stream
     progress = Progress(None if endless else sum(_count(source) for source, _ in files), "pictures")
     out.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ import numpy as np
 from core.base import options
 from facelet.console import Problem, program
 from facelet.files import write_text
+from facelet.locks import locked
 from prepare_data import wider
 
 
@@ -120,7 +121,8 @@ def main(argv):
         if not number.isdecimal() or not int(number):
             raise Problem(f"--most {text}: write NAME=N or NAME/EVENT=N, with N from 1")
         most[key] = int(number)
-    combine(args.source, args.out, args.split, most, args.seed)
+    with locked(args.out):
+        combine(args.source, args.out, args.split, most, args.seed)
 
 
 if __name__ == "__main__":

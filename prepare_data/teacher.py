@@ -37,6 +37,7 @@ from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem, Progress, program
 from facelet.files import read_json, read_lines, sha256, to_json, write_text
+from facelet.locks import locked
 from prepare_data import wider
 
 VERSION = 1
@@ -97,6 +98,11 @@ def run_teacher(face_set, detector, out, settings, workers=None):
     detector, out = Path(detector), Path(out)
     if out.is_dir():
         raise Problem(f"{out} is a folder: --out takes the file to write")
+    with locked(out):
+        return _run_teacher(face_set, detector, out, settings, workers)
+
+
+def _run_teacher(face_set, detector, out, settings, workers):
     workers = workers or parallel.cores()
     thresholds = (*settings.detect.thresholds[:2], settings.teacher.floor)
     opening = str(detector), settings.detect.min_face, thresholds

@@ -44,6 +44,7 @@ OF_FACELET = (
     "faces",
     "files",
     "isolated",
+    "locks",
     "nets",
     "onnx_net",
     "opencv",

@@ -34,6 +34,7 @@ from core.bench.common import (
     title,
 )
 from facelet.console import Problem, program
+from facelet.locks import locked
 
 
 def _line(row):
@@ -192,16 +193,17 @@ def main(argv):
 
         if not args.nets and not args.yunet:
             raise Problem("there is nothing to measure: give --nets DIR, or --yunet FILE")
-        bench_frontier.run(
-            args.nets,
-            args.data,
-            args.split,
-            args.yunet,
-            args.facenet,
-            args.rounds,
-            args.out,
-            args.json,
-        )
+        with locked(args.out):
+            bench_frontier.run(
+                args.nets,
+                args.data,
+                args.split,
+                args.yunet,
+                args.facenet,
+                args.rounds,
+                args.out,
+                args.json,
+            )
     elif args.command == "mine":
         from core.bench import mine as bench_mine
 

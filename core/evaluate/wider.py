@@ -30,7 +30,14 @@ import numpy as np
 
 from core.evaluate import detections, metrics, plots, run_detector
 from facelet.console import Problem
-from facelet.files import path_to_write, read_json, refuse_outside, write_json, write_text
+from facelet.files import (
+    is_new,
+    path_to_write,
+    read_json,
+    refuse_outside,
+    write_json,
+    write_text,
+)
 from prepare_data import mat_file, wider
 
 DIFFICULTIES = ("easy", "medium", "hard")
@@ -251,7 +258,7 @@ def find(detector, facts, images, names, out):
     """Run a detector over pictures of a folder, <event>/<picture>.jpg, into out/results. What is
     there already by the same `facts`, in out/results.json, is left. Raises Problem."""
     results, made_by = out / "results", out / "results.json"
-    if results.exists() and not made_by.exists():
+    if not is_new(results) and not made_by.exists():
         raise Problem(
             f"{results} is there, and no {made_by.name} beside it that says what it was "
             "made by: remove it or choose another folder"

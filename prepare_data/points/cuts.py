@@ -30,7 +30,7 @@ from core.base import parallel
 from facelet import isolated, schemes
 from facelet import picture as pictures
 from facelet.console import Problem, Progress
-from facelet.files import checksums, whole_folder, write_json
+from facelet.files import check_new, checksums, whole_folder, write_json
 from prepare_data import face_crop
 from prepare_data.points import sets as landmarks
 from prepare_data.points.face_sets import (
@@ -42,7 +42,7 @@ from prepare_data.points.face_sets import (
     reason_against,
     source_of,
 )
-from prepare_data.samples import check_new, print_some
+from prepare_data.samples import print_some
 from prepare_data.store import write_pictures
 
 QUALITY = 95  # of JPEG files made here; one that is cut to nothing less is kept as it is

@@ -49,6 +49,18 @@ def test_a_folder_is_on_the_disk_before_it_appears(tmp_path, calls):
     assert calls[-2:] == [("rename", str(tmp_path / "out")), ("sync", str(tmp_path))]
 
 
+def test_a_folder_takes_the_place_of_an_empty_one(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to("out", target_is_directory=True)
+    with files.whole_folder(tmp_path / "link") as part:
+        (part / "a").touch()
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "out" / "a").exists()
+    with pytest.raises(Problem, match="link is there already: remove it"):
+        with files.whole_folder(tmp_path / "link"):
+            pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "out"]
+
+
 def test_a_folder_of_many_files_is_synced_at_once(tmp_path, calls):
     with files.whole_folder(tmp_path / "out") as part:
         for number in range(files.MANY + 1):

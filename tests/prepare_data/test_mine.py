@@ -248,6 +248,28 @@ def test_full_disk_loses_nothing(face_set, nets, tmp_path, monkeypatch):
     assert len(run(face_set, nets, tmp_path / "hard"))
 
 
+@pytest.mark.parametrize("last", ["the mosaic", "the journal"])
+def test_killed_before_its_last_act_it_is_finished_by_a_rerun(
+    face_set, nets, tmp_path, monkeypatch, last
+):
+    out = tmp_path / "hard"
+    with monkeypatch.context() as patch:
+        if last == "the mosaic":
+            patch.setattr(mine.samples.mosaic, "draw", lambda *_: 1 / 0)
+        else:
+            patch.setattr(mine.Journal, "remove", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(face_set, nets, out)
+    assert (tmp_path / ".hard.journal").is_dir()
+    before = (out / "store.json").read_bytes()
+    monkeypatch.setattr(mine, "_estimate", None)  # nothing is looked at again
+    assert len(run(face_set, nets, out))
+    assert (out / "store.json").read_bytes() == before and (out / "mosaic.png").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["hard"]
+    with pytest.raises(Problem, match="hard is there already: remove it"):
+        run(face_set, nets, out)
+
+
 def test_another_run_is_not_gone_on_with(face_set, nets, tmp_path, monkeypatch):
     monkeypatch.setattr(mine.samples, "cut_store", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -12,6 +12,7 @@ from core.train.loader import Samples, split_by_picture
 from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem
+from facelet.files import checksums, sha256
 from prepare_data import mosaic, samples, store, wider
 from tests import crashing
 
@@ -262,6 +263,32 @@ def test_existing_store_is_not_overwritten(drawn_set, store20):
     with pytest.raises(Problem, match="is there already"):
         samples.make_store(wider.open_set(drawn_set, "train"), 20, store20, config.samples)
     assert (store20 / "store.json").read_text() == before
+
+
+def test_a_mosaic_that_a_kill_has_left_out_is_drawn_by_a_rerun(
+    drawn_set, store20, tmp_path, monkeypatch
+):
+    """Of the same store alone, and without cutting anything again."""
+    face_set, draw = wider.open_set(drawn_set, "train"), mosaic.draw
+
+    def make(settings=config.samples, size=20):
+        return samples.make_store(face_set, size, tmp_path / "out", settings, workers=1)
+
+    monkeypatch.setattr(mosaic, "draw", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make()
+    before = checksums(tmp_path / "out")
+    assert "mosaic.png" not in before and samples.is_new(tmp_path / "new")
+    monkeypatch.setattr(mosaic, "draw", draw)
+    monkeypatch.setattr(samples, "cut", None)
+    for other in ((override(config, ["samples.seed=5"]).samples,), (config.samples, 24)):
+        with pytest.raises(Problem, match="out is there already: remove it"):
+            make(*other)
+    assert sum(make().values()) == len(store.Store(store20))
+    after = checksums(tmp_path / "out")
+    assert after.pop("mosaic.png") == sha256(store20 / "mosaic.png") and after == before
+    with pytest.raises(Problem, match="out is there already: remove it"):
+        make()
 
 
 def test_store_says_what_it_was_made_from(store20):

@@ -189,6 +189,7 @@ def data(tmp_path):
 
 
 def test_files_in_the_official_layout(data, tmp_path, run):
+    (tmp_path / "out").mkdir()
     printed, status, error = run("--data", data, "--detections", tmp_path / "found.txt")
     assert status == 0, error
     out = tmp_path / "out"

@@ -359,6 +359,7 @@ def test_program_runs_a_detector(tmp_path, run, monkeypatch):
     monkeypatch.setattr(run_detector, "open_floored", lambda *_: Fake())
     monkeypatch.setattr(run_detector, "facts", lambda *_: {})
     monkeypatch.setattr(run_detector, "rule", lambda _: "the rule of it")
+    (tmp_path / "out" / "results").mkdir(parents=True)  # empty folders are as good as none
     printed, status, error = run("--data", tmp_path, "--nets", "x")
     assert status == 0, error
     assert "6 pictures, 6 boxes; the rule of it" in printed
