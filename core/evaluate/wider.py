@@ -30,14 +30,7 @@ import numpy as np
 
 from core.evaluate import detections, metrics, plots, run_detector
 from facelet.console import Problem
-from facelet.files import (
-    is_new,
-    path_to_write,
-    read_json,
-    refuse_outside,
-    write_json,
-    write_text,
-)
+from facelet.files import is_new, path_to_write, read_json, refuse_outside, write_json, write_text
 from prepare_data import mat_file, wider
 
 DIFFICULTIES = ("easy", "medium", "hard")
