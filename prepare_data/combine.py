@@ -28,8 +28,8 @@ def chosen(annotations, most, seed):
     return [annotations[i] for i in np.sort(np.argsort(ranks, kind="stable")[:most])]
 
 
-def entry(annotation, source):
-    """The lines of an Annotation in a *_bbx_gt.txt."""
+def entry(annotation, source=None):
+    """The lines of an Annotation in a *_bbx_gt.txt, its path below the folder `source` if given."""
     invalid = np.zeros((len(annotation.ignored), len(wider.ATTRIBUTES)), np.int8)
     invalid[:, wider.INVALID] = 1
     boxes = np.concatenate([annotation.boxes, annotation.ignored]).astype(np.float64)
@@ -39,7 +39,8 @@ def entry(annotation, source):
         " ".join([*(f"{value:.6g}" for value in box), *map(str, of_box)])
         for box, of_box in zip(xywh.tolist(), attributes.tolist())
     ] or [" ".join("0" * 10)]
-    return [f"{source}/{annotation.path}", str(len(xywh)), *rows]
+    path = f"{source}/{annotation.path}" if source else annotation.path
+    return [path, str(len(xywh)), *rows]
 
 
 def combine(sources, out, split, most, seed=0):

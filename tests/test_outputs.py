@@ -50,7 +50,13 @@ PROGRAMS = {
 }
 FILES = {"prepare_data.points check", "prepare_data.points label", "prepare_data.teacher"}
 # Run into empty folders by tests of their own: they need data of another kind, or take long.
-ELSEWHERE = {"core.bench frontier", "core.evaluate fddb", "core.evaluate wider", "core.landmarks"}
+ELSEWHERE = {
+    "core.bench frontier",
+    "core.evaluate fddb",
+    "core.evaluate wider",
+    "core.landmarks",
+    "prepare_data.relabel",
+}
 HOLD = """
 import sys
 from facelet.locks import locked
