@@ -72,25 +72,25 @@ def relabel(face_set, path, out, settings):
 
     settings -- as config.teacher. Raises Problem.
     """
-    found, counts, lines = teacher.read_boxes(path, face_set, settings.floor), 0, []
-    unread = 0
+    found, lines, unread = teacher.read_boxes(path, face_set, settings.floor), [], 0
+    counts = np.zeros(len(COUNTED), int)
     for annotation in face_set.annotations:
         rows = found.get(annotation.path)
         if rows is None:
             unread += 1
         else:
             annotation, counted = relabelled(annotation, rows, settings)
-            counts = counts + counted
+            counts += counted
         lines += combine.entry(annotation)
     if unread == len(face_set.annotations):
         raise Problem(f"{path} has boxes of no picture: the teacher could read none")
-    counts = dict(zip(COUNTED, counts.tolist()))
+    by_name = dict(zip(COUNTED, counts.tolist()))
     with locked(out):
         write_text(out, "\n".join(lines) + "\n")
-    print(f"{out}: faces " + ", ".join(f"{n:,} {what}" for what, n in counts.items()))
+    print(f"{out}: faces " + ", ".join(f"{n:,} {what}" for what, n in by_name.items()))
     if unread:
         print(f"{unread:,} pictures that the teacher could not read keep their labels")
-    return counts
+    return by_name
 
 
 def main(argv):
