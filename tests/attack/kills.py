@@ -1,0 +1,7 @@
+"""Kills."""
+
+PROGRAMS = ()
+
+
+def kill_all(*a):
+    return iter(())
