@@ -370,7 +370,7 @@ def main(argv):
         help="a folder of a cascade's nets, or a YuNet model that OpenCV reads",
     )
     parser.add_argument("--out", required=True, help="JSON file to write")
-    parser.add_argument("--workers", type=int, help="processes (default: all cores)")
+    options.workers(parser)
     args = options.parse(parser, argv, {"--detector": "--teacher"})
     settings = override(config, args.settings)
     face_set = wider.open_set(args.data, args.split)

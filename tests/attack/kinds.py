@@ -324,7 +324,7 @@ def _media(folder):
         with contextlib.suppress(cv2.error):
             cv2.imwrite(str(folder / f"picture{suffix}"), image)
     for suffix in VIDEOS:
-        code = cv2.VideoWriter_fourcc(*("mp4v" if suffix == ".mp4" else "MJPG"))
+        code = cv2.VideoWriter.fourcc(*("mp4v" if suffix == ".mp4" else "MJPG"))
         writer = cv2.VideoWriter(str(folder / f"video{suffix}"), code, 10, (96, 72))
         for shift in range(6):
             writer.write(np.roll(image, shift, axis=1))
