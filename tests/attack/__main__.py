@@ -1,6 +1,6 @@
 """Attacks the toolkit, and counts what holds.
 
-    .venv/bin/python -m tests.attack            a minute
+    .venv/bin/python -m tests.attack            half a minute
     .venv/bin/python -m tests.attack --long     hours: 200 kills, 200 flips a kind, 100,000 changes
 
 Three attacks. Programs are killed at random moments, and run again by the same command. Bytes of
@@ -32,10 +32,11 @@ from tests.attack.damage import DIFFERS, FAILED, OWN, SAME
 from tests.attack.kills import PROGRAMS, kill_all
 from tests.attack.kinds import KINDS, make_world
 
-SHORT = {"kills": 3, "flips": 8, "mutations": 1500}
+SHORT = {"kills": 1, "flips": 2, "mutations": 600}
 LONG = {"kills": 200, "flips": 200, "mutations": 100_000}
 SLOW = 0.1  # share of tries that kinds get which take long
 SHOWN = 3  # failures of a kind
+MARK = "<!-- of tests.attack -->"  # before and after the table in docs/reliability.md
 VERDICTS = (SAME, DIFFERS, OWN, FAILED)
 
 
@@ -130,6 +131,17 @@ def again(name, seed, folder):
         print(f"own error: {problem}")
 
 
+def _write(path, lines):
+    """Write lines to a file, in a page between its two MARKS."""
+    text = "\n".join(lines)
+    if path.exists():
+        parts = path.read_text(encoding="utf-8").split(MARK)
+        if len(parts) != 3:
+            raise Problem(f"{path} is there, without two lines {MARK} to write between")
+        text = f"{MARK}\n{text}\n{MARK}".join(parts[::2])
+    write_text(path, text)
+
+
 def main(argv):
     parser = argparse.ArgumentParser(
         prog="python -m tests.attack",
@@ -145,7 +157,11 @@ def main(argv):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", metavar="KIND:HOW:NUMBER", help="make one try, and nothing else")
     parser.add_argument("--json", action="store_true", help="print a list of tries that failed")
-    parser.add_argument("--markdown", metavar="FILE", help="write the table to a file")
+    parser.add_argument(
+        "--markdown",
+        metavar="FILE",
+        help="write the table to a new file, or to docs/reliability.md",
+    )
     args = parser.parse_args(argv)
     usual = LONG if args.long else SHORT
     numbers = {
@@ -172,9 +188,7 @@ def main(argv):
     seconds = time.perf_counter() - start
     summary = f"{len(rows):,} tries in {clock(seconds)}, seed {args.seed}"
     if args.markdown:
-        write_text(
-            args.markdown, "\n".join([*lines, "", summary, *(f"- {one}" for one in wrong), ""])
-        )
+        _write(Path(args.markdown), [*lines, "", f"{summary}.", *(f"- {one}" for one in wrong)])
     if args.json:
         keys = ("on", "attack", "number", "verdict", "words")
         print(json.dumps([dict(zip(keys, row)) for row in rows if row[3] == FAILED], indent=1))

@@ -370,9 +370,9 @@ def _nets(folder):
     shutil.copy(ROOT / "facelet" / "schemes" / "5.json", folder / "scheme.json")
 
 
-def _sets(folder):
+def _sets(folder, pictures):
     """A drawn set with what is made of it: stores, cuts, a teacher's boxes, scores."""
-    drawn.draw_sample_set(folder / "set", 4, val_fraction=0, seed=3, workers=1)
+    drawn.draw_sample_set(folder / "set", pictures, val_fraction=0, seed=3, workers=1)
     face_set = wider.open_set(folder / "set", "train")
     few = override(config, ["samples.negatives=2", "samples.positives=1"]).samples
     samples.make_store(face_set, 12, folder / "store", few, workers=1)
@@ -418,13 +418,14 @@ def _kept(folder):
     )
 
 
-def make_world(folder):
-    """Make a file of every kind, below a new folder."""
+def make_world(folder, pictures=4):
+    """Make a file of every kind, below a new folder; pictures -- of the drawn set in it."""
     folder.mkdir(parents=True)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         with contextlib.redirect_stderr(nowhere):
             _mats(folder / "mats")
-            for part in (_texts, _point_lists, _media, _nets, _sets, _kept):
+            _sets(folder, pictures)
+            for part in (_texts, _point_lists, _media, _nets, _kept):
                 part(folder)
 
 
