@@ -8,6 +8,7 @@ saved with each run.
 import ast
 import copy
 import difflib
+import math
 import sys
 from dataclasses import asdict
 from functools import cache
@@ -17,7 +18,15 @@ from easydict import EasyDict
 from facelet import schemes
 from facelet.console import Problem
 from facelet.settings import LIMITS as DETECT_LIMITS
-from facelet.settings import MAX_PIXELS, MAX_SECONDS, MEAN, SCALE, Settings
+from facelet.settings import (
+    MAX_PIXELS,
+    MAX_SECONDS,
+    MEAN,
+    MOST_PIXELS,
+    MOST_SECONDS,
+    SCALE,
+    Settings,
+)
 
 config = EasyDict()
 
@@ -224,30 +233,59 @@ config.pipeline.most_boxes = [100.0, 25.0, 5.0]  # boxes a face, at most
 
 RENAMED = {"second": "teacher"}  # sections by their old name
 
+def _from(low, high):
+    """Test and words of a row of LIMITS."""
+    return lambda value: low <= value <= high, f"from {low:,} to {high:,}"
+
+
+def _over(low, high):
+    return lambda value: low < value <= high, f"more than {low:,}, up to {high:,}"
+
+
+# Beyond these a number has no use: it is a slip, or would take more than there is.
+PX = 100_000        # of a side of a picture, and of what is in it
+EACH = 100_000      # things that are made of one picture or face
+EPOCHS = 100_000
+SEEDS = 2**32 - 1
+
 # What a value must be, beside its type: (keys, test, in words).
 LIMITS = (
-    (("samples.base_num", "samples.min_face", "landmark_samples.base_num",
-      "landmark_samples.min_face", "train.batch", "train.epochs", "train.prefetch",
-      "evaluate.min_face", "mine.min_side", "mine.per_picture", "mine.total",
-      "teacher.min_face", "detect.max_pixels"), lambda v: v >= 1, "at least 1"),
+    (("samples.min_face", "landmark_samples.min_face", "evaluate.min_face", "mine.min_side",
+      "teacher.min_face", "crop.min_face", "joints.min_side"), *_from(1, PX)),
+    (("samples.base_num", "landmark_samples.base_num"), *_from(1, 1000)),
+    (("samples.negatives", "samples.near_negatives", "samples.positives"), *_from(0, EACH)),
+    (("mine.per_picture",), *_from(1, EACH)),
+    (("mine.total",), *_from(1, 10**9)),
+    (("train.batch",), *_from(1, 65_536)),
+    (("train.epochs",), *_from(1, EPOCHS)),
+    (("train.mine_from",), *_from(0, EPOCHS)),
+    (("train.prefetch",), *_from(1, 1000)),
+    (("train.warmup",), *_from(0, 10**7)),
+    (("train.lr_steps",), lambda v: all(0 <= x <= EPOCHS for x in v),
+     f"epochs from 0 to {EPOCHS:,}"),
+    (("train.gpus",), lambda v: all(x % 1 == 0 and 0 <= x < 1000 for x in v),
+     "device numbers from 0 to 999"),
+    (("train.prelu_slope",), *_from(-10, 10)),
+    (("train.weight_decay",), *_from(0, 1)),
+    (("detect.max_pixels",), *_from(1, MOST_PIXELS)),
+    (("samples.seed", "landmark_samples.seed", "mine.seed", "train.seed"), *_from(0, SEEDS)),
     (("mine.pnet", "mine.rnet"), lambda v: len(v) == 1 and 0 <= v[0] <= 1,
      "one number from 0 to 1"),
     (("mine.onet",), lambda v: len(v) == 2 and all(0 <= x <= 1 for x in v),
      "two numbers from 0 to 1, for Pnet,Rnet"),
-    (("mine.max_negative_iou", "teacher.iou"), lambda v: 0 < v <= 1, "in (0, 1]"),
-    (("samples.negatives", "samples.near_negatives", "samples.positives", "samples.seed",
-      "landmark_samples.seed", "mine.seed", "train.seed", "train.warmup", "train.momentum",
-      "train.weight_decay", "augment.color", "loss.cls.weight", "loss.bbox.weight",
-      "loss.landmark.weight", "loss.landmark.adaptive", "loss.heatmap.weight"),
-     lambda v: v >= 0, "0 or more"),
+    (("mine.max_negative_iou", "teacher.iou", "evaluate.iou"), lambda v: 0 < v <= 1, "in (0, 1]"),
+    (("samples.max_negative_iou", "samples.min_part_iou", "samples.min_positive_iou",
+      "samples.keep_part", "landmark_samples.shift", "landmark_samples.padding", "crop.shift",
+      "joints.shift", "samples.turned", "augment.gray", "augment.color", "teacher.floor",
+      "teacher.score", "teacher.hopeless", "evaluate.floor"), *_from(0, 1)),
+    (("loss.cls.weight", "loss.bbox.weight", "loss.landmark.weight", "loss.heatmap.weight"),
+     *_from(0, 10**6)),
+    (("loss.landmark.adaptive",), *_from(0, 100)),
     (("landmark_samples.box",), lambda v: v in ("points", "list"), "points or list"),
-    (("landmark_samples.scale",), lambda v: len(v) == 2 and 0 < v[0] <= v[1],
-     "two factors over 0, low,high"),
-    (("landmark_samples.shift", "landmark_samples.padding"), lambda v: 0 <= v <= 1,
-     "from 0 to 1"),
-    (("landmark_samples.angle", "samples.angle"), lambda v: 0 <= v <= 180,
-     "from 0 to 180 degrees"),
-    (("samples.turned",), lambda v: 0 <= v <= 1, "from 0 to 1"),
+    (("landmark_samples.scale", "crop.scale", "joints.scale"),
+     lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 100, "two factors over 0, low,high, up to 100"),
+    (("landmark_samples.angle", "samples.angle", "crop.angle", "joints.angle"),
+     lambda v: 0 <= v <= 180, "from 0 to 180 degrees"),
     (("degrade.gamma",), lambda v: len(v) == 2 and 0 <= v[0] <= 1 <= v[1] <= 10,
      "a probability and a power from 1 to 10"),
     (("degrade.motion", "degrade.shrink"),
@@ -260,50 +298,50 @@ LIMITS = (
     (("crop.preset",), lambda v: v in CROPS, " or ".join(CROPS)),
     (("crop.box",), lambda v: v in ("bounds", "half", "detector", "list"),
      "bounds, half, detector or list"),
-    (("crop.scale", "joints.scale"), lambda v: len(v) == 2 and 0 < v[0] <= v[1],
-     "two factors over 0, low,high"),
-    (("crop.plain", "joints.plain", "joints.sigma"), lambda v: v > 0, "more than 0"),
-    (("crop.shift", "joints.shift"), lambda v: 0 <= v <= 1, "from 0 to 1"),
-    (("crop.angle", "joints.angle"), lambda v: 0 <= v <= 180, "from 0 to 180 degrees"),
+    (("crop.plain", "joints.plain"), *_over(0, 100)),
+    (("joints.sigma",), *_over(0, 1000)),
     (("crop.margin",), lambda v: len(v) == 4 and all(-1 < x < 0.5 for x in v),
      "four numbers between -1 and 0.5, left,top,right,bottom"),
     (("crop.spread",), lambda v: 0 <= v < 2, "from 0 to below 2"),
-    (("crop.tries", "crop.min_face", "joints.min_side"), lambda v: v >= 1, "at least 1"),
+    (("crop.tries",), *_from(1, 10**6)),
     (("crop.blur", "joints.blur", "degrade.blur"),
-     lambda v: len(v) == 2 and 0 <= v[0] <= 1 and v[1] >= 1 and v[1] % 1 == 0,
-     "a probability and a whole number of pixels"),
+     lambda v: len(v) == 2 and 0 <= v[0] <= 1 <= v[1] <= 1000 and v[1] % 1 == 0,
+     "a probability and a whole number of pixels, up to 1,000"),
     (("crop.occlusion", "joints.occlusion", "degrade.occlusion"),
      lambda v: len(v) == 3 and 0 <= v[0] <= 1 and 0 < v[1] <= v[2] <= 1,
      "a probability and two sides, low,high, up to 1"),
-    (("train.lr", "train.lr_factor", "detect.max_seconds",
-      *(f"loss.{head}.{key}" for head in ("bbox", "landmark", "heatmap")
-        for key in ("beta", "wing_w", "wing_eps"))), lambda v: v > 0, "more than 0"),
-    (("train.momentum",), lambda v: v < 1, "below 1"),
-    (("augment.gray", "augment.color"), lambda v: 0 <= v <= 1, "from 0 to 1"),
+    (("train.lr",), *_over(0, 1000)),
+    (("detect.max_seconds",), *_over(0, MOST_SECONDS)),
+    (("train.lr_factor",), *_over(0, 10)),
+    (tuple(f"loss.{head}.{key}" for head in ("bbox", "landmark", "heatmap")
+           for key in ("beta", "wing_w", "wing_eps")), *_over(0, 1000)),
+    (("train.momentum",), lambda v: 0 <= v < 1, "from 0 to below 1"),
     (("train.optimizer",), lambda v: v in ("sgd", "adam"), "sgd or adam"),
     (("loss.cls.ohem", "loss.bbox.ohem", "loss.landmark.ohem", "loss.landmark.point_ohem",
       "loss.heatmap.ohem"), lambda v: 0 < v <= 1,
      "in (0, 1]"),
     (("train.val_fraction",), lambda v: 0 < v < 1, "between 0 and 1"),
     *(((f"detect.{name}",), *rule) for name, rule in DETECT_LIMITS.items()),
-    (("teacher.floor", "teacher.score", "teacher.hopeless"),
-     lambda v: 0 <= v <= 1, "from 0 to 1"),
     (("pipeline.floors",),
      lambda v: len(v) == 3 and all(0 <= x <= 1 for x in v),
      "three numbers from 0 to 1, for Pnet,Rnet,Onet"),
-    (("pipeline.most_boxes",), lambda v: len(v) == 3 and min(v) > 0,
-     "three numbers over 0, for Pnet,Rnet,Onet"),
-    (("augment.noise",), lambda v: len(v) == 2 and 0 <= v[0] <= v[1], "two numbers, low,high"),
-    (("augment.brightness",), lambda v: len(v) >= 1 and min(v) > 0, "factors over 0"),
-    (("evaluate.iou",), lambda v: 0 < v <= 1, "in (0, 1]"),
+    (("pipeline.most_boxes",), lambda v: len(v) == 3 and all(0 < x <= 10**9 for x in v),
+     "three numbers over 0, for Pnet,Rnet,Onet, up to 1,000,000,000"),
+    (("augment.noise",), lambda v: len(v) == 2 and 0 <= v[0] <= v[1] <= 255**2,
+     f"two numbers, low,high, from 0 to {255**2:,}"),
+    (("augment.brightness",), lambda v: len(v) >= 1 and all(0 < x <= 100 for x in v),
+     "factors over 0, up to 100"),
     (("evaluate.ious",), lambda v: len(v) and all(0 < x <= 1 for x in v), "numbers in (0, 1]"),
-    (("evaluate.sizes",), lambda v: len(v) and min(v) >= 1, "sizes from 1 px"),
-    (("evaluate.box_scatter",), lambda v: len(v) == 3 and min(v) >= 0,
-     "three numbers from 0, for side, x and y"),
-    (("evaluate.box_draws",), lambda v: v == 0 or v >= 2, "0, or 2 and more"),
-    (("evaluate.floor",), lambda v: 0 <= v <= 1, "from 0 to 1"),
-    (("train.mix",), lambda v: not v or (len(v) <= 5 and min(v) >= 0 and sum(v) > 0),
-     "up to five shares, positive,part,negative,mined negative,landmark"),
+    (("evaluate.sizes",), lambda v: len(v) and all(1 <= x <= PX for x in v),
+     f"sizes from 1 to {PX:,} px"),
+    (("evaluate.box_scatter",), lambda v: len(v) == 3 and all(0 <= x <= 10 for x in v),
+     "three numbers from 0 to 10, for side, x and y"),
+    (("evaluate.box_draws",), lambda v: v == 0 or 2 <= v <= 1000, "0, or from 2 to 1,000"),
+    (("train.mix",),
+     lambda v: not v or (len(v) <= 5 and all(0 <= x <= 1000 for x in v) and sum(v) > 0),
+     "up to five shares, positive,part,negative,mined negative,landmark, each up to 1,000"),
+    (("input.mean",), *_from(0, 255)),
+    (("input.scale",), *_over(0, 1)),
 )
 
 
@@ -344,7 +382,7 @@ def _typed(key, old, text):
     except (ValueError, SyntaxError):
         value = text
     if isinstance(old, float) and type(value) is int:
-        value = float(value)
+        value = float(value) if abs(value) < 1e300 else math.inf
     if isinstance(old, list) and isinstance(value, (tuple, int, float)) and value is not True:
         value = list(value) if isinstance(value, tuple) else [value]
     wrong = type(value) is not type(old)

@@ -316,7 +316,9 @@ def _beside(facts, path, formats):
     if not facts.exists():
         return {}, {}
     before = read_json(facts)
-    if not isinstance(before, dict) or not {"outputs", "checkpoint"} <= set(before):
+    if not isinstance(before, dict) or not all(
+        isinstance(before.get(key), dict) for key in ("outputs", "checkpoint")
+    ):
         raise Problem(f"{facts} is no file of core.export's: choose another folder")
     staying = {name: blobs for name, blobs in before["outputs"].items() if name not in formats}
     if staying and before["checkpoint"].get("sha256") != sha256(path):

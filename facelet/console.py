@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import shutil
 import signal
 import sys
@@ -13,6 +14,22 @@ from typing import Callable, Optional, TextIO, Union
 
 class Problem(Exception):
     """Something the user can mend: says what is wrong, where, and what to do, in one line."""
+
+
+LONGEST = (
+    1200  # characters of an error: of a longer one, as a damaged file's content makes it, both
+)
+# ends are enough.
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # controls of terminals, ends of lines
+
+
+def one_line(text: str) -> str:
+    """A text as a line of ordinary length: what a file or its name holds may break lines, clear the
+    screen, or have no end."""
+    line = UNSAFE.sub(lambda found: ascii(found.group())[1:-1], text)
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST * 2 // 3]} ... {line[-LONGEST // 3 :]}"
+    return line
 
 
 def describe_os_error(error: OSError) -> str:
@@ -67,12 +84,12 @@ def program(main: Callable[[list[str]], object], argv: Optional[Sequence[str]] =
         main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except Problem as problem:
-        sys.exit(_fail(f"error: {problem}", 2))
+        sys.exit(_fail(one_line(f"error: {problem}"), 2))
     except BrokenPipeError:  # the reader of a pipe went away: `... | head`
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
-        sys.exit(_fail(f"error: {describe_os_error(error)}", 2))
+        sys.exit(_fail(one_line(f"error: {describe_os_error(error)}"), 2))
     except KeyboardInterrupt as stop:
         words = str(stop) or "stopped: nothing is half-written; the same command goes on"
         sys.exit(_fail(words, 143 if isinstance(stop, Terminated) else 130))

@@ -28,7 +28,7 @@ from facelet.faces import Faces
 from facelet.files import AnyPath
 from facelet.nets import Net
 from facelet.picture import BrokenPicture, Picture
-from facelet.settings import Settings
+from facelet.settings import MOST_THREADS, Settings
 
 # What a net must give to be a stage, whether it slides over the picture, and its family if only
 # one will do.
@@ -108,8 +108,10 @@ class FaceDetector:
         )
         if max_faces is not None and (not isinstance(max_faces, Integral) or max_faces < 1):
             raise Problem(f"max_faces is {max_faces}: it must be a whole number from 1, or None")
-        if not isinstance(threads, Integral) or threads < 1:
-            raise Problem(f"threads is {threads}: it must be a whole number from 1")
+        if not isinstance(threads, Integral) or not 1 <= threads <= MOST_THREADS:
+            raise Problem(
+                f"threads is {threads}: it must be a whole number from 1 to {MOST_THREADS}"
+            )
         if onet is not None and rnet is None:
             raise Problem("an onet needs an rnet before it")
         self.max_faces: Optional[int] = max_faces

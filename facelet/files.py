@@ -169,6 +169,15 @@ def read_json(path: AnyPath) -> Any:
         ) from None
 
 
+def is_file(path: AnyPath) -> bool:
+    """Whether a file is there. Names out of data may be what no file can have: too long for the
+    system, or with a NUL; none is there then, where Path.is_file() raises."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def differences(now: dict[str, Any], then: dict[str, Any], prefix: str = "") -> list[str]:
     """What differs between two dicts of JSON values: lines like "train.lr was 0.3, is 0.1"."""
     found = []

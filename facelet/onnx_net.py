@@ -5,6 +5,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Optional, Union
 
+import numpy as np
+
 from facelet.arrays import Floats
 from facelet.console import Problem
 from facelet.files import AnyPath
@@ -23,6 +25,13 @@ FACTS: dict[str, Any] = {
 }
 MAY_SAY = {"crop": dict, "held_out": list}
 LARGEST = 1000  # side of a net's input, pixels
+
+
+TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}  # of inputs
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
 
 class AnotherModel(Problem):
@@ -67,15 +76,22 @@ class OnnxNet:
                 model, options, providers=["CPUExecutionProvider"], enable_fallback=False
             )
             metadata = self._session.get_modelmeta().custom_metadata_map
+            inputs = [(one.name, one.type) for one in self._session.get_inputs()]
+            blobs = {out.name for out in self._session.get_outputs()}
         except Exception as error:  # onnxruntime raises several classes, most of them its own
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
             raise Problem(
                 f"{self.name} is no ONNX model that onnxruntime can run, or a damaged "
-                f"one ({reason}): export it anew"
+                f"one ({_reason(error)}): export it anew"
             ) from None
-        self.facts: dict[str, Any] = _facts(
-            metadata, {out.name for out in self._session.get_outputs()}, self.name
-        )
+        self.facts: dict[str, Any] = _facts(metadata, blobs, self.name)
+        if len(inputs) != 1 or inputs[0][1] not in TYPES:
+            raise Problem(
+                f"{self.name} takes {', '.join(f'{name} {kind}' for name, kind in inputs)}, and "
+                f"not one input of {' or '.join(TYPES)}: export it anew"
+            )
+        # Other tools rename the input, and bring nets to float16 with their inputs and outputs.
+        self._input, kind = inputs[0]
+        self._type = TYPES[kind]
         self.tasks: list[str] = list(self.facts["outputs"])
 
     def __reduce__(self) -> tuple[type["OnnxNet"], tuple[bytes, int, str]]:
@@ -94,8 +110,16 @@ class OnnxNet:
 
     def __call__(self, data: Floats) -> dict[str, Floats]:
         """data (N, 3, H, W) float32 -> outputs by task, float32."""
-        outputs = self._session.run(list(self.facts["outputs"].values()), {"data": data})
-        return dict(zip(self.tasks, outputs))
+        try:
+            outputs = self._session.run(
+                list(self.facts["outputs"].values()),
+                {self._input: data.astype(self._type, copy=False)},
+            )
+        except Exception as error:  # of a model whose layers don't go together, several classes
+            raise Problem(
+                f"{self.name} can't be run on {data.shape} ({_reason(error)}): export it anew"
+            ) from None
+        return {task: np.asarray(values, np.float32) for task, values in zip(self.tasks, outputs)}
 
 
 def _facts(metadata: dict[str, str], blobs: Collection[str], name: str) -> dict[str, Any]:

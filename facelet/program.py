@@ -65,6 +65,7 @@ from facelet.nets import MANIFEST, MODELS, SETTINGS
 from facelet.settings import (
     MAX_PIXELS,
     MAX_SECONDS,
+    MOST_THREADS,
     Settings,
     allow_outside,
     allow_pixels,
@@ -501,8 +502,8 @@ def execute(
     detector_class -- FaceDetector or one that takes the same; more -- names of arguments that it
         takes beside
     """
-    if args.threads < 1:
-        raise Problem(f"--threads {args.threads}: it must be at least 1")
+    if not 1 <= args.threads <= MOST_THREADS:
+        raise Problem(f"--threads {args.threads}: it must be from 1 to {MOST_THREADS}")
     if args.max_pixels is not None:
         allow_pixels(args.max_pixels)
     if args.max_seconds is not None:

@@ -10,10 +10,13 @@ from typing import Any, Callable
 from facelet.console import Problem
 
 MAX_PIXELS = 100_000_000  # width x height of a picture, or of a video's frames, that is decoded
+MOST_PIXELS = 1 << 30  # of a picture that OpenCV decodes at all
+MOST_THREADS = 1024  # of a net, and processes of a program
 MAX_PIXELS_VARIABLE = (
     "FACELET_MAX_PIXELS"  # the environment's: workers that are started get it as well
 )
 MAX_SECONDS = 60.0  # that a decoder may take over one picture, or over a frame of a video
+MOST_SECONDS = 100_000
 MAX_SECONDS_VARIABLE = "FACELET_MAX_SECONDS"
 OUTSIDE_VARIABLE = "FACELET_OUTSIDE"
 MEAN, SCALE = 127.5, 1 / 128  # picture to input: a BGR value -> (value - mean) * scale
@@ -29,7 +32,7 @@ def _three(values: Sequence[float]) -> bool:
 
 # What a value must be, beside a number: a test, and the same in words.
 LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "min_face": (lambda value: value >= 1, "at least 1"),
+    "min_face": (lambda value: 1 <= value <= 100_000, "from 1 to 100,000"),
     "factor": (lambda value: 0.1 <= value <= 0.95, "from 0.1 to 0.95"),
     "thresholds": (_three, _THREE),
     "nms_scale": (lambda value: 0 <= value <= 1, "from 0 to 1"),
@@ -49,8 +52,8 @@ def max_pixels() -> int:
 def allow_pixels(pixels: int) -> None:
     """Let pictures have so many pixels from now on, in this process and those that it starts: the
     environment's variable FACELET_MAX_PIXELS. Raises Problem for a number that can't be."""
-    if pixels < 1:
-        raise Problem(f"max_pixels is {pixels}: it must be at least 1")
+    if not 1 <= pixels <= MOST_PIXELS:
+        raise Problem(f"max_pixels is {pixels}: it must be from 1 to {MOST_PIXELS:,}")
     os.environ[MAX_PIXELS_VARIABLE] = str(pixels)
 
 
@@ -67,8 +70,8 @@ def allow_seconds(seconds: float) -> None:
     """Let decoders take so many seconds over a picture from now on, in this process and those that
     it starts: the environment's variable FACELET_MAX_SECONDS. Raises Problem for a number that
     can't be."""
-    if not (isfinite(seconds) and seconds > 0):
-        raise Problem(f"max_seconds is {seconds}: it must be more than 0")
+    if not 0 < seconds <= MOST_SECONDS:
+        raise Problem(f"max_seconds is {seconds}: it must be more than 0, up to {MOST_SECONDS:,}")
     os.environ[MAX_SECONDS_VARIABLE] = str(seconds)
 
 
@@ -82,6 +85,13 @@ def allow_outside(allowed: bool) -> None:
     are relative to, or not, from now on, in this process and those that it starts: the
     environment's variable FACELET_OUTSIDE."""
     os.environ[OUTSIDE_VARIABLE] = "1" if allowed else "0"
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return isinstance(value, Real) and isfinite(value)
+    except OverflowError:  # a whole number that no float is near
+        return False
 
 
 @dataclass(frozen=True)
@@ -113,12 +123,12 @@ class Settings:
             given = getattr(self, name)
             try:
                 object.__setattr__(self, name, tuple(float(value) for value in given))
-            except (TypeError, ValueError):
+            except (OverflowError, TypeError, ValueError):
                 raise Problem(f"{name} is {given!r}: it must be {_THREE}") from None
         for name, (holds, words) in LIMITS.items():
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else (value,)
-            if not all(isinstance(one, Real) and isfinite(one) for one in numbers):
+            if not all(_is_number(one) for one in numbers):
                 raise Problem(
                     f"{name} is {value!r}: it must be "
                     + ("a number" if len(numbers) == 1 else words)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from config import SEEDS
 from core.base import options
 from facelet.console import Problem, program
 from facelet.files import write_text
@@ -114,7 +115,9 @@ def main(argv):
         metavar="NAME[/EVENT]=N",
         help="take N pictures at most of a source, or of one of its events (folders)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of which these are (default 0)")
+    parser.add_argument(
+        "--seed", type=options.whole(0, SEEDS), default=0, help="of which these are (default 0)"
+    )
     args = options.parse(parser, argv, settings=False)
     most = {}
     for text in args.most:

@@ -44,7 +44,7 @@ def is_held_out(paths, *rules):
 def _checked(rule):
     try:
         return int(rule["seed"]), int(rule["bound"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise Problem(f"held_out holds {rule!r}: that does not say which pictures were") from None
 
 

@@ -200,7 +200,7 @@ def main(argv):
         metavar="F",
         help="hold out this share of the pictures, in a second store at OUT-val",
     )
-    parser.add_argument("--workers", type=int, help="processes (default: all cores)")
+    options.workers(parser)
     args = options.parse(parser, argv, {"--points": "--faces"})
     settings = override(config, args.settings).landmark_samples
     point_set, parts = landmarks.from_args(args.faces, args), {}

@@ -366,7 +366,7 @@ def main(argv):
     )
     teacher.arguments(parser)
     parser.add_argument("--out", required=True, help="folder to make the store in")
-    parser.add_argument("--workers", type=int, help="processes (default: all cores)")
+    options.workers(parser)
     args = options.parse(parser, argv, teacher.RENAMED)
     settings = override(config, args.settings)
     given = {stage: path for stage in STAGES[:2] if (path := getattr(args, stage))}

@@ -371,7 +371,7 @@ def main(argv):
     )
     parser.add_argument("--out", required=True, help="folder to make the store in")
     teacher.arguments(parser)
-    parser.add_argument("--workers", type=int, help="processes (default: all cores)")
+    options.workers(parser)
     args = options.parse(parser, argv, teacher.RENAMED)
     settings = override(config, args.settings)
     face_set = teacher.clean_labels(

@@ -16,11 +16,11 @@ Any program can read the .npy files with numpy.load(..., mmap_mode="r").
 """
 
 import json
-import tokenize
 from pathlib import Path
 
 import numpy as np
 
+from core.base import arrays
 from facelet.console import Problem
 from facelet.files import checksums, damage, known_sums, read_json, whole_folder, write_json
 
@@ -127,22 +127,6 @@ def write_store(path, size, chunks, pictures, facts, what="samples", points=None
 
 # ---- what stores of samples and of cuts have in common ----------------------------------------
 
-# What NumPy's reader of headers, Python's own of literals, raises for damaged ones.
-HEADER_ERRORS = (
-    AttributeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    OSError,
-    OverflowError,
-    RecursionError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    tokenize.TokenError,
-)
-
 
 def write_pictures(folder, pictures):
     """Write the paths of pictures, a line each; bytes of names that are no UTF-8 stay as they
@@ -164,11 +148,7 @@ def read_pictures(folder, remedy):
 def read_array(path, kind, shape, remedy):
     """The array in an .npy file, memory mapped. Raises Problem, whose last words are `remedy`,
     unless it has this type and shape and nothing follows after it."""
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except HEADER_ERRORS as error:
-        reason = str(error).splitlines() or [type(error).__name__]
-        raise Problem(f"{path} can't be read ({reason[0]}): {remedy}") from None
+    array = arrays.mapped(path, remedy)
     if array.shape != shape or array.dtype != kind or not array.flags.c_contiguous:
         raise Problem(
             f"{path} holds {array.dtype}{array.shape}, not {np.dtype(kind)}{shape}: {remedy}"

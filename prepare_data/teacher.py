@@ -199,7 +199,7 @@ def read_boxes(path, face_set, lowest):
             for a in face_set.annotations
             if a.path not in found and a.path not in made["skipped"]
         ]
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
         raise Problem(f"{path} was not made by python -m prepare_data.teacher") from None
     if missing:
         raise Problem(f"{path} has nothing of {missing[0]}: it is damaged, make it again")
@@ -370,7 +370,7 @@ def main(argv):
         help="a folder of a cascade's nets, or a YuNet model that OpenCV reads",
     )
     parser.add_argument("--out", required=True, help="JSON file to write")
-    parser.add_argument("--workers", type=int, help="processes (default: all cores)")
+    options.workers(parser)
     args = options.parse(parser, argv, {"--detector": "--teacher"})
     settings = override(config, args.settings)
     face_set = wider.open_set(args.data, args.split)

@@ -21,7 +21,7 @@ import numpy as np
 from facelet import boxes as geometry
 from facelet import picture as pictures
 from facelet.console import Problem
-from facelet.files import read_lines, refuse_outside
+from facelet.files import is_file, read_lines, refuse_outside
 from prepare_data import mat_file
 
 # The six attributes after x y w h, each with what its values mean.
@@ -416,7 +416,7 @@ def open_set(folder, split):
         folder,
     )
     annotations, counts = read(truth, images)
-    if not any((images / a.path).exists() for a in annotations):
+    if not any(is_file(images / a.path) for a in annotations):
         raise Problem(
             f"none of the {len(annotations):,} pictures that {truth} lists is in "
             f"{images}; the first is {annotations[0].path}"

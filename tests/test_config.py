@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from config import _new_spelling, config, override
+from config import _new_spelling, config, override, values
 from facelet.console import Problem
 
 
@@ -117,8 +117,17 @@ def test_all_else_is_kept():
 @pytest.mark.parametrize(
     "assignment, says",
     [
-        ("train.epochs=0", "at least 1"),
-        ("samples.seed=-1", "0 or more"),
+        ("train.epochs=0", "from 1 to 100,000"),
+        ("samples.seed=-1", "from 0 to 4,294,967,295"),
+        (
+            "samples.negatives=1000000000000",
+            "samples.negatives is 1000000000000: .* from 0 to 100,000",
+        ),
+        ("train.batch=1_000_000_000", "from 1 to 65,536"),
+        ("mine.total=10000000000", "from 1 to 1,000,000,000"),
+        ("detect.min_face=1_000_000_000", "from 1 to 100,000"),
+        ("augment.noise=0,1e6", "two numbers, low,high, from 0 to 65,025"),
+        ("train.mix=1,1e400", "up to five shares"),
         ("train.lr=0", "more than"),
         ("loss.cls.ohem=2", r"in \(0, 1\]"),
         ("detect.factor=1.5", "from 0.1 to 0.95"),
@@ -128,7 +137,7 @@ def test_all_else_is_kept():
         ("train.mix=1,1,1,1,1,1", "five shares"),
         ("loss.bbox.beta=0", "more than 0"),
         ("loss.heatmap.wing_eps=0", "more than 0"),
-        ("train.momentum=1", "below 1"),
+        ("train.momentum=1", "from 0 to below 1"),
         ("augment.gray=1.5", "from 0 to 1"),
     ],
 )
@@ -150,3 +159,29 @@ def test_a_section_by_its_old_name(capsys):
         override(config, ["second.scores=1"])
     with pytest.raises(Problem, match="there is no setting 'second'"):
         override(config, ["second=1"])
+
+
+NUMBERS = [
+    key
+    for key, value in values(config).items()
+    if type(value) in (int, float, list) and value != []
+]
+
+
+@pytest.mark.parametrize("key", [*NUMBERS, "train.mix", "train.gpus"])
+@pytest.mark.parametrize("number", ["1e15", "1e400", "9" * 400, "-1e15", "-" + "9" * 400])
+def test_no_number_is_without_bounds(key, number):
+    """Of settings with several numbers each is tried: of those of the default one is replaced."""
+    default = values(config)[key]
+    if type(default) is int:
+        number = (
+            number if "e" not in number else str(int(float(number))) if number != "1e400" else ""
+        )
+    several = isinstance(default, list)
+    texts = [number]
+    if several:
+        numbers = [str(value) for value in default] or ["1"]
+        texts = [",".join([*numbers[:i], number, *numbers[i + 1 :]]) for i in range(len(numbers))]
+    for text in texts:
+        with pytest.raises(Problem, match=f"^{key}"):
+            override(config, [f"{key}={text}"])

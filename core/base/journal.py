@@ -3,11 +3,11 @@ the last moments only."""
 
 import json
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from core.base import parallel
+from core.base.arrays import archive
 from facelet.console import Problem
 from facelet.files import differences, read_json, to_json, whole_file, write_json
 
@@ -31,6 +31,8 @@ class Journal:
         path, identity = self.folder / IDENTITY, json.loads(to_json(identity))
         if path.exists():
             before = read_json(path)
+            if not isinstance(before, dict):
+                raise Problem(f"{path} is damaged: remove {self.folder} to start over")
             if before != identity:
                 differing = "; ".join(differences(identity, before)[:DIFFERENCES])
                 raise Problem(
@@ -54,13 +56,7 @@ class Journal:
 
     def load(self, number):
         """The result of a job that is done. Raises Problem when its file is damaged."""
-        try:
-            with np.load(self._file(number)) as arrays:
-                return dict(arrays)
-        except (ValueError, EOFError, BadZipFile):
-            raise Problem(
-                f"{self._file(number)} is damaged: remove it, and run the same command again"
-            ) from None
+        return archive(self._file(number), "remove it, and run the same command again")
 
     def run(self, function, jobs, workers):
         """Yields function(job), a dict of arrays, for each of a list of jobs in their order, as

@@ -8,7 +8,7 @@ import sys
 
 from config import config, override, values
 from facelet.console import Problem
-from facelet.settings import allow_outside, allow_pixels, allow_seconds
+from facelet.settings import MOST_THREADS, allow_outside, allow_pixels, allow_seconds
 
 # A path that looks like one is written ./a.b=c.
 SETTING = re.compile(r"[A-Za-z_0-9]+(\.[A-Za-z_0-9]+)+=")
@@ -19,6 +19,33 @@ OF_READING = {
     "data.outside": allow_outside,
 }
 USAGE = "[section.key=value ...]"
+
+
+MOST_PICTURES = 10_000_000  # that a program draws, or takes as a number
+
+
+def whole(low, high):
+    """The type of an option that takes a whole number from one to another."""
+
+    def number(text):
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(
+                f"{text}: it must be a whole number from {low:,} to {high:,}"
+            )
+        return value
+
+    return number
+
+
+def workers(parser):
+    """Add --workers to the options of a program."""
+    parser.add_argument(
+        "--workers", type=whole(1, MOST_THREADS), help="processes (default: all cores)"
+    )
 
 
 def parse(parser, argv, renamed=None, settings=True, prefixes=()):

@@ -41,16 +41,18 @@ def file_of(path):
 
 
 def _fast_onnx(path, threads):
-    import onnx  # it takes a while to import
-
     net = OnnxNet(path, threads)
-    model = onnx.load(path, load_external_data=False)
+    model = onnx_file.load(path)
     on_maps = {value.name for value in model.graph.initializer if len(value.dims) == 3}
     if not any(
         layer.op_type == "PRelu" and layer.input[1] in on_maps for layer in model.graph.node
     ):
         return net  # exported in the fast form, or quantised
-    return _fast(*onnx_file.read(model, path), threads, path)
+    try:
+        graph, facts = onnx_file.read(model, path)
+    except Problem:  # what another tool has made of it
+        return net
+    return _fast(graph, facts, threads, path)
 
 
 def _fast(graph, facts, threads, path):

@@ -121,7 +121,7 @@ def _read_jsonl(path):
                 or np.any(boxes[:, 2:] < boxes[:, :2])
             ):
                 raise ValueError
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise Problem(
                 f"{path}, line {number}: expected a record of core.detect with file, "
                 f"boxes and as many scores, found {line[:60]!r}"

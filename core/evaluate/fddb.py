@@ -28,7 +28,7 @@ import numpy as np
 
 from core.evaluate import detections, plots, run_detector
 from facelet.console import Problem
-from facelet.files import refuse_outside, write_json, write_text
+from facelet.files import is_file, refuse_outside, write_json, write_text
 
 LARGEST = 450  # px, longer side of FDDB's pictures
 IOU = 0.5
@@ -165,7 +165,7 @@ def find_pictures(folder, names):
     """The files of pictures below a folder of FDDB, {name: path}, or {} if there are none."""
     for images in (Path(folder) / "originalPics", Path(folder)):
         files = {name: images / f"{name}.jpg" for name in names}
-        if any(file.exists() for file in files.values()):
+        if any(is_file(file) for file in files.values()):
             return files
     return {}
 

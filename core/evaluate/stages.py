@@ -20,6 +20,7 @@ score it began from. What matches an ignored, an unsure or a smaller face counts
 
 from pathlib import Path
 
+from core.base import options
 from core.evaluate import plots, run_detector, stage_pictures, stage_tuning
 from core.evaluate.stage_figures import figures, measure
 from facelet.console import Problem, Progress
@@ -141,7 +142,7 @@ def arguments(parser):
     parser.add_argument("--out", required=True, metavar="FOLDER", help="for figures and pictures")
     parser.add_argument(
         "--drawn",
-        type=int,
+        type=options.whole(1, 1000),
         default=20,
         metavar="N",
         help="pictures in detections.png (default %(default)s)",
@@ -161,7 +162,7 @@ def arguments(parser):
     parser.add_argument("--mode", help="settings that the detector.json of --nets has under modes")
     parser.add_argument(
         "--subset",
-        type=int,
+        type=options.whole(1, options.MOST_PICTURES),
         default=SUBSET,
         metavar="N",
         help="pictures that --tune runs on (default %(default)s)",
@@ -169,9 +170,6 @@ def arguments(parser):
 
 
 def main(args, settings):
-    for name in ("drawn", "subset"):
-        if getattr(args, name) < 1:
-            raise Problem(f"--{name} {getattr(args, name)}: it must be at least 1")
     if not (args.nets or args.pnet):
         raise Problem("there are no nets: give --nets DIR or --pnet FILE")
     for option in ("write", "mode"):

@@ -8,6 +8,7 @@ core.formats.checkpoint.facts).
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -120,12 +121,41 @@ def model(graph, facts, shapes):
     return made
 
 
+def load(path):
+    """The onnx.ModelProto in a file, one without layers if it is none. Raises Problem where a name
+    in it is no text."""
+    onnx = package()
+    from google.protobuf.message import DecodeError
+
+    try:
+        made = onnx.load_model_from_string(Path(path).read_bytes())
+        # What is no UTF-8 shows when it is asked for: as bytes, or as an error.
+        text = all(isinstance(name, str) for name in _names(made.graph))
+    except DecodeError:
+        return onnx.ModelProto()
+    except UnicodeDecodeError:
+        text = False
+    if not text:
+        raise Problem(
+            f"{path} is a damaged ONNX model: a name in it is no UTF-8: copy or export it anew"
+        )
+    return made
+
+
+def _names(graph):
+    """Those that an onnx.GraphProto uses."""
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        yield value.name
+    for layer in graph.node:
+        yield from (layer.op_type, layer.name, *layer.input, *layer.output)
+
+
 def read(made, name):
     """(Graph, facts) of an onnx.ModelProto that model() has made: its inverse. Raises Problem for
     what it can't have made; `name` is for the error."""
     try:
         return _read(made, name)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
         raise Problem(f"{name} is not as core.export writes its models: export it anew") from None
 
 
@@ -134,7 +164,13 @@ def _read(made, name):
 
     facts = {prop.key: json.loads(prop.value) for prop in made.metadata_props}
     params = {value.name: numpy_helper.to_array(value) for value in made.graph.initializer}
-    nodes, flat = [], {}
+    params = {  # float16 where another tool has made it so
+        name: value.astype(np.float32) if value.dtype.kind == "f" else value
+        for name, value in params.items()
+    }
+    # The input, too, may have got another name.
+    nodes = []
+    flat = {value.name: DATA for value in made.graph.input if value.name not in params}
     for layer in made.graph.node:
         given = {
             attribute.name: helper.get_attribute_value(attribute) for attribute in layer.attribute

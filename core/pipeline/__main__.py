@@ -79,7 +79,7 @@ def _parser():
     )
     parser.add_argument(
         "--pictures",
-        type=int,
+        type=options.whole(1, options.MOST_PICTURES),
         default=SAMPLE_PICTURES,
         metavar="N",
         help="size of the drawn sample set (default: %(default)s)",

@@ -22,6 +22,14 @@ def _sizes(face_set):
     return sizes
 
 
+def _is_noted(values):
+    """Whether JSON values are as Data.check_pictures() writes them."""
+    return isinstance(values, dict) and all(
+        isinstance(split, dict) and isinstance(split.get("sizes"), dict) and "truth" in split
+        for split in values.values()
+    )
+
+
 class Data:
     """Pictures laid out like WIDER FACE.
 
@@ -85,7 +93,10 @@ class Data:
             }
             for split, face_set in self.sets.items()
         }
-        for split, before in (read_json(noted) if noted.exists() else {}).items():
+        then = read_json(noted) if noted.exists() else {}
+        if not _is_noted(then):
+            raise Problem(f"{noted} is damaged: remove it, and the pictures are listed anew")
+        for split, before in then.items():
             if split not in now or before["truth"] != now[split]["truth"]:
                 continue
             gone = sorted(set(before["sizes"]) - set(now[split]["sizes"]))
@@ -96,5 +107,5 @@ class Data:
                     "began: put it back, or take it out of the ground truth to go on "
                     "without"
                 )
-        if not noted.exists() or read_json(noted) != now:
+        if not noted.exists() or then != now:
             write_json(noted, now)

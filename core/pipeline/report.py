@@ -1,7 +1,6 @@
 """A run of core.pipeline as one page: a single HTML file with its pictures inside."""
 
 import base64
-import json
 from html import escape
 
 import cv2
@@ -10,6 +9,7 @@ from config import values
 from core.pipeline import limits, summary
 from core.pipeline.recipes import TRAINED
 from core.pipeline.steps import DONE
+from core.train.log import read as read_log
 from facelet import picture as pictures
 from facelet.console import clock
 from facelet.files import is_new, read_json, write_text
@@ -257,9 +257,10 @@ def _nets(run):
     budgets, figures, curves = [], [], []
     for name in TRAINED:
         log = run.out / name / "log.jsonl"
-        if not log.exists():
+        rows = read_log(log)
+        if not rows:
             continue
-        last = json.loads(log.read_text().splitlines()[-1])
+        last = rows[-1]
         row, val = run.budget(name), last["val"]
         net = _text(row["net"] + (" with landmarks" if row["landmark"] else ""))
         budgets.append(

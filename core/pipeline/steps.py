@@ -75,7 +75,14 @@ class Plan:
     def record(self, step):
         """What is known of a step: depends, result (None until it is finished), seconds."""
         path = self._record_path(step)
-        return read_json(path) if path.exists() else None
+        if not path.exists():
+            return None
+        found = read_json(path)
+        if not _is_record(found):
+            raise Problem(
+                f"{path} is damaged: put it back, or remove it and {step.path}, which is made again"
+            )
+        return found
 
     def _record_path(self, step):
         return self.folder / "steps" / f"{step.name}.json"
@@ -254,6 +261,18 @@ class Plan:
             for name, record in records.items()
             if record and record["result"]
         }
+
+
+def _is_record(values):
+    """Whether JSON values are as Plan._write() writes them."""
+    if not isinstance(values, dict) or not isinstance(values.get("depends"), dict):
+        return False
+    depends = values["depends"]
+    return (
+        all(isinstance(depends.get(key), dict) for key in ("settings", "reads"))
+        and isinstance(values.get("result", 0), (str, type(None)))
+        and isinstance(values.get("seconds"), (int, float, type(None)))
+    )
 
 
 def _changed(now, then, unknown):

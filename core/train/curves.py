@@ -54,7 +54,8 @@ def curves(log, path, title):
     epochs = [row["epoch"] for row in log]
     for axis, (name, unit, lines) in zip(axes[0], panels):
         for part, key, legend in lines:
-            values = [math.nan if row[part][key] is None else row[part][key] for row in log]
+            found = [row[part].get(key) for row in log]  # not every epoch has every figure
+            values = [math.nan if value is None else value for value in found]
             axis.plot(epochs, values, label=legend, marker="o" if len(log) < 2 else None)
         axis.set(title=name, xlabel="epoch", ylabel=unit)
         axis.grid(alpha=0.3)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.formats import checkpoint
 from core.train.curves import curves
+from core.train.log import read as read_log
 from facelet.console import Problem
 from facelet.files import differences, is_new, read_json, to_json, write_json, write_text
 
@@ -62,7 +63,7 @@ class Run:
                 )
         elif not self.config_path.exists() and not is_new(self.folder):
             raise Problem(f"{folder} is not empty and holds no run: choose another --out")
-        self.log = self._read_log()[: self.epoch]
+        self.log = read_log(self.log_path)[: self.epoch] if self.epoch else []
         if len(self.log) < self.epoch:
             raise Problem(
                 f"{self.log_path} has {len(self.log)} epochs, and {self.epoch} are finished: it is "
@@ -105,23 +106,6 @@ class Run:
             if self.params_path(epoch).exists() and self.states_path(epoch).exists():
                 return epoch
         return 0
-
-    def _read_log(self):
-        if not self.epoch or not self.log_path.exists():
-            return []
-        rows = []
-        for number, line in enumerate(self.log_path.read_bytes().splitlines(), 1):
-            try:
-                rows.append(json.loads(line))
-                whole = rows[-1]["epoch"] == number and {"train", "val"} <= rows[-1].keys()
-            except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
-                whole = False
-            if not whole:
-                raise Problem(
-                    f"{self.log_path}, line {number} is damaged: choose another --out, or put back "
-                    "the whole file to go on"
-                )
-        return rows
 
     def drop_states(self, before):
         """Remove the optimiser's states after epochs before one, which have had their use."""

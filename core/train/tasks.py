@@ -336,8 +336,15 @@ def _weighted(options, scheme, row):
     """config.loss.landmark with the weights of points, after the epoch of a row of the log."""
     from symbols.losses import point_weights  # takes MXNet
 
-    errors = row and np.array(row["val"]["by_point"])
-    return type(options)({**options, "weights": point_weights(options, scheme, errors)})
+    errors = row and row["val"].get("by_point")
+    if row and (not isinstance(errors, list) or len(errors) != schemes.get(scheme).points):
+        raise Problem(
+            f"log.jsonl, line {row['epoch']}: its by_point isn't one error for each point of the "
+            f"scheme {scheme}: the log is damaged; choose another --out"
+        )
+    return type(options)(
+        {**options, "weights": point_weights(options, scheme, row and np.array(errors))}
+    )
 
 
 def _init_landmark_head(checkpoint, targets):

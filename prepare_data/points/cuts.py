@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 from config import CROPS, for_landmarks
-from core.base import parallel
+from core.base import options, parallel
 from facelet import isolated, schemes
 from facelet import picture as pictures
 from facelet.console import Problem, Progress
@@ -129,8 +129,8 @@ def make_store(point_set, size, out, settings, workers=None):
 
     Raises Problem: nothing to cut."""
     out, workers = Path(out), workers or parallel.cores()
-    if size < 16:
-        raise Problem(f"--size {size}: it must be at least 16")
+    if not 16 <= size <= 4096:
+        raise Problem(f"--size {size}: it must be from 16 to 4,096")
     check_new(out)
     check_scale(point_set)
     print(point_set.describe())
@@ -226,7 +226,7 @@ def arguments(parser):
     landmarks.arguments(parser)
     parser.add_argument("--size", type=int, required=True, help="longer side of a cut, px")
     parser.add_argument("--out", required=True, metavar="STORE", help="folder to make")
-    parser.add_argument("--workers", type=int, help="processes (default: all cores)")
+    options.workers(parser)
 
 
 def main(args, settings):

@@ -24,7 +24,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from core.base import parallel
+from core.base import options, parallel
 from core.detect import nets
 from core.detect.detector import FaceDetector, open_stage
 from facelet import isolated, schemes
@@ -222,7 +222,7 @@ def arguments(parser):
     parser.add_argument("--out", required=True, metavar="LIST", help="file to write")
     parser.add_argument(
         "--average",
-        type=int,
+        type=options.whole(1, 1000),
         default=AVERAGED,
         metavar="K",
         help=f"crops of each face, beside their mirror images (default {AVERAGED})",
@@ -238,8 +238,6 @@ def arguments(parser):
 
 def main(args, settings):
     del settings
-    if args.average < 1:
-        raise Problem(f"--average {args.average}: it must be at least 1")
     teacher = Teacher(args.weights, args.average, parallel.cores())
     if args.pictures:
         faces, source = of_folder(args.pictures), {"pictures": Path(args.pictures).name}

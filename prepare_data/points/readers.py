@@ -21,7 +21,7 @@ from typing import Callable, Optional
 import numpy as np
 
 from facelet.console import Problem
-from facelet.files import OUTSIDE, decode_text, stays_inside, text_lines
+from facelet.files import OUTSIDE, decode_text, is_file, stays_inside, text_lines
 from facelet.picture import SUFFIXES, in_folder
 from facelet.settings import outside
 from prepare_data.wider import picture_path
@@ -301,7 +301,7 @@ def folder_of(images, truth, names, faces):
         else [folder for place in near for folder in (*(place / name for name in names), place)]
     )
     for folder in tried:
-        if any((folder / face.path).is_file() for face in faces[:FIRST]):
+        if any(is_file(folder / face.path) for face in faces[:FIRST]):
             return folder
     raise Problem(
         f"none of the first pictures that {truth} lists is in "

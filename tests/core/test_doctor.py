@@ -504,6 +504,40 @@ def test_ncnn_texts(tmp_path, says):
         assert "a damaged net's text of ncnn" in says(text, status=2)
 
 
+@pytest.mark.parametrize(
+    "change, wrong",
+    [
+        (lambda data: b"", "ends before the weights of conv1"),
+        (lambda data: data[:100], "ends within the parameters of conv1"),
+        (lambda data: data[:-4], "ends within the parameters of"),
+        (lambda data: data + b"1234", "bytes, the layers in its text take"),
+        (lambda data: data[:-4] + b"\xff" * 4, "NaN or infinite numbers"),
+    ],
+)
+def test_ncnn_numbers(tmp_path, says, change, wrong):
+    """Of either file of the pair: what ncnn would read past the end of, or run with a NaN."""
+    ncnn_file.write(fuse.merge(calm().graph()), 20, tmp_path / "p")
+    text, numbers = tmp_path / "p.param", tmp_path / "p.bin"
+    says(text, numbers)
+    numbers.write_bytes(change(numbers.read_bytes()))
+    for file in (text, numbers):
+        assert wrong in says(file, status=2)
+
+
+def test_ncnn_numbers_in_float16(tmp_path, says):
+    """As ncnnoptimize stores weights: a mark, then two bytes a number, in whole words."""
+    weights = np.arange(5, dtype="<f2")
+    tag, bias = (0x01306B47).to_bytes(4, "little"), np.float32([1]).tobytes()
+    (tmp_path / "h.param").write_text(
+        "7767517\n2 2\nInput data 0 1 data 0=5\nInnerProduct fc 1 1 data out 0=1 1=1 2=5\n"
+    )
+    numbers = tmp_path / "h.bin"
+    numbers.write_bytes(tag + weights.tobytes() + b"\0\0" + bias)
+    says(numbers)
+    numbers.write_bytes(tag + weights.tobytes() + bias)
+    assert "ends within" in says(numbers, status=2)
+
+
 def test_what_is_no_net(tmp_path, says):
     """One line each, and the files that are nets are looked at all the same."""
     good = saved(tmp_path, calm())

@@ -1,4 +1,4 @@
-"""The status line of long steps, on a terminal and in a log."""
+"""The status line of long steps, on a terminal and in a log; errors, a line each."""
 
 import io
 import os
@@ -8,7 +8,7 @@ import time
 import pytest
 
 from facelet import console
-from facelet.console import Progress, Status, check_stop, program
+from facelet.console import Problem, Progress, Status, check_stop, one_line, program
 
 
 class Terminal(io.StringIO):
@@ -148,3 +148,25 @@ def test_ctrl_c_that_was_ignored_stays_ignored(handlers):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     program(lambda argv: os.kill(os.getpid(), signal.SIGINT), [])
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize(
+    "text, line",
+    [
+        ("a.jpg: no picture", "a.jpg: no picture"),
+        ("Bild größer 图.jpg", "Bild größer 图.jpg"),
+        ("a\nb\r\x1b[2J\u2028c\0", "a\\nb\\r\\x1b[2J\\u2028c\\x00"),
+    ],
+)
+def test_an_error_is_a_line_whatever_is_in_it(text, line, capsys):
+    def fails(_):
+        raise Problem(text)
+
+    with pytest.raises(SystemExit):
+        program(fails, [])
+    assert capsys.readouterr().err == f"error: {line}\n"
+
+
+def test_a_long_error_keeps_both_ends():
+    line = one_line("list.txt, line 3: " + "9" * 100_000 + " is no number")
+    assert len(line) < 1300 and line.startswith("list.txt") and line.endswith("is no number")

@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import math
 import multiprocessing
 import pickle
 import typing
@@ -19,6 +20,7 @@ import facelet
 from facelet import BrokenPicture, FaceDetector, Faces, Problem
 from facelet import picture as pictures
 from facelet.onnx_net import OnnxNet
+from facelet.settings import Settings
 
 PHOTO = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
 PACKAGE = Path(facelet.__file__).parent
@@ -249,3 +251,11 @@ def test_the_door():
         assert getattr(facelet, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         facelet.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["min_face", "factor", "nms_scale", "thresholds", "nms"])
+@pytest.mark.parametrize("number", [10**400, 1e15, -(10**400), math.inf, math.nan])
+def test_numbers_beyond_all_bounds(name, number):
+    value = (0.5, number, 0.5) if name in ("thresholds", "nms") else number
+    with pytest.raises(Problem, match=f"^{name} is .*: it must be "):
+        Settings(**{name: value})

@@ -221,8 +221,8 @@ def test_the_limit_can_be_set(monkeypatch):
     assert inherited.stdout == b"2239\n"
     options.parse(options.argparse.ArgumentParser(), ["detect.max_pixels=777"])
     assert settings.max_pixels() == 777
-    for wrong in (0, -3):
-        with pytest.raises(Problem, match="max_pixels is .*at least 1"):
+    for wrong in (0, -3, 1 << 40):
+        with pytest.raises(Problem, match="max_pixels is .*from 1 to 1,073,741,824"):
             settings.allow_pixels(wrong)
     monkeypatch.setattr(pictures, "LEAST_BYTES", 0)
     settings.allow_pixels(1)

@@ -249,7 +249,7 @@ def test_store_is_plain_numpy_and_checked(store20, tmp_path):
         store.Store(copy, 24)
     with open(copy / "crops.npy", "r+b") as file:
         file.truncate(1000)
-    with pytest.raises(Problem, match="crops.npy can't be read"):
+    with pytest.raises(Problem, match="crops.npy is damaged"):
         store.Store(copy)
     (copy / "store.json").write_text("{")
     with pytest.raises(Problem, match="store.json is not valid JSON"):

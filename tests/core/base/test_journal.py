@@ -82,8 +82,12 @@ def test_folders_that_are_no_journal(tmp_path):
     for data in (b"", b"PK\3\4", b"no archive", b"\x93NUMPY"):
         journal.save(1, result(1))
         (tmp_path / "j" / "000001.npz").write_bytes(data)
-        with pytest.raises(Problem, match="000001.npz is damaged: remove it"):
+        with pytest.raises(Problem, match="000001.npz is damaged .*remove it"):
             journal.load(1)
     (tmp_path / "j" / "journal.json").write_text(json.dumps(IDENTITY)[:9])
     with pytest.raises(Problem, match="journal.json is not valid JSON"):
         Journal(tmp_path / "j", IDENTITY)
+    for value in ([IDENTITY], 7, None):
+        (tmp_path / "j" / "journal.json").write_text(json.dumps(value))
+        with pytest.raises(Problem, match="journal.json is damaged: remove"):
+            Journal(tmp_path / "j", IDENTITY)

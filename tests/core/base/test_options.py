@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from core.base.options import parse
+from core.base.options import parse, workers
 from facelet.console import Problem, program
 
 
@@ -153,3 +153,12 @@ def test_a_program_without_settings(capsys):
     with pytest.raises(SystemExit):
         parse(parser(), ["--help"], settings=False)
     assert "section.key" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1025", "9" * 400, "1e3", "two", ""])
+def test_whole_numbers_have_bounds(text):
+    made = argparse.ArgumentParser(prog="python -m program")
+    workers(made)
+    assert parse(made, ["--workers", "2"]).workers == 2
+    with pytest.raises(Problem, match="--workers: .*it must be a whole number from 1 to 1,024"):
+        parse(made, [f"--workers={text}"])

@@ -311,6 +311,8 @@ def record(**changes):
         (record(boxes=[[1, 2, 0, 4]]), "line 1: expected"),
         (record(file=3), "line 1: expected"),
         (record(boxes="x"), "line 1: expected"),
+        (record(scores=[10**400]), "line 1: expected"),
+        (record(boxes=[[0, 0, 10**400, 4]]), "line 1: expected"),
         (record(frame=3), "line 1 is of a video"),
         (record() + "\n" + record(), "line 2: 0--Event/0.jpg comes twice"),
         (

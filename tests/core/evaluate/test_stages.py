@@ -749,8 +749,8 @@ def test_program(nets, drawn_set, tmp_path, capsys):
     "arguments, says",
     [
         (["--pnet", "PNET", "--tune", "speed=3"], "--tune speed=3: write recall=0.90"),
-        (["--pnet", "PNET", "--subset", "0"], "--subset 0: it must be at least 1"),
-        (["--pnet", "PNET", "--drawn", "0"], "--drawn 0: it must be at least 1"),
+        (["--pnet", "PNET", "--subset", "0"], "--subset: 0: it must be a whole number from 1"),
+        (["--pnet", "PNET", "--drawn", "0"], "--drawn: 0: it must be a whole number from 1"),
         (["--rnet", "PNET"], "there are no nets: give --nets DIR or --pnet FILE"),
         (["--pnet", "PNET", "--rnet", "PNET"], "can't be the rnet"),
         (

@@ -527,6 +527,13 @@ def test_a_picture_that_has_vanished(copy, monkeypatch):
     assert {state.kind for state in states(run_of(copy)).values()} == {DONE}
 
 
+def test_a_damaged_list_of_its_pictures(copy, monkeypatch):
+    noted = copy / "steps" / "pictures.json"
+    for value in ("[]", "7", '{"train": 7}', '{"train": {"truth": "x", "sizes": []}}'):
+        noted.write_text(value)
+        fails(monkeypatch, copy, match=f"{re.escape(str(noted))} is damaged: remove it")
+
+
 @pytest.fixture(scope="module")
 def photos(tiny_run, tmp_path_factory):
     """The drawn pictures as somebody's own: a folder without val split."""

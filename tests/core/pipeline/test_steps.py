@@ -313,6 +313,20 @@ def test_what_was_changed_behind_its_back_is_not_used(folder):
         Chain(folder).plan.run_only(Chain(folder).plan.named("net_hard"))
 
 
+def test_a_damaged_record_is_one_line(folder):
+    chain = Chain(folder)
+    chain.run()
+    path = folder / "out" / "steps" / "samples.json"
+    right = json.loads(path.read_text())
+    wrong = [[], 7, {}, {**right, "depends": []}, {**right, "result": 7}, {**right, "seconds": "1"}]
+    for reads in (None, 7, ["pictures"]):
+        wrong.append({**right, "depends": {**right["depends"], "reads": reads}})
+    for value in wrong:
+        path.write_text(json.dumps(value))
+        with pytest.raises(Problem, match="samples.json is damaged: put it back, or remove it and"):
+            Chain(folder).run()
+
+
 def test_one_step_alone(folder, capsys):
     chain = Chain(folder)
     with pytest.raises(

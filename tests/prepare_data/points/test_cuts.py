@@ -162,7 +162,7 @@ def test_nothing_to_cut(tmp_path):
     (tmp_path / "out" / "notes.txt").touch()
     with pytest.raises(Problem, match="out is there already"):
         cuts.make_store(found, 96, tmp_path / "out", SETTINGS, 1)
-    with pytest.raises(Problem, match="--size 8: it must be at least 16"):
+    with pytest.raises(Problem, match="--size 8: it must be from 16 to 4,096"):
         cuts.make_store(found, 8, tmp_path / "new", SETTINGS, 1)
 
 
@@ -186,7 +186,7 @@ def changed(change):
     [
         ("faces.bin", _cut_short, r"faces.bin has [\d,]+ bytes, not [\d,]+: cut the faces again"),
         ("faces.bin", lambda path: path.unlink(), "faces.bin can't be read"),
-        ("points.npy", _cut_short, "points.npy can't be read"),
+        ("points.npy", _cut_short, "points.npy is damaged"),
         (
             "boxes.npy",
             lambda path: np.save(path, np.zeros((3, 4))),
@@ -203,7 +203,7 @@ def changed(change):
         ("boxes.npy", changed(lambda a: a.__setitem__((1, 2), np.inf)), "1 of 11 boxes are not"),
         ("sources.npy", changed(lambda a: a.__setitem__((1, 0), 10)), "1 of 11 are of none of the"),
         ("sources.npy", changed(lambda a: a.__setitem__((1, 3), -9)), "1 of 11 crops have no area"),
-        ("points.npy", lambda path: path.write_bytes(b"PK\x03\x04" + bytes(99)), "can't be read"),
+        ("points.npy", lambda path: path.write_bytes(b"PK\x03\x04" + bytes(99)), "is damaged"),
         ("pictures.txt", lambda path: path.write_bytes(b"\xff\n" * 10), "pictures.txt has changed"),
         ("rooms.npy", changed(lambda a: a.__setitem__(2, 50)), "rooms.npy has changed since"),
     ],

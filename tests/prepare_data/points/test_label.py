@@ -256,7 +256,9 @@ def test_what_is_refused(faces, tmp_path, monkeypatch):
         path,
         *given,
     )
-    refused("--average 0: it must be at least 1", "--weights", path, *given, "--average", 0)
+    refused(
+        "--average: 0: it must be a whole number from 1", "--weights", path, *given, "--average", 0
+    )
     refused(
         "holds no pictures",
         "--weights",
