@@ -28,7 +28,7 @@ from facelet.nets import Net
 from facelet.onnx_net import OnnxNet
 from facelet.settings import Settings
 
-__all__ = ["Engine", "KINDS", "engine_for"]
+__all__ = ["Engine", "EngineError", "KINDS", "TOO_LARGE", "engine_for"]
 
 KINDS = ("auto", "c", "onnxruntime")
 TOO_LARGE = 2  # the library's code for a picture that it does not take
@@ -58,6 +58,7 @@ class Engine:
                 "python -m facelet.engine.build"
             )
         self._library, self._nets, self._free = lib, dict[str, CNet](), list[Scratch]()
+        self.made_of = dict(nets)
         self._cascade = library.Cascade()
         for stage, net in nets.items():
             if not isinstance(net, OnnxNet):

@@ -2,10 +2,12 @@
 
     python -m facelet.engine.build
 
-Done when the package is installed or the toolkit set up, and never at import. It takes the
-system's C compiler ($CC, cc, gcc, clang), or else the one in the package ziglang.
+Done when the package is installed or the toolkit set up, and never at import; not done again where
+the library is newer than its source. It takes the system's C compiler ($CC, cc, gcc, clang), or
+else the one in the package ziglang. It needs nothing else of this package.
 """
 
+import ctypes
 import importlib.util
 import os
 import platform
@@ -13,17 +15,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
 HERE = Path(__file__).resolve().parent
-LIBRARY = "libfacelet" + (
-    {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, sysconfig.get_config_var("SHLIB_SUFFIX"))
-    or ".so"
-).replace(".pyd", ".dll")
+LIBRARY = "libfacelet.dll" if sys.platform == "win32" else "libfacelet.so"
 COMMON = ("-std=gnu11", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
 FAST = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 EXACT = ("-O2", "-ffp-contract=off", "-fno-math-errno")
@@ -72,13 +70,13 @@ def build(
     out = HERE / LIBRARY if out is None else out
     words = compiler() if words is None else list(words)
     several = (machine or platform.machine()) in X86
+    if any("zig" in word for word in words):
+        more = ["-mcpu=baseline", *more]  # it would compile for this very processor
     jobs = [("net.c", [*FAST, *(["-DFACELET_VARIANTS"] if several else [])], "net")]
     jobs += [("cascade.c", [*EXACT], "cascade"), ("kernels.c", [*FAST], "base")]
     for name, (flags, lanes, block, vectors) in VARIANTS.items() if several else ():
         macros = [f"-DLANES={lanes}", f"-DBLOCK={block}", f"-DVECTORS={vectors}"]
         macros += [f"-DKERNELS=kernels_{name}", f'-DINSTRUCTIONS="{name}"']
-        if name == "avx512" and "zig" not in " ".join(words) and not more:
-            macros.append("-mprefer-vector-width=512")
         jobs.append(("kernels.c", [*FAST, *flags, *macros], name))
     with tempfile.TemporaryDirectory() as folder:
         objects = []
@@ -98,6 +96,17 @@ def build(
     return out
 
 
+def up_to_date(path: Path) -> bool:
+    """Whether a library can be loaded here and is newer than what it is made of."""
+    sources = [*HERE.glob("*.[ch]"), Path(__file__)]
+    try:
+        made = path.stat().st_mtime
+        ctypes.CDLL(str(path))
+    except OSError:
+        return False
+    return all(source.stat().st_mtime < made for source in sources)
+
+
 def _run(words: list[str]) -> None:
     try:
         done = subprocess.run(words, capture_output=True, text=True)
@@ -110,9 +119,10 @@ def _run(words: list[str]) -> None:
 
 def main() -> int:
     try:
-        print(build())
+        if not up_to_date(HERE / LIBRARY):
+            print(f"the engine is compiled: {build()}")
     except CannotBuild as problem:
-        print(f"error: the engine is not compiled: {problem}", file=sys.stderr)
+        print(f"error: the engine is not compiled, {problem}", file=sys.stderr)
         return 2
     return 0
 

@@ -58,7 +58,7 @@ void facelet_scratch_free(facelet_scratch *scratch)
 {
     if (!scratch) return;
     for (int stage = 0; stage < STAGES; stage++) plan_free(&scratch->plans[stage]);
-    for (int r = 0; r < ROOMS; r++) free(scratch->room[r].memory);
+    for (int r = 0; r < ROOMS; r++) release(scratch->room[r].memory);
     free(scratch);
 }
 
@@ -91,7 +91,7 @@ static void *more_room(facelet_scratch *scratch, int which, size_t count, size_t
     Room larger = {NULL, 0};
     if (room_for(&larger.memory, &larger.room, 2 * count * size + 1024)) return NULL;
     if (r->memory) memcpy(larger.memory, r->memory, r->room);
-    free(r->memory);
+    release(r->memory);
     *r = larger;
     return r->memory;
 }

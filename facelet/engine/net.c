@@ -68,16 +68,27 @@ const char *facelet_error(int code)
 
 int room_for(void **memory, size_t *room, size_t wanted)
 {
+    const size_t line = LINE * sizeof(float);
     if (wanted <= *room) return FACELET_OK;
-    wanted = (wanted + 63) / 64 * 64;
-    void *more = NULL;
-    if (wanted < SIZE_MAX / 2) more = aligned_alloc(64, wanted);
-    if (!more) return FACELET_MEMORY;
+    if (wanted > SIZE_MAX / 2) return FACELET_MEMORY;
+    /* Not aligned_alloc, which some C libraries lack: what malloc gave stands before the room. */
+    char *given = malloc(wanted + line + sizeof given);
+    if (!given) return FACELET_MEMORY;
+    char *more = given + sizeof given;
+    more += line - (uintptr_t)more % line;
+    memcpy(more - sizeof given, &given, sizeof given);
     memset(more, 0, wanted);
-    free(*memory);
+    release(*memory);
     *memory = more;
     *room = wanted;
     return FACELET_OK;
+}
+
+void release(void *memory)
+{
+    char *given = NULL;
+    if (memory) memcpy(&given, (char *)memory - sizeof given, sizeof given);
+    free(given);
 }
 
 static int rounded(int value, int step) { return (value + step - 1) / step * step; }
@@ -430,7 +441,7 @@ void facelet_net_free(facelet_net *net)
     if (!net) return;
     free(net->layer);
     free(net->blob);
-    free(net->memory);
+    release(net->memory);
     free(net);
 }
 
@@ -553,9 +564,9 @@ int plan_for(Plan *plan, const facelet_net *net, int height, int width, int batc
 
 void plan_free(Plan *plan)
 {
-    free(plan->map);
-    free(plan->floats);
-    free(plan->offsets);
+    release(plan->map);
+    release(plan->floats);
+    release(plan->offsets);
     memset(plan, 0, sizeof *plan);
 }
 

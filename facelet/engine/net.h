@@ -66,7 +66,9 @@ void plan_start(Plan *plan, int count, Source *source, void *context);
 const float *plan_row(Plan *plan, int blob, int row); /* makes it if it isn't there */
 void plan_free(Plan *plan);
 size_t plan_bytes(const Plan *plan);
-int room_for(void **memory, size_t *room, size_t wanted); /* zeros where it is new */
+/* Memory of a size or more, by whole cache lines; zeros where it is new. release() frees it. */
+int room_for(void **memory, size_t *room, size_t wanted);
+void release(void *memory);
 
 /* Where a pixel's channels, or a channel's pixels, are in a row that plan_row() gives. */
 static inline size_t last_at(const Plan *plan, int blob, int picture, int column)
