@@ -22,7 +22,7 @@ from typing import Optional
 
 HERE = Path(__file__).resolve().parent
 LIBRARY = "libfacelet.dll" if sys.platform == "win32" else "libfacelet.so"
-COMMON = ("-std=gnu11", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
+COMMON = ("-std=gnu11", "-fPIC", "-fvisibility=hidden", "-g0", "-Wall", "-Wextra")
 FAST = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 EXACT = ("-O2", "-ffp-contract=off", "-fno-math-errno")
 # Instruction sets of x86-64 beside what every such processor has: name, flags, floats in a vector,

@@ -24,6 +24,20 @@ static const char MAGIC[8] = {'F', 'A', 'C', 'E', 'N', 'E', 'T', 1};
 extern const Kernels kernels_base;
 #if defined(FACELET_VARIANTS)
 extern const Kernels kernels_avx2, kernels_avx512;
+#include <cpuid.h>
+
+/* Floats of the widest vectors that the processor has and the system keeps. Not
+ * __builtin_cpu_supports, which some compilers' libraries lack. */
+static int widest_vectors(void)
+{
+    enum { OSXSAVE_AVX_FMA = 1 << 27 | 1 << 28 | 1 << 12, AVX2 = 1 << 5 };
+    const unsigned avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
+    unsigned a, b, c, d, kept, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & OSXSAVE_AVX_FMA) != OSXSAVE_AVX_FMA) return 4;
+    __asm__("xgetbv" : "=a"(kept), "=d"(high) : "c"(0));
+    if ((kept & 6) != 6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & AVX2)) return 4;
+    return (kept & 0xE0) == 0xE0 && (b & avx512) == avx512 ? 16 : 8;
+}
 #endif
 
 static const Kernels *variant(int number)
@@ -31,12 +45,9 @@ static const Kernels *variant(int number)
     const Kernels *found[3];
     int count = 0;
 #if defined(FACELET_VARIANTS)
-    __builtin_cpu_init();
-    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        found[count++] = &kernels_avx512;
-    if (avx2) found[count++] = &kernels_avx2;
+    int widest = widest_vectors();
+    if (widest >= 16) found[count++] = &kernels_avx512;
+    if (widest >= 8) found[count++] = &kernels_avx2;
 #endif
     found[count++] = &kernels_base;
     return number >= 0 && number < count ? found[number] : NULL;
