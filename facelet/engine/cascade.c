@@ -145,6 +145,7 @@ int facelet_net_run(const facelet_net *net, facelet_scratch *scratch, const floa
     Plan *plan = &scratch->plans[net->stride ? 0 : STAGES - 1];
     const int batch = net->stride ? 1 : CROPS;
     int code = plan_for(plan, net, height, width, batch);
+    const uint64_t before = tiny_off();
     for (int64_t first = 0; first < count && !code; first += batch) {
         int some = count - first < batch ? (int)(count - first) : batch;
         Floats floats = {data + (size_t)first * 3 * (size_t)height * (size_t)width, height, width};
@@ -171,6 +172,7 @@ int facelet_net_run(const facelet_net *net, facelet_scratch *scratch, const floa
             }
         }
     }
+    tiny_as(before);
     return code;
 }
 
@@ -814,6 +816,25 @@ static int are_settings(const facelet_settings *s)
     return right;
 }
 
+static int run_stages(const facelet_cascade *nets, facelet_scratch *scratch, const Picture *picture,
+                      const facelet_settings *settings, Found *found, int *points)
+{
+    int code = propose(scratch, nets->pnet, picture, settings, found);
+    if (!code && nets->rnet) {
+        if (settings->box_points && !nets->onet) *points = nets->rnet->points;
+        code = refine(scratch, 1, nets->rnet, picture, settings, *points, found);
+    }
+    if (!code && nets->onet) {
+        if (settings->box_points) *points = nets->onet->points;
+        code = refine(scratch, 2, nets->onet, picture, settings, *points, found);
+    }
+    if (!code && nets->landmark) {
+        code = landmarks(scratch, nets->landmark, picture, settings, found);
+        *points = nets->landmark->points;
+    }
+    return code;
+}
+
 int facelet_detect(const facelet_cascade *nets, facelet_scratch *scratch, const uint8_t *pixels,
                    int64_t width, int64_t height, int64_t stride, const facelet_settings *settings,
                    facelet_faces *faces)
@@ -827,19 +848,10 @@ int facelet_detect(const facelet_cascade *nets, facelet_scratch *scratch, const 
     if (!is_cascade(nets)) return FACELET_MISMATCH;
     const Picture picture = {pixels, (int)width, (int)height, (size_t)stride};
     Found found = {0};
-    int points = 0, code = propose(scratch, nets->pnet, &picture, settings, &found);
-    if (!code && nets->rnet) {
-        if (settings->box_points && !nets->onet) points = nets->rnet->points;
-        code = refine(scratch, 1, nets->rnet, &picture, settings, points, &found);
-    }
-    if (!code && nets->onet) {
-        if (settings->box_points) points = nets->onet->points;
-        code = refine(scratch, 2, nets->onet, &picture, settings, points, &found);
-    }
-    if (!code && nets->landmark) {
-        code = landmarks(scratch, nets->landmark, &picture, settings, &found);
-        points = nets->landmark->points;
-    }
+    int points = 0;
+    const uint64_t before = tiny_off();
+    const int code = run_stages(nets, scratch, &picture, settings, &found, &points);
+    tiny_as(before);
     if (code) return code;
     *faces = (facelet_faces){found.count, points, found.boxes, found.scores, found.windows,
                              found.landmarks};
