@@ -292,7 +292,7 @@ typedef struct {
     int width, height;   /* of the whole picture at the scale */
     int left, columns;   /* of the strip */
     int32_t *at;         /* of each column: where its pixel is in a row of the picture */
-    int16_t *part;       /* and its part and its neighbour's, in 2048ths */
+    int32_t *part;       /* and its part and its neighbour's, in 2048ths */
     int checked;         /* columns before this one may be read with a byte behind their neighbour */
     int16_t *across[2];  /* rows that are resampled across */
     int row[2];          /* of the picture */
@@ -300,26 +300,26 @@ typedef struct {
 } Scaled;
 
 /* Between which two of `length` pixels, and with what parts, one of `scaled` lies: OpenCV's rule. */
-static int between(int place, int length, int scaled, int16_t part[2])
+static int between(int place, int length, int scaled, int32_t part[2])
 {
     float at = (float)((place + 0.5) * ((double)length / scaled) - 0.5);
     int first = (int)floorf(at);
     float over = at - (float)first;
     if (first < 0) first = 0, over = 0;
     if (first >= length - 1) first = length - 1, over = 0;
-    part[0] = (int16_t)lrintf((1.0f - over) * 2048.0f);
-    part[1] = (int16_t)lrintf(over * 2048.0f);
+    part[0] = (int32_t)lrintf((1.0f - over) * 2048.0f);
+    part[1] = (int32_t)lrintf(over * 2048.0f);
     return first;
 }
 
 /* Down, OpenCV doesn't drop the part of a row beyond the edge, but takes the last row again. */
-static int between_rows(int place, int length, int scaled, int16_t part[2], int *second)
+static int between_rows(int place, int length, int scaled, int32_t part[2], int *second)
 {
     float at = (float)((place + 0.5) * ((double)length / scaled) - 0.5);
     int first = (int)floorf(at);
     float over = at - (float)first;
-    part[0] = (int16_t)lrintf((1.0f - over) * 2048.0f);
-    part[1] = (int16_t)lrintf(over * 2048.0f);
+    part[0] = (int32_t)lrintf((1.0f - over) * 2048.0f);
+    part[1] = (int32_t)lrintf(over * 2048.0f);
     *second = first + 1 < 0 ? 0 : first + 1 >= length ? length - 1 : first + 1;
     return first < 0 ? 0 : first >= length ? length - 1 : first;
 }
@@ -367,7 +367,7 @@ static void from_picture(void *context, const Plan *plan, int row, float *out)
     if (scaled->width == picture->width && scaled->height == picture->height)
         bytes = picture->pixels + (size_t)row * picture->stride + 3 * (size_t)scaled->left;
     else {
-        int16_t part[2];
+        int32_t part[2];
         int second, first = between_rows(row, picture->height, scaled->height, part, &second);
         const int16_t *upper = row_across(scaled, first, second);
         const int16_t *lower = row_across(scaled, second, first);
@@ -389,10 +389,10 @@ static int64_t slide(facelet_scratch *scratch, const facelet_net *net, const Pic
     Scaled scaled = {.scratch = scratch, .kernels = net->kernels, .picture = picture,
                      .width = width, .height = height, .row = {-1, -1}};
     const size_t most = (size_t)longest + 32;
-    scaled.at = room(scratch, ACROSS, most, sizeof(int32_t) + 2 * sizeof(int16_t));
+    scaled.at = room(scratch, ACROSS, 3 * most, sizeof(int32_t));
     int16_t *shorts = room(scratch, ROWS, 8 * most, sizeof(int16_t));
     if (!scaled.at || !shorts) return -FACELET_MEMORY;
-    scaled.part = (int16_t *)(scaled.at + most);
+    scaled.part = scaled.at + most;
     scaled.across[0] = shorts, scaled.across[1] = shorts + 3 * most;
     scaled.bytes = (uint8_t *)(shorts + 6 * most);
     int64_t count = 0;

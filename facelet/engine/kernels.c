@@ -25,6 +25,7 @@
 #define ACROSS 3 /* vectors of a planar block */
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL_SOME _Pragma("GCC unroll 4")
 
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef float Loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -355,21 +356,21 @@ INLINE FourInts four_bytes(const uint8_t *from)
 
 /* Pixels of a row of BGR, each between two with their parts in 2048ths, in 128ths. `at` are bytes; one byte more is read,
  * and one number more written, than a pixel has. */
-static void resize_across(const uint8_t *row, const int32_t *at, const int16_t *part, int count,
+static void resize_across(const uint8_t *row, const int32_t *at, const int32_t *part, int count,
                           int16_t *out)
 {
-    for (int x = 0; x < count; x++) {
+    UNROLL_SOME for (int x = 0; x < count; x++) {
         FourInts here = four_bytes(row + at[x]), next = four_bytes(row + at[x] + 3);
-        FourInts sum = here * (int32_t)part[2 * x] + next * (int32_t)part[2 * x + 1];
+        FourInts sum = here * part[2 * x] + next * part[2 * x + 1];
         FourShorts made = __builtin_convertvector(sum >> 4, FourShorts);
         memcpy(out + 3 * x, &made, 8);
     }
 }
 
-static void resize_down(const int16_t *upper, const int16_t *lower, const int16_t *part, int count,
+static void resize_down(const int16_t *upper, const int16_t *lower, const int32_t *part, int count,
                         uint8_t *out)
 {
-    const int16_t first = part[0], second = part[1];
+    const int16_t first = (int16_t)part[0], second = (int16_t)part[1];
     for (int x = 0; x < count; x++) {
         int16_t one = (int16_t)(((int32_t)upper[x] * first) >> 16);
         int16_t other = (int16_t)(((int32_t)lower[x] * second) >> 16);
@@ -382,7 +383,7 @@ static void resize_down(const int16_t *upper, const int16_t *lower, const int16_
 static void crop_row(const uint8_t *upper, const uint8_t *lower, const int32_t *at,
                      const int32_t *part, int down, int count, uint8_t *out)
 {
-    for (int x = 0; x < count; x++) {
+    UNROLL_SOME for (int x = 0; x < count; x++) {
         FourInts a = four_bytes(upper + at[x]), b = four_bytes(upper + at[x] + 3);
         FourInts c = four_bytes(lower + at[x]), d = four_bytes(lower + at[x] + 3);
         FourInts above = (a << 5) + (b - a) * part[x], below = (c << 5) + (d - c) * part[x];

@@ -41,9 +41,9 @@ typedef struct {
     void (*planar_prelu)(const float *in, float *out, float slope, int count);
     void (*add)(const float *one, const float *other, float *out, int count);
     void (*sigmoid)(const float *in, float *out, int count);
-    void (*resize_across)(const uint8_t *row, const int32_t *at, const int16_t *part, int count,
+    void (*resize_across)(const uint8_t *row, const int32_t *at, const int32_t *part, int count,
                           int16_t *out);
-    void (*resize_down)(const int16_t *upper, const int16_t *lower, const int16_t *part, int count,
+    void (*resize_down)(const int16_t *upper, const int16_t *lower, const int32_t *part, int count,
                         uint8_t *out);
     void (*crop_row)(const uint8_t *upper, const uint8_t *lower, const int32_t *at,
                      const int32_t *part, int down, int count, uint8_t *out);
