@@ -352,7 +352,7 @@ class FaceDetector:
 
     def found(self, picture: Pixels) -> Faces:
         """What the last of stages() gives, by the engine if there is one: all faces, each with the
-        square that the last net for boxes saw in `windows`."""
+        square that the last net for boxes saw in `windows`; with points where they are wanted."""
         if self._engine is not None and self._engine.made_of == self.nets:
             try:
                 return self._compiled(self._engine, picture)
