@@ -127,7 +127,7 @@ class FaceDetector:
         self.points: Optional[int] = points
         if points is not None:
             self._leave_out_other_points(points)
-        self.engine = engine
+        self.engine: str = engine
         self._engine: Optional[Engine] = engine_for(self.nets, engine)
 
     @classmethod
@@ -370,7 +370,7 @@ class FaceDetector:
         found = engine.detect(picture, self.settings, crop or (0, 0), wanted)
         *_, (stage, net) = self.nets.items()
         none = stage == "pnet" or not wanted and last is None
-        return Faces(**found, scheme=None if none else _scheme(net))
+        return Faces(**cast("dict[str, Any]", found), scheme=None if none else _scheme(net))
 
     def _proposals(self, picture: Pixels) -> Faces:
         net = self.nets["pnet"]

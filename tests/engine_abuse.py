@@ -1,6 +1,6 @@
 """Input that an engine must survive: pictures and buffers that don't fit, descriptions that are
-damaged or lie. Run by facelet/engine/test_abuse.py, on the library as it is, and as a program on one that is
-compiled with AddressSanitizer and UBSan:
+damaged or lie. Run by facelet/engine/test_abuse.py, on the library as it is, and as a program on
+one that is compiled with AddressSanitizer and UBSan:
 
     python tests/engine_abuse.py COUNT [SEED]
 
@@ -117,7 +117,13 @@ def bad_calls(lib):
         sizes = library.Sizes(), library.Sizes()
         assert lib.facelet_net_shape(net.handle, height, width, *sizes) == SIZE
         code_ = lib.facelet_net_run(
-            net.handle, scratch.handle, pixels.ctypes.data, 1, height, width, (ctypes.c_void_p * 4)()
+            net.handle,
+            scratch.handle,
+            pixels.ctypes.data,
+            1,
+            height,
+            width,
+            (ctypes.c_void_p * 4)(),
         )
         assert code_ == SIZE
     assert lib.facelet_net_new(None, 5, None, ctypes.byref(ctypes.c_void_p())) == NULL
@@ -157,7 +163,7 @@ def lies(lib, count, seed=0, instructions=None):
     rng, scratch, read = random.Random(seed), Scratch(lib), 0
     bodies = [bytearray(one[HEADER:]) for one in descriptions()]
     fields = [list(_fields(body)) for body in bodies]
-    out = (ctypes.c_void_p * 4)()
+    picture = np.zeros((64, 64, 3), np.uint8)
     for _ in range(count):
         which = rng.randrange(len(bodies))
         body = bytearray(bodies[which])
@@ -184,14 +190,13 @@ def lies(lib, count, seed=0, instructions=None):
         lib.facelet_detect(
             ctypes.byref(nets),
             scratch.handle,
-            np.zeros((64, 64, 3), np.uint8).ctypes.data,
+            picture.ctypes.data,
             64,
             64,
             192,
             ctypes.byref(settings()),
             ctypes.byref(CFaces()),
         )
-    assert not any(out)
     return read
 
 

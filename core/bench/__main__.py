@@ -177,7 +177,9 @@ def main(argv):
     if args.command == "detect":
         from core.bench import detect as bench_detect
 
-        bench_detect.run(args.nets, args.pictures, args.yunet, args.rounds, args.json, args.min_face)
+        bench_detect.run(
+            args.nets, args.pictures, args.yunet, args.rounds, args.json, args.min_face
+        )
     elif args.command == "mine":
         from core.bench import mine as bench_mine
 

@@ -71,7 +71,7 @@ def build(
     words = compiler() if words is None else list(words)
     several = (machine or platform.machine()) in X86
     if any("zig" in word for word in words):
-        more = ["-mcpu=baseline", *more]  # it would compile for this very processor
+        more = ("-mcpu=baseline", *more)  # it would compile for this very processor
     jobs = [("net.c", [*FAST, *(["-DFACELET_VARIANTS"] if several else [])], "net")]
     jobs += [("cascade.c", [*EXACT], "cascade"), ("kernels.c", [*FAST], "base")]
     for name, (flags, lanes, block, vectors) in VARIANTS.items() if several else ():
@@ -122,7 +122,7 @@ def main() -> int:
         if not up_to_date(HERE / LIBRARY):
             print(f"the engine is compiled: {build()}")
     except CannotBuild as problem:
-        print(f"error: the engine is not compiled, {problem}", file=sys.stderr)
+        print(f"the engine is not compiled, {problem}; nets run on onnxruntime", file=sys.stderr)
         return 2
     return 0
 

@@ -178,7 +178,7 @@ class _Reader:
     ) -> Layer:
         channels, side = self.shapes[inputs[0]]
         if kind in ("Conv", "MaxPool"):
-            window = dict(
+            window: dict[str, Any] = dict(
                 kernel=_same(given["kernel_shape"], "a kernel"),
                 stride=_same(given.get("strides", [1]), "strides"),
                 pad=_same(given.get("pads", [0]), "pads"),
@@ -257,7 +257,7 @@ def _folded(
         and through.depthwise
         and relu is not None
         and relu.op == "prelu"
-        and not np.any(relu.slopes)
+        and not np.any(cast(Array, relu.slopes))
         and relu.inputs == through.inputs
         and through.bias is None
         and [over.kernel, over.stride, over.pad, over.dilate]

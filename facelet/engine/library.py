@@ -163,8 +163,7 @@ class CNet:
         self._library, self.handle = lib, ctypes.c_void_p()
         name = instructions and instructions.encode()
         check(
-            lib,
-            lib.facelet_net_new(description, len(description), name, ctypes.byref(self.handle)),
+            lib, lib.facelet_net_new(description, len(description), name, ctypes.byref(self.handle))
         )
         self.facts = Facts()
         check(lib, lib.facelet_net_facts(self.handle, ctypes.byref(self.facts)))
@@ -226,7 +225,7 @@ def detect(
     def copied(pointer: Optional[int], *shape: int) -> Floats:
         made = np.empty(shape, np.float32)
         if made.size:
-            ctypes.memmove(made.ctypes.data, pointer, made.nbytes)
+            ctypes.memmove(made.ctypes.data, pointer or 0, made.nbytes)
         return made
 
     count, points = faces.count, faces.points

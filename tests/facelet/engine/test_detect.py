@@ -30,7 +30,9 @@ def scenes(tmp_path_factory):
 
 
 def both(*given, **settings):
-    detectors = [FaceDetector.open(*given, engine=kind, **settings) for kind in ("onnxruntime", "c")]
+    detectors = [
+        FaceDetector.open(*given, engine=kind, **settings) for kind in ("onnxruntime", "c")
+    ]
     assert detectors[0]._engine is None and detectors[1]._engine is not None
     return detectors
 

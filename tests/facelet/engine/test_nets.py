@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from trained import trained
 
 from core.formats import fuse, numpy_net, onnx_file
 from facelet.engine import description, library
@@ -9,7 +10,6 @@ from facelet.engine.build import HERE
 from facelet.onnx_net import OnnxNet
 from symbols import zoo
 from symbols.graph import shapes
-from trained import trained
 
 LIMIT = 1e-5  # of the largest output
 LIBRARY = library.library()
