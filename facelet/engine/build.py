@@ -7,6 +7,7 @@ the library is newer than its source. It takes the system's C compiler ($CC, cc,
 else the one in the package ziglang. It needs nothing else of this package.
 """
 
+import argparse
 import ctypes
 import importlib.util
 import os
@@ -80,9 +81,9 @@ def build(
         jobs.append(("kernels.c", [*FAST, *flags, *macros], name))
     with tempfile.TemporaryDirectory() as folder:
         objects = []
-        for source, flags, name in jobs:
+        for source, given, name in jobs:
             made = str(Path(folder, f"{name}.o"))
-            _run([*words, *COMMON, *flags, *more, "-c", str(HERE / source), "-o", made])
+            _run([*words, *COMMON, *given, *more, "-c", str(HERE / source), "-o", made])
             objects.append(made)
         part = Path(folder, LIBRARY)
         _run([*words, "-shared", *more, *objects, "-o", str(part), "-lm"])
@@ -117,7 +118,13 @@ def _run(words: list[str]) -> None:
         raise CannotBuild(f"{words[0]} failed: {lines[0].strip()[:200]}")
 
 
-def main() -> int:
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m facelet.engine.build",
+        description="Compiles the engine, where that is not done yet.",
+        epilog="Without it, nets run on onnxruntime.",
+    )
+    parser.parse_args(argv)
     try:
         if not up_to_date(HERE / LIBRARY):
             print(f"the engine is compiled: {build()}")
