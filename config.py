@@ -17,7 +17,7 @@ from easydict import EasyDict
 from facelet import schemes
 from facelet.console import Problem
 from facelet.settings import LIMITS as DETECT_LIMITS
-from facelet.settings import MAX_PIXELS, MEAN, SCALE, Settings
+from facelet.settings import MAX_PIXELS, MAX_SECONDS, MEAN, SCALE, Settings
 
 config = EasyDict()
 
@@ -25,6 +25,11 @@ config = EasyDict()
 config.input = EasyDict()
 config.input.mean = MEAN             # BGR value -> (value - mean) * scale
 config.input.scale = SCALE
+
+# --- files of data that others made: lists, ground truths, detector.json ---------------------
+config.data = EasyDict()
+config.data.outside = False          # whether they may name files to read that lie outside of the
+                                     # folders that their paths are relative to
 
 # --- samples (prepare_data.samples) ---------------------------------------------------------
 config.samples = EasyDict()
@@ -193,6 +198,9 @@ config.detect = EasyDict({name: list(value) if isinstance(value, tuple) else val
                           for name, value in asdict(Settings()).items()})
 config.detect.max_pixels = MAX_PIXELS  # width x height of the largest picture that any program
                                      # decodes; larger ones are named and passed over
+config.detect.max_seconds = MAX_SECONDS  # that decoding one may take, then it is passed over, and a
+                                     # tenth of what a worker process may take over a picture, or
+                                     # anything else that it is at, then the program ends
 config.evaluate = EasyDict()
 config.evaluate.iou = 0.5            # a face is found when a box has this IoU with it
 config.evaluate.min_face = 20        # faces counted: larger side of the labelled box, px
@@ -267,7 +275,7 @@ LIMITS = (
     (("crop.occlusion", "joints.occlusion", "degrade.occlusion"),
      lambda v: len(v) == 3 and 0 <= v[0] <= 1 and 0 < v[1] <= v[2] <= 1,
      "a probability and two sides, low,high, up to 1"),
-    (("train.lr", "train.lr_factor",
+    (("train.lr", "train.lr_factor", "detect.max_seconds",
       *(f"loss.{head}.{key}" for head in ("bbox", "landmark", "heatmap")
         for key in ("beta", "wing_w", "wing_eps"))), lambda v: v > 0, "more than 0"),
     (("train.momentum",), lambda v: v < 1, "below 1"),

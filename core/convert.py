@@ -21,6 +21,7 @@ from core.formats import conversion, fuse, numpy_net, zqcnn_file
 from core.formats.checkpoint import describe
 from facelet.console import Problem, program
 from facelet.files import sha256
+from facelet.locks import locked
 from symbols import zoo
 
 
@@ -152,8 +153,6 @@ def main(argv):
     if args.numbers and (len(files) > 1 or not zqcnn_file.is_pair(files[0])):
         raise Problem("--numbers goes with one FILE.zqparams")
     made = [convert(file, args.numbers, args.net, args.rescale) for file in files]
-    for checkpoint, epoch, _, _ in made:
-        _refuse_if_there(args.out, checkpoint, epoch)
     names = [(checkpoint.net, epoch) for checkpoint, epoch, _, _ in made]
     for name in names:
         if names.count(name) > 1:
@@ -161,11 +160,14 @@ def main(argv):
             raise Problem(
                 f"{' and '.join(alike)} are both {name[0]}: give each a folder of its own"
             )
-    for checkpoint, epoch, more, lines in made:
-        first, *others = lines
-        print(f"{first}\n  {checkpoints.save(args.out, checkpoint, epoch, more)}")
-        for line in others:
-            print(f"  {line}")
+    with locked(args.out):
+        for checkpoint, epoch, _, _ in made:
+            _refuse_if_there(args.out, checkpoint, epoch)
+        for checkpoint, epoch, more, lines in made:
+            first, *others = lines
+            print(f"{first}\n  {checkpoints.save(args.out, checkpoint, epoch, more)}")
+            for line in others:
+                print(f"  {line}")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from core.formats import fuse, ncnn_file, numpy_net, onnx_file, quantize, zqcnn_
 from core.formats.checkpoint import Checkpoint
 from facelet.console import Problem, program
 from facelet.files import known_sums, read_json, sha256, whole_file, write_json
+from facelet.locks import locked
 from facelet.nets import MANIFEST, nets_of, read_manifest
 from symbols.graph import shapes
 
@@ -209,6 +210,11 @@ def export(paths, out, formats=("onnx",), plain=False, pictures=None):
     Prints a line a file. Raises Problem; nothing is written then.
     """
     paths, out = [paths] if isinstance(paths, (str, Path)) else paths, Path(out)
+    with locked(out):
+        _export(paths, out, formats, plain, pictures)
+
+
+def _export(paths, out, formats, plain, pictures):
     sources = [opened(file) for path in paths for file in checkpoints_of(path)]
     files = {}
     for source, path in sources:

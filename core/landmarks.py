@@ -27,8 +27,9 @@ from core.pipeline import estimates, plan_text, proofs
 from core.pipeline.steps import Plan, Step
 from facelet import schemes
 from facelet.console import Problem, program
-from facelet.files import sha256
-from prepare_data import landmark_samples
+from facelet.files import is_new, sha256
+from facelet.locks import locked
+from prepare_data import landmark_samples, samples
 from prepare_data.drawn import sets as drawn
 from prepare_data.points import cuts, face_sets
 from prepare_data.points import sets as points
@@ -51,7 +52,7 @@ TRAINED_MACS, MEASURED_MACS, FIGURES_BYTES = 5e9, 2e10, 2_000_000
 def _lists(path):
     """A drawn set's proof: of all its lists, as nets with other points may share it."""
     lists = [path / "landmarks" / f"train_{points}.txt" for points in DRAWN_POINTS]
-    return " ".join(map(sha256, lists)) if path.exists() else None
+    return None if is_new(path) else " ".join(map(sha256, lists))
 
 
 class LandmarkRun:
@@ -139,7 +140,7 @@ class LandmarkRun:
         fresh = checkpoint.initial(self.net, self.options, train.seed, train.prelu_slope)
         if self.start:
             checkpoint.begun_from(self.start, fresh)
-        if not self.given and not self.drawn.exists():
+        if not self.given and is_new(self.drawn):
             return
         # No face gives more finished crops than these.
         times = self.settings.landmark_samples.base_num if self.offline else 1
@@ -183,7 +184,7 @@ class LandmarkRun:
                 store.name,
                 f"{offline.base_num} finished crops of {self.size} px of each face",
                 store,
-                proofs.listed("store.json"),
+                proofs.listed("store.json", samples.MOSAIC),
                 make,
                 ("data",),
                 {"size": self.size, "landmark_samples": dict(offline)},
@@ -301,7 +302,7 @@ class LandmarkRun:
 
     def _count(self):
         """Faces that there are, or will be."""
-        if self.given or self.drawn.exists():
+        if self.given or not is_new(self.drawn):
             return len(self.faces.faces)
         share = estimates.DRAWN_SHARES["train"]
         return SAMPLE_PICTURES * share * estimates.DRAWN_FACES
@@ -321,10 +322,11 @@ class LandmarkRun:
     def go(self):
         """Check what can be checked, then run what has not been run."""
         steps = list(self.plan.steps.values())
-        self.plan.states(steps)
-        self.check()
-        print(self, flush=True)
-        self.plan.run(steps[-2:])
+        with locked(self.out):
+            self.plan.states(steps)
+            self.check()
+            print(self, flush=True)
+            self.plan.run(steps[-2:])
         for label, path in {
             "net": self.params,
             "training curves": self.out / self.name / "curves.png",

@@ -26,8 +26,26 @@ class Terminated(KeyboardInterrupt):
     """The system, or another program, asks this one to end."""
 
 
+_stop: Optional[type[KeyboardInterrupt]] = None  # what the user or the system has asked for
+
+
+def _interrupt(*_: object) -> None:
+    global _stop
+    _stop = KeyboardInterrupt
+    raise KeyboardInterrupt
+
+
 def _terminate(*_: object) -> None:
+    global _stop
+    _stop = Terminated
     raise Terminated
+
+
+def check_stop() -> None:
+    """Raise again what ctrl-C or SIGTERM has raised in a program() before. Python drops what is
+    raised where it calls back, such as in the __del__ of an object: long loops ask at each step."""
+    if _stop is not None:
+        raise _stop
 
 
 def program(main: Callable[[list[str]], object], argv: Optional[Sequence[str]] = None) -> None:
@@ -38,8 +56,13 @@ def program(main: Callable[[list[str]], object], argv: Optional[Sequence[str]] =
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    global _stop
+    before = {}
     with contextlib.suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGTERM, _terminate)
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, _terminate)
+        # Ignored, as in the background of a shell, it stays ignored.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            before[signal.SIGINT] = signal.signal(signal.SIGINT, _interrupt)
     try:
         main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -53,6 +76,10 @@ def program(main: Callable[[list[str]], object], argv: Optional[Sequence[str]] =
     except KeyboardInterrupt as stop:
         words = str(stop) or "stopped: nothing is half-written; the same command goes on"
         sys.exit(_fail(words, 143 if isinstance(stop, Terminated) else 130))
+    finally:  # for who goes on in this process
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _stop = None
 
 
 def _fail(line: str, status: int) -> int:
@@ -89,6 +116,7 @@ class Progress:
         self.start = self.shown = time.perf_counter()
 
     def step(self, n: int = 1) -> None:
+        check_stop()
         self.done += n
         now = time.perf_counter()
         if now - self.shown >= self.interval:

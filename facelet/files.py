@@ -8,10 +8,13 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Union
 
+from facelet import locks
 from facelet.console import Problem
+from facelet.locks import locked
+from facelet.settings import OUTSIDE_VARIABLE, outside
 
 MANY = 100  # files: that many are faster on the disk with everything else that waits for it
 AnyPath = Union[str, os.PathLike[str]]
@@ -60,23 +63,44 @@ def whole_file(path: AnyPath) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def is_new(path: AnyPath) -> bool:
+    """Whether nothing is at `path`, or an empty folder: what any program may write to."""
+    path = Path(path)
+    if not path.is_dir():
+        return not os.path.lexists(path)
+    return all(inner.name == locks.INSIDE for inner in path.iterdir())
+
+
+def check_new(path: AnyPath) -> None:
+    """Raise Problem unless a folder can be made at `path`: nothing is there, or an empty one."""
+    if not is_new(path):
+        raise Problem(f"{path} is there already: remove it or choose another folder")
+
+
 @contextlib.contextmanager
 def whole_folder(path: AnyPath) -> Iterator[Path]:
     """Give a temporary folder beside `path`; it takes its name when the block ends well and
-    is removed when it doesn't. Raises Problem if `path` is there already."""
-    path = Path(path)
-    if path.exists():
-        raise Problem(f"{path} is there already: remove it or choose another folder")
-    part = _temporary(path)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    try:
-        yield part
-        _all_to_disk(part)
-        os.replace(part, path)
-        _to_disk(path.parent)
-    finally:
+    is removed when it doesn't. The path is locked meanwhile (facelet.locks). Raises Problem if
+    something is there already, but for an empty folder, or another run is writing it."""
+    with locked(path):
+        check_new(path)
+        if os.path.ismount(path):
+            raise Problem(
+                f"{path} is a mount point, which can't be made at a stroke: choose a folder in it"
+            )
+        real = Path(os.path.realpath(path))  # a link to an empty folder stays one
+        part = _temporary(real)
         shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            yield part
+            _all_to_disk(part)
+            if real.is_dir():  # Windows replaces no folders
+                real.rmdir()
+            os.replace(part, real)
+            _to_disk(real.parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def write_text(path: AnyPath, text: str) -> None:
@@ -206,11 +230,37 @@ def known_sums(facts: Any, path: AnyPath) -> dict[str, str]:
     their paths; none in files of former versions. Raises Problem for what can't be any."""
     sums = facts.get("checksums", {}) if isinstance(facts, dict) else {}
     if not isinstance(sums, dict) or not all(
-        isinstance(digest, str) and _stays_inside(name) for name, digest in sums.items()
+        isinstance(digest, str) and stays_inside(name) for name, digest in sums.items()
     ):
         raise Problem(f"{path} is damaged: its checksums can't be used")
     return sums
 
 
-def _stays_inside(name: str) -> bool:
-    return not (Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name)
+def stays_inside(name: str) -> bool:
+    """Whether a path that a file of data has lies in the folder that it is relative to. Links in
+    the folder are followed, wherever they lead: who put the folder there made them."""
+    path = PurePath(name)
+    return not (path.is_absolute() or path.drive or "\0" in name) and (
+        PurePath(os.path.normpath(path)).parts[:1] != ("..",)
+    )
+
+
+def refuse_outside(name: str, source: object) -> None:
+    """Raise Problem where a path to read, in the file of data `source`, leaves the folder that it
+    is relative to, and that is not allowed (facelet.settings.allow_outside)."""
+    if not (outside() or stays_inside(name)):
+        raise Problem(f"{source}: {name!r} {OUTSIDE}")
+
+
+OUTSIDE = (
+    "lies outside of the folder that it should be in, and is not read: if that is meant, allow it "
+    f"with --outside (facelet), data.outside=True (the toolkit) or {OUTSIDE_VARIABLE}=1"
+)
+
+
+def path_to_write(folder: AnyPath, name: str) -> Path:
+    """The path of a file to write in a folder, by a name that a file of data has. Raises Problem
+    where that leaves the folder, whatever is allowed."""
+    if not stays_inside(name):
+        raise Problem(f"{name!r} lies outside of {folder}: it is not written")
+    return Path(folder) / name

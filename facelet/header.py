@@ -37,6 +37,12 @@ class Header(NamedTuple):
     def pixels(self) -> int:
         return max(self.width * self.height, self.tile)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture when it is upright."""
+        turned = self.orientation >= 5
+        return (self.height, self.width) if turned else (self.width, self.height)
+
 
 def _number(data: bytes, at: int, size: int, order: Order = "big") -> int:
     part = data[at : at + size]

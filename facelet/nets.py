@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional, Protocol, Union
 
 from facelet.arrays import Floats
 from facelet.console import Problem
-from facelet.files import AnyPath, read_json, write_json
+from facelet.files import AnyPath, read_json, refuse_outside, write_json
 from facelet.onnx_net import AnotherModel, OnnxNet
 
 HERE = Path(__file__).resolve().parent
@@ -94,7 +94,8 @@ def in_folder(
     settings -- those of SETTINGS that the folder says, for a mode if one is asked for
 
     A file detector.json in the folder has a JSON object of both, files by stage with their names
-    relative to the folder; for "landmark" it may have an object of files by number of points, of
+    relative to the folder, which they leave only where facelet.settings.allow_outside() lets them;
+    for "landmark" it may have an object of files by number of points, of
     which one is taken when so many are asked for. Without it, the nets are found by what is in its
     files; ONNX models that the toolkit has not written are passed over, and an int8 model is taken
     where there is no other of the net. Of a finished run of the toolkit, its folder "detector" is
@@ -181,6 +182,9 @@ def read_manifest(
             raise Problem(f"{manifest} has {key!r}: known are {known}")
         if key in stages and not isinstance(value, (str, dict) if key == "landmark" else str):
             raise Problem(f"{manifest} has {value!r} for the {key}: it must be a file's name")
+        if key in stages:
+            for file in value.values() if isinstance(value, dict) else (value,):
+                refuse_outside(file, manifest)
     return (
         {stage: values[stage] for stage in stages if stage in values},
         {key: values[key] for key in (*SETTINGS, MODES) if key in values},

@@ -76,26 +76,58 @@ class BrokenPicture(Problem):
     """A file that is missing, truncated or no picture, or another thing that is none."""
 
 
-def read(path: AnyPath) -> Pixels:
+def read(path: AnyPath, name: object = None) -> Pixels:
     """The picture in a file, uint8 (H, W, 3), BGR, upright.
 
     Grey becomes three equal channels, 16 bits become 8, alpha is dropped, an EXIF orientation is
-    applied, of several pictures the first is taken. Raises BrokenPicture.
+    applied, of several pictures the first is taken. Raises BrokenPicture; `name` is for that.
     """
+    name = path if name is None else name
+    return decode(_content(path, name), name)
+
+
+def size(path: AnyPath) -> tuple[int, int]:
+    """Width and height of the picture in a file as read() gives it, by the file's header: it is not
+    decoded. Raises BrokenPicture where the header can't be read, or what it says is not read."""
+    return _known(_content(path, path), path).size
+
+
+def _content(path: AnyPath, name: object) -> bytes:
+    """A picture file's bytes. Raises BrokenPicture."""
     try:
         there = os.stat(path)
         if not stat.S_ISREG(there.st_mode) and not stat.S_ISDIR(there.st_mode):
-            raise BrokenPicture(f"{path}: no regular file, but a pipe or a device")
+            raise BrokenPicture(f"{name}: no regular file, but a pipe or a device")
         if there.st_size > max(LEAST_BYTES, BYTES_PER_PIXEL * max_pixels()):
-            raise BrokenPicture(f"{path}: {there.st_size:,} bytes, {beyond()}")
-        data = Path(path).read_bytes()
+            raise BrokenPicture(f"{name}: {there.st_size:,} bytes, {beyond()}")
+        return Path(path).read_bytes()
     except OSError as error:
-        raise BrokenPicture(f"{path}: {error.strerror}") from None
-    return decode(data, path)
+        raise BrokenPicture(f"{name}: {error.strerror}") from None
+    except ValueError:
+        raise BrokenPicture(f"{name}: no file has such a name") from None
 
 
 def decode(data: bytes, name: object = "picture") -> Pixels:
     """As read(), of a file's bytes; `name` is for the error."""
+    known = _known(data, name)
+    try:
+        return _upright(_decoded(data, known), known.orientation)
+    except header.Damaged:
+        raise _broken(name, known.kind) from None
+    except Unreadable:
+        raise BrokenPicture(
+            f"{name}: {known.kind}, which this build of OpenCV can't read: convert it to PNG or "
+            "JPEG"
+        ) from None
+
+
+def _broken(name: object, kind: str) -> BrokenPicture:
+    what = "a truncated JPEG" if kind == "JPEG" else f"a {kind} that is damaged, or a truncated one"
+    return BrokenPicture(f"{name}: {what}")
+
+
+def _known(data: bytes, name: object) -> header.Header:
+    """The header of a picture that may be decoded. Raises BrokenPicture."""
     if not data:
         raise BrokenPicture(f"{name}: the file is empty")
     kind, safe = header.kind(data)
@@ -105,29 +137,21 @@ def decode(data: bytes, name: object = "picture") -> Pixels:
             if kind
             else f"{name}: no picture that OpenCV can read, or a truncated one"
         )
-    broken = f"{name}: " + (
-        "a truncated JPEG" if kind == "JPEG" else f"a {kind} that is damaged, or a truncated one"
-    )
     try:
         known = header.parse(data)
-        if not known.width or not known.height:
-            raise BrokenPicture(
-                f"{name}: its header says {known.width} x {known.height} pixels: it is damaged"
-            )
-        if known.pixels > max_pixels():
-            raise BrokenPicture(
-                f"{name}: {known.width:,} x {known.height:,} pixels by its header, {beyond()}"
-            )
-        if len(data) < known.least:
-            raise header.Damaged
-        picture = _upright(_decoded(data, known), known.orientation)
     except header.Damaged:
-        raise BrokenPicture(broken) from None
-    except Unreadable:
+        raise _broken(name, kind) from None
+    if not known.width or not known.height:
         raise BrokenPicture(
-            f"{name}: {kind}, which this build of OpenCV can't read: convert it to PNG or JPEG"
-        ) from None
-    return picture
+            f"{name}: its header says {known.width} x {known.height} pixels: it is damaged"
+        )
+    if known.pixels > max_pixels():
+        raise BrokenPicture(
+            f"{name}: {known.width:,} x {known.height:,} pixels by its header, {beyond()}"
+        )
+    if len(data) < known.least:
+        raise _broken(name, kind)
+    return known
 
 
 def beyond() -> str:

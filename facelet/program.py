@@ -23,6 +23,8 @@ leaves in OUT, which must be new or empty (without --out a new folder "found", "
 Folders are searched to the bottom, also through links, hidden files left out; files whose names are
 of no picture or video are counted in a line. A name that is no UTF-8 is in "file" with lone
 surrogates, as Python's os.fsdecode has it. An address stands there without user and password.
+Files are decoded in a process of their own: one that crashes the decoder, or takes it longer than
+--max-seconds, is passed over like any other that can't be read.
 Frames are turned upright where a video's header says how. A video that ends before its header says
 gets a line, but is no failure: headers are often wrong. A file that can't be read is passed over
 and named at the end. Ctrl-C ends a run after the picture at hand: detections.jsonl and a drawn
@@ -50,16 +52,24 @@ import cv2
 import numpy as np
 
 from facelet import boxes as geometry
-from facelet import draw
+from facelet import draw, isolated
 from facelet import picture as pictures
 from facelet import video as videos
 from facelet.arrays import Array, Pixels
 from facelet.console import Problem, Progress, describe_os_error, program
 from facelet.detector import STAGES, FaceDetector
 from facelet.faces import Faces
-from facelet.files import read_json, to_json, whole_file
+from facelet.files import check_new, read_json, to_json, whole_file
+from facelet.locks import locked
 from facelet.nets import MANIFEST, MODELS, SETTINGS
-from facelet.settings import MAX_PIXELS, Settings, allow_pixels
+from facelet.settings import (
+    MAX_PIXELS,
+    MAX_SECONDS,
+    Settings,
+    allow_outside,
+    allow_pixels,
+    allow_seconds,
+)
 from facelet.smooth import TRAIL, Smoother, lag
 from facelet.video import Source, Video
 
@@ -139,7 +149,9 @@ def _is_video(source: Source) -> bool:
 
 def _count(source: Source) -> int:
     """Pictures in a file, as far as its header says."""
-    return videos.count(source) if _is_video(source) else 1
+    if not _is_video(source):
+        return 1
+    return isolated.count(source) if isinstance(source, Path) else videos.count(source)
 
 
 # ---- results --------------------------------------------------------------------
@@ -215,13 +227,13 @@ class _Run:
         self.remarks: list[str] = []
 
     def picture(self, source: Path, name: Path) -> None:
-        picture = pictures.read(source)
+        picture = isolated.read(source)
         self._detect(picture, name, {"file": str(source)})
         pictures.write(self.out / "drawn" / name, picture)
 
     def video(self, source: Source, name: Path) -> None:
         start, count, file = time.perf_counter(), 0, videos.shown(source)
-        video = Video(source)
+        video = isolated.Video(source) if isinstance(source, Path) else Video(source)
         frames = iter(video)
         picture = next(frames, None)
         if picture is None:
@@ -237,7 +249,7 @@ class _Run:
                 count += 1
                 picture = next(frames, None)
             drawn.release()
-            if _count(part) != count:  # OpenCV says nothing of a full disk
+            if videos.count(part) != count:  # OpenCV says nothing of a full disk
                 raise Problem(
                     f"{self.out / 'drawn' / name} can't be written: the disk is full, or "
                     "its frames are too small"
@@ -303,9 +315,18 @@ def run(
     Raises Problem: `out` is not empty; at the end, files that can't be read. KeyboardInterrupt
     that says so when ctrl-C was pressed, unless a camera or stream had to be stopped.
     """
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise Problem(f"{out} is there already: remove it or choose another folder")
+    with locked(out):
+        _run(detector, files, Path(out), crops, smooth)
+
+
+def _run(
+    detector: FaceDetector,
+    files: Sequence[tuple[Source, Path]],
+    out: Path,
+    crops: bool,
+    smooth: bool,
+) -> None:
+    check_new(out)
     endless = not isinstance(files[0][0], Path)  # a camera or stream
     progress = Progress(None if endless else sum(_count(source) for source, _ in files), "pictures")
     out.mkdir(parents=True, exist_ok=True)
@@ -443,6 +464,18 @@ def options(prog: str, files: str = "ONNX models") -> argparse.ArgumentParser:
         help="width x height of the largest picture or frame that is decoded: larger ones are "
         f"named and passed over (default {MAX_PIXELS:,})",
     )
+    parser.add_argument(
+        "--max-seconds",
+        type=float,
+        metavar="S",
+        help="that decoding a picture or frame may take: what takes longer is named and passed "
+        f"over (default {MAX_SECONDS:g})",
+    )
+    parser.add_argument(
+        "--outside",
+        action="store_true",
+        help=f"read nets that {MANIFEST} in DIR names outside of DIR",
+    )
     parser.add_argument("--threads", type=int, default=1, help="of the nets (default 1)")
     parser.add_argument("--crops", action="store_true", help="save a crop of each face")
     parser.add_argument(
@@ -472,6 +505,10 @@ def execute(
         raise Problem(f"--threads {args.threads}: it must be at least 1")
     if args.max_pixels is not None:
         allow_pixels(args.max_pixels)
+    if args.max_seconds is not None:
+        allow_seconds(args.max_seconds)
+    if args.outside:
+        allow_outside(True)
     files = listed(args.inputs)
     given = {
         name: getattr(args, name)

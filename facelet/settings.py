@@ -13,6 +13,9 @@ MAX_PIXELS = 100_000_000  # width x height of a picture, or of a video's frames,
 MAX_PIXELS_VARIABLE = (
     "FACELET_MAX_PIXELS"  # the environment's: workers that are started get it as well
 )
+MAX_SECONDS = 60.0  # that a decoder may take over one picture, or over a frame of a video
+MAX_SECONDS_VARIABLE = "FACELET_MAX_SECONDS"
+OUTSIDE_VARIABLE = "FACELET_OUTSIDE"
 MEAN, SCALE = 127.5, 1 / 128  # picture to input: a BGR value -> (value - mean) * scale
 # What a net's facts say of its input where it is made like this.
 INPUT = {"order": "BGR", "layout": "NCHW", "mean": MEAN, "scale": SCALE}
@@ -49,6 +52,36 @@ def allow_pixels(pixels: int) -> None:
     if pixels < 1:
         raise Problem(f"max_pixels is {pixels}: it must be at least 1")
     os.environ[MAX_PIXELS_VARIABLE] = str(pixels)
+
+
+def max_seconds() -> float:
+    """The most seconds that a decoder may take over one picture, see allow_seconds()."""
+    try:
+        seconds = float(os.environ[MAX_SECONDS_VARIABLE])
+    except (KeyError, ValueError):
+        return MAX_SECONDS
+    return seconds if isfinite(seconds) and seconds > 0 else MAX_SECONDS
+
+
+def allow_seconds(seconds: float) -> None:
+    """Let decoders take so many seconds over a picture from now on, in this process and those that
+    it starts: the environment's variable FACELET_MAX_SECONDS. Raises Problem for a number that
+    can't be."""
+    if not (isfinite(seconds) and seconds > 0):
+        raise Problem(f"max_seconds is {seconds}: it must be more than 0")
+    os.environ[MAX_SECONDS_VARIABLE] = str(seconds)
+
+
+def outside() -> bool:
+    """Whether files of data may name files outside of their folders, see allow_outside()."""
+    return os.environ.get(OUTSIDE_VARIABLE) == "1"
+
+
+def allow_outside(allowed: bool) -> None:
+    """Let lists and manifests name files to read that lie outside of the folders that their paths
+    are relative to, or not, from now on, in this process and those that it starts: the
+    environment's variable FACELET_OUTSIDE."""
+    os.environ[OUTSIDE_VARIABLE] = "1" if allowed else "0"
 
 
 @dataclass(frozen=True)

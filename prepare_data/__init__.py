@@ -6,6 +6,7 @@ __all__ = [
     "held_out",
     "joints",
     "landmark_samples",
+    "mat_file",
     "mine",
     "mosaic",
     "points",

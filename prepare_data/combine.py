@@ -18,6 +18,7 @@ import numpy as np
 from core.base import options
 from facelet.console import Problem, program
 from facelet.files import write_text
+from facelet.locks import locked
 from prepare_data import wider
 
 
@@ -27,8 +28,8 @@ def chosen(annotations, most, seed):
     return [annotations[i] for i in np.sort(np.argsort(ranks, kind="stable")[:most])]
 
 
-def entry(annotation, source):
-    """The lines of an Annotation in a *_bbx_gt.txt."""
+def entry(annotation, source=None):
+    """The lines of an Annotation in a *_bbx_gt.txt, its path below the folder `source` if given."""
     invalid = np.zeros((len(annotation.ignored), len(wider.ATTRIBUTES)), np.int8)
     invalid[:, wider.INVALID] = 1
     boxes = np.concatenate([annotation.boxes, annotation.ignored]).astype(np.float64)
@@ -38,7 +39,8 @@ def entry(annotation, source):
         " ".join([*(f"{value:.6g}" for value in box), *map(str, of_box)])
         for box, of_box in zip(xywh.tolist(), attributes.tolist())
     ] or [" ".join("0" * 10)]
-    return [f"{source}/{annotation.path}", str(len(xywh)), *rows]
+    path = f"{source}/{annotation.path}" if source else annotation.path
+    return [path, str(len(xywh)), *rows]
 
 
 def combine(sources, out, split, most, seed=0):
@@ -120,7 +122,8 @@ def main(argv):
         if not number.isdecimal() or not int(number):
             raise Problem(f"--most {text}: write NAME=N or NAME/EVENT=N, with N from 1")
         most[key] = int(number)
-    combine(args.source, args.out, args.split, most, args.seed)
+    with locked(args.out):
+        combine(args.source, args.out, args.split, most, args.seed)
 
 
 if __name__ == "__main__":

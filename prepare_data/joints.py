@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from facelet import isolated, schemes
 from facelet import picture as pictures
-from facelet import schemes
 from facelet.console import Problem
 from prepare_data.points.readers import READERS, Unusable, folder_of, parsed_entries
 from prepare_data.wider import FARTHEST, file_of, outside_of
@@ -84,7 +84,7 @@ class Bodies:
     def read(self, i):
         """Picture of body i. Raises BrokenPicture, too where the body can't be in it."""
         body = self.bodies[i]
-        picture = pictures.read(self.images / body.path)
+        picture = isolated.read(self.images / body.path)
         height, width = picture.shape[:2]
         places = body.points[visible(body.points)]
         if (places < -OUTSIDE).any() or (places > np.array([width, height]) + OUTSIDE).any():

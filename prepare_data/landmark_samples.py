@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from config import config, for_landmarks, override
-from core.base import options
+from core.base import options, parallel
 from facelet import boxes as geometry
+from facelet import isolated, schemes
 from facelet import picture as pictures
-from facelet import schemes
 from facelet.console import Problem, program
+from facelet.locks import locked
 from prepare_data import samples, store
 from prepare_data.face_crop import crop, plain, to_crop, to_picture
 from prepare_data.points import face_sets
@@ -88,8 +89,9 @@ def cut(numbered, images, truth, scheme, size, settings):
     there are none of some, a line each."""
     index, (path, faces) = numbered
     chunk = partial(_chunk, size, index, len(faces[0].points))
+    parallel.at(images / path)
     try:
-        picture = pictures.read(images / path)
+        picture = isolated.read(images / path)
     except pictures.BrokenPicture as error:
         return chunk(), [str(error)]
     crops, squares, placed, reasons = [], [], [], []
@@ -125,19 +127,29 @@ def _chunk(size, index, points, crops=(), squares=(), placed=()):
     }
 
 
-def make_store(point_set, size, out, settings, workers=None):
+def make_store(point_set, size, out, settings, workers=None, keep=False):
     """Cut the samples of a PointSet into a store of what="landmark" at `out`, as
-    prepare_data.samples.cut_store() does. Returns counts by kind.
+    prepare_data.samples.cut_store() does. Returns counts by kind. Stopped between the store and its
+    mosaic, the same call draws that.
 
-    settings -- as config.landmark_samples. Raises Problem: disk too small, nothing to cut.
+    settings -- as config.landmark_samples; keep -- whether the store may be there already. Raises
+    Problem: disk too small, nothing to cut.
     """
     if size not in SIZES:
         raise Problem(f"--size {size}: it must be one of {', '.join(map(str, SIZES))}")
-    samples.check_new(out)
-    face_sets.check_scale(point_set)
-    print(point_set.describe())
-    samples.print_some("rejected", point_set.rejected, f"all named in {Path(out) / 'store.json'}")
     faces = point_set.pictures()
+    kinds = {"what": "landmark", "points": point_set.points}
+    facts = {
+        "scheme": point_set.scheme,
+        "settings": dict(settings),
+        "rejected": point_set.rejected,
+        "source": {
+            "file": point_set.truth.name,
+            "sha256": point_set.sha256,
+            "pictures": len(faces),
+            "faces": len(point_set.faces),
+        },
+    }
     cut_picture = partial(
         cut,
         images=point_set.images,
@@ -146,27 +158,18 @@ def make_store(point_set, size, out, settings, workers=None):
         size=size,
         settings=settings,
     )
-    return samples.cut_store(
-        out,
-        size,
-        list(enumerate(faces.items())),
-        cut_picture,
-        list(faces),
-        {
-            "scheme": point_set.scheme,
-            "settings": dict(settings),
-            "rejected": point_set.rejected,
-            "source": {
-                "file": point_set.truth.name,
-                "sha256": point_set.sha256,
-                "pictures": len(faces),
-                "faces": len(point_set.faces),
-            },
-        },
-        workers,
-        what="landmark",
-        points=point_set.points,
-    )
+    with locked(out):
+        counts = samples.finished(out, size, facts, keep=keep, **kinds)
+        if counts is not None:
+            return counts
+        face_sets.check_scale(point_set)
+        print(point_set.describe())
+        where = f"all named in {Path(out) / 'store.json'}"
+        samples.print_some("rejected", point_set.rejected, where)
+        items = list(enumerate(faces.items()))
+        return samples.cut_store(
+            out, size, items, cut_picture, list(faces), facts, workers, **kinds
+        )
 
 
 def main(argv):
@@ -207,10 +210,10 @@ def main(argv):
         parts[args.out], parts[f"{args.out}-val"] = landmarks.split(
             point_set, args.val_fraction, settings.seed
         )
-    for out in parts:
-        samples.check_new(out)
+    # Stopped between the two, the first may be there.
+    keep = not all((Path(out) / samples.MOSAIC).is_file() for out in parts)
     for out, part in parts.items():
-        make_store(part, args.size, out, settings, args.workers)
+        make_store(part, args.size, out, settings, args.workers, keep)
 
 
 if __name__ == "__main__":

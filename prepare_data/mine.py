@@ -29,9 +29,11 @@ from core.base.journal import Journal
 from core.detect import nets as net_files
 from core.detect.detector import FaceDetector
 from facelet import boxes as geometry
+from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem, Progress, program
 from facelet.files import sha256
+from facelet.locks import locked
 from prepare_data import samples, store, teacher, wider
 
 STAGES = ("pnet", "rnet", "onet")
@@ -135,8 +137,9 @@ def _detect_job(arguments):
     detector = _open(nets, target, settings)
     rows, left_out, skipped, outside = [], np.zeros(len(LEFT_OUT), np.int64), [], []
     for index, annotation in numbered:
+        parallel.at(images / annotation.path)
         try:
-            picture = pictures.read(images / annotation.path)
+            picture = isolated.read(images / annotation.path)
         except pictures.BrokenPicture as error:
             skipped.append(str(error))
             continue
@@ -166,8 +169,9 @@ def _detect_job(arguments):
 def _cut(row, images, size):
     """The chosen samples of one picture as a chunk of a store, and why there are none."""
     index, path, squares, labels, offsets = row
+    parallel.at(images / path)
     try:
-        picture = pictures.read(images / path)
+        picture = isolated.read(images / path)
     except pictures.BrokenPicture as error:
         return samples.chunk(size, index), [str(error)]
     return samples.chunk(
@@ -214,16 +218,23 @@ def make_store(face_set, nets, target, size, out, settings, workers=None):
     if size not in samples.SIZES:
         raise Problem(f"--size {size}: it must be one of {', '.join(map(str, samples.SIZES))}")
     out, nets = Path(out), cascade_for(target, nets)
-    samples.check_new(out)
+    with locked(out):
+        return _make_store(face_set, nets, target, size, out, settings, workers)
+
+
+def _make_store(face_set, nets, target, size, out, settings, workers):
     workers = workers or parallel.cores()
-    print(face_set.describe())
     opened = _open(nets, target, settings).nets
     # What this round does not use may be otherwise when it goes on.
     used = {
         "mine": {
             key: value for key, value in settings.mine.items() if key == target or key not in STAGES
         },
-        "detect": {key: value for key, value in settings.detect.items() if key != "thresholds"},
+        "detect": {
+            key: value
+            for key, value in settings.detect.items()
+            if key not in ("thresholds", "max_seconds")
+        },
         "samples": {
             key: settings.samples[key] for key in ("min_face", "min_part_iou", "min_positive_iou")
         },
@@ -242,12 +253,16 @@ def make_store(face_set, nets, target, size, out, settings, workers=None):
             **face_set.checked_by,
         },
     }
+    journal_folder = out.with_name(f".{out.name}.journal")
+    identity = {**facts, "pictures": len(face_set.annotations), "format": JOURNAL}
+    left = Journal(journal_folder, identity) if journal_folder.is_dir() else None
+    counts = samples.finished(out, size, facts, "hard", journal=left)
+    if counts is not None:
+        return counts
+    print(face_set.describe())
     count, *expected = _estimate(face_set, nets, target, size, settings, workers)
     samples.expect(out, size, count, *expected, workers)
-    journal = Journal(
-        out.with_name(f".{out.name}.journal"),
-        {**facts, "pictures": len(face_set.annotations), "format": JOURNAL},
-    )
+    journal = left or Journal(journal_folder, identity)
     found, left_out, unread, outside = _detect(face_set, nets, target, settings, journal, workers)
     kept = _lowest(found["labels"], found["ranks"], settings.mine.total)
     left_out[LEFT_OUT.index("over the cap")] += len(found["labels"]) - len(kept)

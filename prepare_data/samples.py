@@ -11,6 +11,7 @@ a picture depends on the seed and the picture's path alone.
 """
 
 import argparse
+import json
 import shutil
 import time
 import zlib
@@ -22,9 +23,11 @@ import numpy as np
 from config import config, override
 from core.base import options, parallel
 from facelet import boxes as geometry
+from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem, Progress, clock, program
-from facelet.files import sha256
+from facelet.files import check_new, is_new, sha256, to_json
+from facelet.locks import locked
 from prepare_data import mosaic, store, teacher, wider
 from prepare_data.face_crop import crop, rotation
 
@@ -33,6 +36,7 @@ TRIES = 20  # draws per negative wanted, then a picture makes do with what was f
 PICTURES_PER_JOB = 8
 ESTIMATE_FROM = 40  # pictures that the estimate of size and time is made from
 FREE_SPACE_MARGIN = 1.1
+MOSAIC = "mosaic.png"  # of a store, which counts as done when it is there
 
 
 def generator(seed, path):
@@ -139,8 +143,9 @@ def squares_of(annotation, width, height, size, settings):
 def cut(images, annotation, index, size, settings):
     """The samples of one picture as a chunk of a store, and why there are none of it, or of some of
     its faces, a line each."""
+    parallel.at(images / annotation.path)
     try:
-        picture = pictures.read(images / annotation.path)
+        picture = isolated.read(images / annotation.path)
     except pictures.BrokenPicture as error:
         return chunk(size, index), [str(error)]
     height, width = picture.shape[:2]
@@ -213,10 +218,39 @@ def expect(out, size, samples, size_bytes, seconds, workers):
         )
 
 
-def check_new(out):
-    """Raise Problem if a store's folder is there already."""
-    if Path(out).exists():
-        raise Problem(f"{out} is there already: remove it or choose another folder")
+def finished(out, size, facts, what="samples", points=None, journal=None, keep=False):
+    """Do what a kill has left undone of a store at `out` that is there already: its mosaic, and
+    the removal of the Journal that it was made from. Returns its counts by kind, None where
+    nothing is there yet.
+
+    size, facts, what, points -- of the store that is to be there
+    keep -- whether a store of which nothing is missing may be there
+
+    Raises Problem where something else is there, or nothing is missing."""
+    if is_new(out):
+        return None
+    try:
+        found = store.Store(out, size)
+    except Problem:
+        check_new(out)
+    made = {**found.facts, "what": found.what, "points": found.points}
+    wanted = json.loads(to_json({**facts, "what": what, "points": points}))
+    picture = Path(out) / MOSAIC
+    whole = picture.is_file() and not journal
+    if {key: made.get(key) for key in wanted} != wanted or (whole and not keep):
+        check_new(out)
+    if not picture.is_file():
+        _draw_mosaic(found)
+    elif whole:
+        print(f"{out} is there already and stays as it is")
+    if journal:
+        journal.remove()
+    return found.facts["counts"]
+
+
+def _draw_mosaic(made):
+    mosaic.draw(made, made.path / MOSAIC)
+    print(f"{made.path / MOSAIC}: samples by kind with their boxes or points")
 
 
 def cut_store(out, size, items, cut_picture, paths, facts, workers=None, **kinds):
@@ -269,8 +303,7 @@ def cut_store(out, size, items, cut_picture, paths, facts, workers=None, **kinds
     )
     print_some("skipped", skipped, f"all named in {out / 'store.json'}")
     print(f"{out}: " + ", ".join(f"{n:,} {kind}" for kind, n in counts.items()))
-    mosaic.draw(store.Store(out), out / "mosaic.png")
-    print(f"{out / 'mosaic.png'}: samples by kind with their boxes or points")
+    _draw_mosaic(store.Store(out))
     return counts
 
 
@@ -289,32 +322,35 @@ def _cut_numbered(numbered, images, size, settings):
 
 def make_store(face_set, size, out, settings, workers=None):
     """Cut the samples of a FaceSet into a store at `out`, as cut_store() does. Returns counts by
-    kind.
+    kind. Stopped between the store and its mosaic, the same call draws that.
 
     settings -- as config.samples. Raises Problem: disk too small, nothing to cut.
     """
     if size not in SIZES:
         raise Problem(f"--size {size}: it must be one of {', '.join(map(str, SIZES))}")
-    check_new(out)
-    print(face_set.describe())
-    cut_picture = partial(_cut_numbered, images=face_set.images, size=size, settings=settings)
-    return cut_store(
-        out,
-        size,
-        list(enumerate(face_set.annotations)),
-        cut_picture,
-        [a.path for a in face_set.annotations],
-        {
-            "settings": dict(settings),
-            "source": {
-                "file": face_set.truth.name,
-                "sha256": sha256(face_set.truth),
-                **face_set.counts,
-                **face_set.checked_by,
-            },
+    facts = {
+        "settings": dict(settings),
+        "source": {
+            "file": face_set.truth.name,
+            "sha256": sha256(face_set.truth),
+            **face_set.counts,
+            **face_set.checked_by,
         },
-        workers,
-    )
+    }
+    with locked(out):
+        counts = finished(out, size, facts)
+        if counts is not None:
+            return counts
+        print(face_set.describe())
+        return cut_store(
+            out,
+            size,
+            list(enumerate(face_set.annotations)),
+            partial(_cut_numbered, images=face_set.images, size=size, settings=settings),
+            [a.path for a in face_set.annotations],
+            facts,
+            workers,
+        )
 
 
 def main(argv):

@@ -33,9 +33,11 @@ from core.base import options, parallel
 from core.base.journal import Journal
 from core.detect import nets
 from facelet import boxes as geometry
+from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem, Progress, program
 from facelet.files import read_json, read_lines, sha256, to_json, write_text
+from facelet.locks import locked
 from prepare_data import wider
 
 VERSION = 1
@@ -70,8 +72,9 @@ def _job(arguments):
     detector, images, numbered = arguments
     detect, rows, skipped, outside = _detector(*detector), [np.zeros((0, 6))], [], []
     for number, annotation in numbered:
+        parallel.at(images / annotation.path)
         try:
-            picture = pictures.read(images / annotation.path)
+            picture = isolated.read(images / annotation.path)
         except pictures.BrokenPicture as error:
             skipped.append([str(number), str(error)])
             continue
@@ -95,6 +98,11 @@ def run_teacher(face_set, detector, out, settings, workers=None):
     detector, out = Path(detector), Path(out)
     if out.is_dir():
         raise Problem(f"{out} is a folder: --out takes the file to write")
+    with locked(out):
+        return _run_teacher(face_set, detector, out, settings, workers)
+
+
+def _run_teacher(face_set, detector, out, settings, workers):
     workers = workers or parallel.cores()
     thresholds = (*settings.detect.thresholds[:2], settings.teacher.floor)
     opening = str(detector), settings.detect.min_face, thresholds

@@ -21,7 +21,8 @@ import numpy as np
 from facelet import boxes as geometry
 from facelet import picture as pictures
 from facelet.console import Problem
-from facelet.files import read_lines
+from facelet.files import read_lines, refuse_outside
+from prepare_data import mat_file
 
 # The six attributes after x y w h, each with what its values mean.
 ATTRIBUTES = {
@@ -39,7 +40,7 @@ LEAST_INSIDE = 0.5  # part of a face's area that lies in its picture
 # pictures; of faces spread over pictures half as large as those that a list was made for three of
 # four are, over pictures four fifths as large one of three.
 MANY_OUTSIDE = 0.25
-SIZED = 40  # pictures, spread over the list, that are read to tell its scale
+SIZED = 40  # pictures, spread over the list, whose sizes tell its scale
 FACTORS = (1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16)  # between sizes of pictures
 FITTING, ROUNDING = 0.95, 0.02  # boxes that lie in their pictures by the right factor; how nearly
 
@@ -219,6 +220,7 @@ def read_txt(path):
             continue
         if "." not in picture_path(name).rsplit("/", 1)[-1]:
             raise broken(f"expected a picture's path, found {name[:60]!r}")
+        refuse_outside(picture_path(name), f"{path}, line {at + 1}")
         at += 1
         number = lines[at].strip() if at < len(lines) else ""
         if not number.isdecimal() or len(number) > 9:
@@ -248,30 +250,29 @@ def read_txt(path):
 def read_mat(path):
     """Annotations and counts of a wider_face_*.mat, as read_txt(). Raises Problem when it isn't
     one."""
-    from scipy.io import loadmat  # here, as it takes a while to import
-
     annotations, counts = [], _no_counts()
+    lists = ["event_list", "file_list", "face_bbx_list"]
     try:
-        data = loadmat(path)
-        events, files = data["event_list"], data["file_list"]
-        boxes = data["face_bbx_list"]
+        data = mat_file.load(path, [*lists, *(f"{name}_label_list" for name in ATTRIBUTES)])
+        events, files, boxes = (data[name] for name in lists)
         # Its test set's lists have but some of the attributes.
         labels = {name: data.get(f"{name}_label_list") for name in ATTRIBUTES}
         if labels["invalid"] is None:
             raise KeyError("invalid_label_list")
-        for i in range(len(events)):
-            event = str(events[i, 0][0])
-            for j in range(len(files[i, 0])):
-                name = picture_path(f"{event}/{files[i, 0][j, 0][0]}.jpg")
-                xywh = boxes[i, 0][j, 0]
+        for i, event in enumerate(events):
+            for j, file in enumerate(files[i]):
+                name, xywh = picture_path(f"{event}/{file}.jpg"), boxes[i][j]
+                refuse_outside(name, path)
                 attributes = np.column_stack(
                     [
-                        np.zeros(len(xywh)) if label is None else label[i, 0][j, 0]
+                        np.zeros(len(xywh)) if label is None else label[i][j]
                         for label in labels.values()
                     ]
                 )
                 annotations.append(_annotation(name, xywh, attributes, counts))
-    except Exception as error:  # of a damaged file SciPy raises whatever it meets
+    except Problem:
+        raise
+    except Exception as error:  # whatever a file with other things in it leads to
         reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
         raise Problem(f"{path} is no WIDER FACE .mat file, or a damaged one ({reason})") from None
     return _merged(annotations, counts, lambda one: one.path), counts
@@ -315,10 +316,17 @@ def in_picture(annotation, width, height):
     if not outside.any():
         return annotation, []
     return annotation.ignoring(outside), [
-        f"{annotation.path}: the face {x1:g} {y1:g} {x2 - x1:g} {y2 - y1:g} (x y w h) lies outside "
-        f"of the picture, which is {width}x{height}, or more than half of it"
-        for x1, y1, x2, y2 in annotation.boxes[outside].tolist()
+        outside_words(annotation.path, box, width, height) for box in annotation.boxes[outside]
     ]
+
+
+def outside_words(path, box, width, height):
+    """What is said of a face that in_picture() leaves out."""
+    x1, y1, x2, y2 = box.tolist()
+    return (
+        f"{path}: the face {x1:g} {y1:g} {x2 - x1:g} {y2 - y1:g} (x y w h) lies outside "
+        f"of the picture, which is {width}x{height}, or more than half of it"
+    )
 
 
 def outside_of(boxes, width, height):
@@ -330,12 +338,12 @@ def outside_of(boxes, width, height):
 def check_scale(truth, images, faces):
     """Raise Problem where many of the boxes of a list `truth` lie outside of their pictures.
 
-    faces -- [(path of a picture, boxes (N, 4))]; some of these are read
+    faces -- [(path of a picture, boxes (N, 4))]; of some the headers are read
     """
     faces, found = [(path, boxes) for path, boxes in faces if len(boxes)], []
     for path, boxes in faces[:: max(1, len(faces) // SIZED)][:SIZED]:
         try:
-            height, width = pictures.read(Path(images) / path).shape[:2]
+            width, height = pictures.size(Path(images) / path)
         except pictures.BrokenPicture:
             continue  # whoever wants the picture says so
         found.append((boxes.astype(np.float64), width, height))

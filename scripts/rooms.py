@@ -44,6 +44,8 @@ OF_FACELET = (
     "engine",
     "faces",
     "files",
+    "isolated",
+    "locks",
     "nets",
     "onnx_net",
     "opencv",

@@ -2,7 +2,6 @@
 the last moments only."""
 
 import json
-import shutil
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -78,4 +77,7 @@ class Journal:
 
     def remove(self):
         """To be called when what the work makes is in its place."""
-        shutil.rmtree(self.folder)
+        # What tells that it is a journal goes last: after a kill it can be removed again.
+        for path in sorted(self.folder.iterdir(), key=lambda path: path.name == IDENTITY):
+            path.unlink()
+        self.folder.rmdir()

@@ -8,11 +8,16 @@ import sys
 
 from config import config, override, values
 from facelet.console import Problem
-from facelet.settings import allow_pixels
+from facelet.settings import allow_outside, allow_pixels, allow_seconds
 
 # A path that looks like one is written ./a.b=c.
 SETTING = re.compile(r"[A-Za-z_0-9]+(\.[A-Za-z_0-9]+)+=")
-MAX_PIXELS = "detect.max_pixels="
+# Settings that hold for whatever reads pictures, in all processes.
+OF_READING = {
+    "detect.max_pixels": allow_pixels,
+    "detect.max_seconds": allow_seconds,
+    "data.outside": allow_outside,
+}
 USAGE = "[section.key=value ...]"
 
 
@@ -60,9 +65,10 @@ def parse(parser, argv, renamed=None, settings=True, prefixes=()):
             )
         )
     args.settings = found
-    for setting in found:  # it holds for whatever reads pictures, in all processes
-        if setting.startswith(MAX_PIXELS):
-            allow_pixels(override(config, [setting]).detect.max_pixels)
+    for setting in found:
+        key = setting.partition("=")[0]
+        if key in OF_READING:
+            OF_READING[key](values(override(config, [setting]))[key])
     return args
 
 

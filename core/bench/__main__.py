@@ -35,6 +35,7 @@ from core.bench.common import (
     title,
 )
 from facelet.console import Problem, program
+from facelet.locks import locked
 
 
 def _line(row):
@@ -149,6 +150,23 @@ def main(argv):
         metavar="PX",
         help="smallest faces to measure with, one after another (default: detect.min_face)",
     )
+    frontier = commands.add_parser(
+        "frontier", help="average precision against time, of detectors at several settings"
+    )
+    frontier.add_argument(
+        "--nets", nargs="+", default=[], metavar="DIR", help="folders with the nets of a detector"
+    )
+    frontier.add_argument(
+        "--data", required=True, metavar="DIR", help="pictures with boxes, laid out like WIDER FACE"
+    )
+    frontier.add_argument("--split", default="val", choices=("train", "val"))
+    frontier.add_argument(
+        "--yunet", nargs="+", default=[], metavar="FILE", help="YuNet models that OpenCV reads"
+    )
+    frontier.add_argument(
+        "--facenet", action="store_true", help="facenet-pytorch too, which must be installed"
+    )
+    frontier.add_argument("--out", required=True, metavar="FOLDER", help="for table and picture")
     mine = commands.add_parser("mine", help="mining of hard examples, pictures/s")
     mine.add_argument(
         "--nets", required=True, metavar="DIR", help="folder with the .params files so far"
@@ -166,7 +184,7 @@ def main(argv):
         choices=("pnet", "rnet", "onet"),
         help="the nets that are to learn from them",
     )
-    for command in (train, load, landmarks, detect, mine):
+    for command in (train, load, landmarks, detect, frontier, mine):
         command.add_argument(
             "--rounds", type=int, default=5, help="measurements of each competitor"
         )
@@ -180,6 +198,22 @@ def main(argv):
         bench_detect.run(
             args.nets, args.pictures, args.yunet, args.rounds, args.json, args.min_face
         )
+    elif args.command == "frontier":
+        from core.bench import frontier as bench_frontier
+
+        if not args.nets and not args.yunet:
+            raise Problem("there is nothing to measure: give --nets DIR, or --yunet FILE")
+        with locked(args.out):
+            bench_frontier.run(
+                args.nets,
+                args.data,
+                args.split,
+                args.yunet,
+                args.facenet,
+                args.rounds,
+                args.out,
+                args.json,
+            )
     elif args.command == "mine":
         from core.bench import mine as bench_mine
 

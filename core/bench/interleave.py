@@ -5,16 +5,21 @@ are compared. A process is stopped while another is measured: threads that wait 
 would take the cores from it.
 """
 
+import ctypes
 import os
 import signal
 import statistics
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 
+from core.base import parallel
 from facelet.console import Problem, Status
+
+PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
 def rate(step, items, seconds):
@@ -29,6 +34,14 @@ def rate(step, items, seconds):
 
 
 _measure = None  # in a competitor's process: its function of seconds, which gives a figure
+
+
+def _start_process():
+    parallel.end_with_parent()
+    if sys.platform == "linux":
+        # A process that is stopped runs no thread: when the thread that started it, the main one,
+        # ends, the kernel ends it.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _start(make, arguments):
@@ -61,7 +74,9 @@ def interleave(competitors, rounds, seconds, what):
     with ExitStack() as stack:
         status = stack.enter_context(Status())
         pools = {
-            name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
+            name: stack.enter_context(
+                ProcessPoolExecutor(1, get_context("spawn"), initializer=_start_process)
+            )
             for name in competitors
         }
         try:

@@ -6,6 +6,7 @@ TBlob for MKLDNN data"). Kept to AVX2 it does not; training graphs are not conce
 """
 
 import os
+import threading
 from collections import OrderedDict
 
 os.environ.setdefault("DNNL_MAX_CPU_ISA", "AVX2")  # before MXNet runs its first layer
@@ -13,10 +14,14 @@ os.environ.setdefault("DNNL_MAX_CPU_ISA", "AVX2")  # before MXNet runs its first
 from symbols.mxnet_import import mx, ndarrays
 
 KEPT = 32  # input shapes kept ready
+# Of all nets: a bound net keeps its input and outputs in itself, and MXNet itself is not made to be
+# called by several threads.
+_RUNNING = threading.Lock()
 
 
 class MxNet:
-    """A net of the zoo with its parameters, in test mode; called as facelet.onnx_net.OnnxNet.
+    """A net of the zoo with its parameters, in test mode; called as facelet.onnx_net.OnnxNet, also
+    by several threads, of which one runs at a time.
 
     checkpoint -- core.formats.checkpoint.Checkpoint; it runs on the CPU
     kept -- input shapes that the net stays bound to, the last ones
@@ -33,6 +38,10 @@ class MxNet:
 
     def __call__(self, data):
         """data (N, 3, H, W) float32 -> outputs by task, float32."""
+        with _RUNNING:
+            return self._run(data)
+
+    def _run(self, data):
         if data.shape not in self._bound:
             if len(self._bound) >= self.kept:
                 self._bound.popitem(last=False)

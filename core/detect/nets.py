@@ -44,7 +44,7 @@ def _fast_onnx(path, threads):
     import onnx  # it takes a while to import
 
     net = OnnxNet(path, threads)
-    model = onnx.load(path)
+    model = onnx.load(path, load_external_data=False)
     on_maps = {value.name for value in model.graph.initializer if len(value.dims) == 3}
     if not any(
         layer.op_type == "PRelu" and layer.input[1] in on_maps for layer in model.graph.node

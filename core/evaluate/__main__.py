@@ -17,6 +17,7 @@ from core.evaluate import lists as evaluate_list
 from core.evaluate import stages as evaluate_stages
 from core.evaluate import wider as evaluate_wider
 from facelet.console import program
+from facelet.locks import locked
 
 COMMANDS = {
     "stages": evaluate_stages,
@@ -39,7 +40,8 @@ def main(argv):
         print("note: --landmarks is now landmarks; the old spelling will go", file=sys.stderr)
         argv = ["landmarks", *argv[1:]]
     args = options.parse(parser, argv, RENAMED.get(argv[0]) if argv else None)
-    COMMANDS[args.command].main(args, override(config, args.settings))
+    with locked(args.out):
+        COMMANDS[args.command].main(args, override(config, args.settings))
 
 
 if __name__ == "__main__":

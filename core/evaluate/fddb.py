@@ -28,7 +28,7 @@ import numpy as np
 
 from core.evaluate import detections, plots, run_detector
 from facelet.console import Problem
-from facelet.files import write_json, write_text
+from facelet.files import refuse_outside, write_json, write_text
 
 LARGEST = 450  # px, longer side of FDDB's pictures
 IOU = 0.5
@@ -145,6 +145,7 @@ def read_truth(folder):
             "an ellipse as two radii, angle, centre x y and 1",
             repeated=True,
         ):
+            refuse_outside(name, file)
             if name in truth:
                 merged += 1
                 rows = np.concatenate([truth[name], rows])

@@ -94,8 +94,7 @@ def evaluate(opened, rules, dataset, out, settings, assignments=()):
     result["places"] = {name: one.names for name, one in every_comparison.items()}
     landmark_tables.show(result)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "landmarks.json", result)
-    written = ["landmarks.json"]
+    written = []
     for name, comparison in every_comparison.items():
         written.append(f"errors-{name}.png")
         title = landmark_tables.picture_title(result, name)
@@ -103,7 +102,9 @@ def evaluate(opened, rules, dataset, out, settings, assignments=()):
     for number, (row, one) in enumerate(zip(result["nets"], worst), 1):
         written.append(f"faces-{number}.png")
         landmark_pictures.worst(dataset, f"{row['file']}: {row['net']}", *one, out / written[-1])
-    print(f"in {out}: {', '.join(written)}")
+    # Last: the figures count as whole when it is there.
+    write_json(out / "landmarks.json", result)
+    print(f"in {out}: {', '.join(['landmarks.json', *written])}")
     return result
 
 

@@ -42,10 +42,7 @@ def read_truth(path, split):
             one, reasons = wider.in_picture(one, *sizes[one.path])
             outside += reasons
         annotations.append(one)
-    for reason in outside[:10]:
-        print(f"left out {reason}")
-    if outside:
-        print(f"left out {len(outside):,} faces outside of their pictures: they count neither way")
+    run_detector.print_outside(outside)
     return annotations
 
 

@@ -97,6 +97,33 @@ def precision_recall(curves, path, title):
     _finish(figure, path, title)
 
 
+def frontier(result, path):
+    """Draw average precision against milliseconds, a line for each detector, to a picture file.
+    result -- see core.bench.frontier.run"""
+    import matplotlib.pyplot as plt  # as above
+
+    figure, axes = plt.subplots(1, len(result["sizes"]), figsize=(13, 5.5))
+    detectors = dict.fromkeys(row["detector"] for row in result["rows"])
+    for column, (axis, size) in enumerate(zip(axes, result["sizes"])):
+        for name in detectors:
+            rows = [row for row in result["rows"] if row["detector"] == name]
+            axis.plot(
+                [row["ms"] for row in rows],
+                [row["average_precision"][0][column] for row in rows],
+                marker="o",
+                label=name,
+            )
+        axis.set(
+            title=f"faces from {size} px, IoU {result['ious'][0]:g}",
+            xlabel="milliseconds a picture, one thread",
+            ylabel="average precision",
+            xscale="log",
+        )
+        axis.grid(alpha=0.3, which="both")
+        _legend_below(axis)
+    _finish(figure, path, f"{result['set']}; {result['machine']['cpu']}")
+
+
 def roc(curve, path, title):
     """Draw a core.evaluate.fddb.Roc to a picture file."""
     import matplotlib.pyplot as plt  # as above

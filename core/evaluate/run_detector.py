@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from core.detect import nets
 from core.detect.detector import FaceDetector
+from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem, Progress
 from facelet.files import sha256
@@ -79,17 +80,25 @@ def facts(folder, detector):
 
 
 def sizes(files):
-    """{name: (width, height)} of pictures {name: path}, of those that can be read, with
+    """{name: (width, height)} of pictures {name: path}, of those whose headers can be read, with
     progress."""
     found, progress = {}, Progress(len(files), "pictures read")
     for name, file in files.items():
         try:
-            found[name] = pictures.read(file).shape[1::-1]
+            found[name] = pictures.size(file)
         except pictures.BrokenPicture:
             pass  # they are without detections, and counted as such
         progress.step()
     progress.close()
     return found
+
+
+def print_outside(reasons):
+    """Name faces that are left out, a line each of the first, and count them."""
+    for reason in reasons[:10]:
+        print(f"left out {reason}")
+    if reasons:
+        print(f"left out {len(reasons):,} faces outside of their pictures: they count neither way")
 
 
 def run(detector, files):
@@ -98,7 +107,7 @@ def run(detector, files):
     progress, broken = Progress(len(files), "pictures"), []
     for name, file in files.items():
         try:
-            picture = pictures.read(file)
+            picture = isolated.read(file)
         except pictures.BrokenPicture as error:
             broken.append(str(error))
         else:

@@ -9,6 +9,7 @@ import numpy as np
 from core.evaluate import metrics
 from core.evaluate.run_detector import CASCADE, floored
 from facelet import boxes as geometry
+from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem
 from prepare_data import wider
@@ -137,7 +138,7 @@ def measure(detector, face_set, settings, progress):
         progress.step()
         path = face_set.images / annotation.path
         try:
-            picture = pictures.read(path)
+            picture = isolated.read(path)
         except pictures.BrokenPicture as error:
             skipped.append(str(error))
             continue

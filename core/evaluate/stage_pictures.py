@@ -6,7 +6,7 @@ import numpy as np
 from core.evaluate import metrics
 from core.evaluate.stage_figures import lost_in, sides
 from facelet import boxes as geometry
-from facelet import draw
+from facelet import draw, isolated
 from facelet import picture as pictures
 
 COLUMNS, CELL = 4, 360  # of the grid of pictures
@@ -23,7 +23,7 @@ def detections(measured, path, count, iou):
     with_faces = [one for one in measured.results if (sides(one.faces) >= measured.min_face).any()]
     tiles = []
     for one in with_faces[:: max(1, len(with_faces) // count)][:count]:
-        picture = pictures.read(one.path)
+        picture = isolated.read(one.path)
         scale = CELL / max(picture.shape[:2])
         picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         _mark(picture, one, measured, _shown(one, measured), iou, 0, scale)
@@ -163,7 +163,7 @@ def _crop(one, box, measured, iou, color, words):
     middle, side = (box[:2] + box[2:]) / 2, max(2, round(AROUND * float(sides(box[None])[0])))
     corner = np.round(middle - side / 2)
     square = np.concatenate([corner, corner + side])
-    crop, scale = pictures.crop(pictures.read(one.path), square, side), CROP_CELL / side
+    crop, scale = pictures.crop(isolated.read(one.path), square, side), CROP_CELL / side
     crop = cv2.resize(
         crop,
         (CROP_CELL, CROP_CELL),

@@ -23,72 +23,136 @@ Before any figure the ground truth is taken for detections, which must score 1.
 """
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from core.evaluate import detections, metrics, plots, run_detector
 from facelet.console import Problem
-from facelet.files import read_json, write_json, write_text
+from facelet.files import is_new, path_to_write, read_json, refuse_outside, write_json, write_text
+from prepare_data import mat_file, wider
 
 DIFFICULTIES = ("easy", "medium", "hard")
+LISTS = ["event_list", "file_list", "face_bbx_list"]
 IOU, THRESHOLDS = 0.5, 1000
 PLACES = ("", "wider_face_split", "eval_tools/ground_truth", "ground_truth")
 
 
 @dataclass(frozen=True)
 class Truth:
-    """The official ground truth: {picture: (M, 4) float64, x1 y1 x2 y2} of all labelled boxes, and
-    by difficulty {picture: (M,) bool}, which of them count. Pictures are <event>/<file>, bare."""
+    """The official ground truth: {picture: (M, 4) float64, x1 y1 x2 y2} of all labelled boxes, by
+    difficulty {picture: (M,) bool}, which of them count, and {another name of a picture: its name}.
+    Pictures are <event>/<file>, bare."""
 
     boxes: dict
     counted: dict
+    also: dict = field(default_factory=dict)
 
 
-def read_truth(folder):
-    """The Truth in the .mat files in a folder, or where they are after download. Raises Problem."""
+def read_truth(folder, images=None):
+    """The Truth in the .mat files in a folder, or where they are after download. Entries of one
+    picture are merged, of their boxes that are equal one counts, if it does in each of them; prints
+    how many. Raises Problem.
+
+    images -- folder of the pictures, where it is known: names of one file are of one picture
+    """
     mats = {name: _mat(folder, name) for name in ("face", *DIFFICULTIES)}
-    boxes, counted = {}, {name: {} for name in DIFFICULTIES}
-    path, data = mats["face"]
+    entries, counted = [], {name: [] for name in DIFFICULTIES}
+    listed = path = mats["face"][0]
     try:
-        for i, event in enumerate(data["event_list"][:, 0]):
-            for j, file in enumerate(data["file_list"][i, 0][:, 0]):
-                picture = f"{event[0]}/{file[0]}"
-                xywh = np.asarray(data["face_bbx_list"][i, 0][j, 0], np.float64).reshape(-1, 4)
-                if not np.isfinite(xywh).all():
-                    raise ValueError(picture)
-                if picture in boxes:  # the other files count on one entry each
-                    raise ValueError(f"{picture} is listed twice")
-                boxes[picture] = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+        data = mats["face"][1]
+        for i, event in enumerate(data["event_list"]):
+            for j, file in enumerate(data["file_list"][i]):
+                picture = wider.picture_path(f"{event}/{file}")
+                xywh = np.asarray(data["face_bbx_list"][i][j], np.float64).reshape(-1, 4)
+                refuse_outside(picture, path)
+                if not (np.abs(xywh) < wider.FARTHEST).all():
+                    raise ValueError(f"a box of {picture} that lies nowhere")
+                corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+                entries.append((picture, corners))
         for name in DIFFICULTIES:
             path, data = mats[name]
-            pictures = iter(boxes)
-            for row in data["gt_list"][:, 0]:
-                for index in row[:, 0]:
-                    picture = next(pictures)
-                    counted[name][picture] = np.zeros(len(boxes[picture]), bool)
+            for row in data["gt_list"]:
+                for index in row:
+                    picture, boxes = entries[len(counted[name])]
+                    mask = np.zeros(len(boxes), bool)
                     # MATLAB counts from 1.
                     chosen = np.asarray(index, np.int64).reshape(-1)
                     if chosen.size and chosen.min() < 1:
                         raise IndexError(picture)
-                    counted[name][picture][chosen - 1] = True
-            if len(counted[name]) < len(boxes):
+                    mask[chosen - 1] = True
+                    counted[name].append(mask)
+            if len(counted[name]) < len(entries):
                 raise ValueError(f"{len(counted[name])} pictures")
-            if not any(map(np.any, counted[name].values())):
+            if not any(map(np.any, counted[name])):
                 raise ValueError("no face")
+    except Problem:
+        raise
     except Exception as error:  # whatever a file with other things in it leads to
         reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
         raise Problem(
             f"{path} is no ground truth of WIDER FACE's evaluation, or not of these "
             f"pictures ({reason})"
         ) from None
-    return Truth(boxes, counted)
+    truth = _merged(entries, counted, images)
+    if len(truth.boxes) < len(entries):
+        print(
+            f"{listed}: merged {len(entries) - len(truth.boxes):,} entries of pictures that are "
+            f"listed more than once: {len(truth.boxes):,} pictures are left"
+        )
+    return truth
+
+
+def _merged(entries, counted, images):
+    """The Truth of entries (picture, boxes) and which of these count, (M,) bool for each entry by
+    difficulty."""
+    truth, first = Truth({}, {name: {} for name in DIFFICULTIES}), {}
+    for at, (name, boxes) in enumerate(entries):
+        key = f"{name}.jpg" if images is None else wider.file_of(images, f"{name}.jpg")
+        picture = first.setdefault(key, name)
+        if picture != name:
+            truth.also[name] = picture
+        before = truth.boxes.get(picture, np.zeros((0, 4)))
+        # Boxes that are equal within one entry stay, as the rule has it.
+        same = (boxes[:, None] == before[None]).all(axis=2)
+        new = ~same.any(axis=1)
+        truth.boxes[picture] = np.concatenate([before, boxes[new]])
+        for level in DIFFICULTIES:
+            mask = counted[level][at]
+            kept = truth.counted[level].get(picture, np.zeros(0, bool))
+            kept = kept & ~(same & ~mask[:, None]).any(axis=0)
+            truth.counted[level][picture] = np.concatenate([kept, mask[new]])
+    return truth
+
+
+def in_pictures(truth, images, path):
+    """The Truth without those faces, of which most is outside of their pictures, counting: they
+    count neither way, and are named. Raises Problem where many are.
+
+    images -- folder of the pictures; path -- of the ground truth
+    """
+    faces = {}
+    for picture, boxes in truth.boxes.items():
+        real = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+        if len(real):
+            faces[picture] = real
+    wider.check_scale(
+        path, images, [(f"{name}.jpg", truth.boxes[name][real]) for name, real in faces.items()]
+    )
+    sizes = run_detector.sizes({name: images / f"{name}.jpg" for name in faces})
+    counted, reasons = {level: dict(truth.counted[level]) for level in DIFFICULTIES}, []
+    for name, size in sizes.items():
+        out = faces[name][wider.outside_of(truth.boxes[name][faces[name]], *size)]
+        for level in DIFFICULTIES if len(out) else ():
+            counted[level][name] = counted[level][name].copy()
+            counted[level][name][out] = False
+        reasons += [wider.outside_words(name, truth.boxes[name][i], *size) for i in out]
+    run_detector.print_outside(reasons)
+    return replace(truth, counted=counted)
 
 
 def _mat(folder, name):
-    from scipy.io import loadmat  # here, as it takes a while to import
-
     places = [Path(folder) / place / f"wider_{name}_val.mat" for place in PLACES]
     path = next((place for place in places if place.exists()), None)
     if path is None:
@@ -97,10 +161,9 @@ def _mat(folder, name):
             f"{', '.join(PLACES[1:])} there: it comes with WIDER FACE's evaluation tools"
         )
     try:
-        return path, loadmat(path)
-    except Exception as error:  # of a damaged file SciPy raises whatever it meets
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
-        raise Problem(f"{path} is no .mat file, or a damaged one ({reason})") from None
+        return path, mat_file.load(path, LISTS if name == "face" else ["gt_list"])
+    except mat_file.ReaderError as error:
+        raise Problem(f"{path} is no .mat file, or a damaged one ({error!s:.160})") from None
 
 
 def curves(found, truth):
@@ -188,7 +251,7 @@ def find(detector, facts, images, names, out):
     """Run a detector over pictures of a folder, <event>/<picture>.jpg, into out/results. What is
     there already by the same `facts`, in out/results.json, is left. Raises Problem."""
     results, made_by = out / "results", out / "results.json"
-    if results.exists() and not made_by.exists():
+    if not is_new(results) and not made_by.exists():
         raise Problem(
             f"{results} is there, and no {made_by.name} beside it that says what it was "
             "made by: remove it or choose another folder"
@@ -197,13 +260,12 @@ def find(detector, facts, images, names, out):
         print(f"{results} is by other nets or settings: it is made anew")
         shutil.rmtree(results, ignore_errors=True)
     write_json(made_by, facts)
-    missing = {
-        name: images / f"{name}.jpg" for name in names if not (results / f"{name}.txt").exists()
-    }
+    files = {name: path_to_write(results, f"{name}.txt") for name in names}
+    missing = {name: images / f"{name}.jpg" for name in names if not files[name].exists()}
     if len(missing) < len(names):
         print(f"{results} has {len(names) - len(missing):,} of {len(names):,} pictures already")
     for name, boxes, scores, _ in run_detector.run(detector, missing):
-        write_text(results / f"{name}.txt", detections.text(f"{name}.jpg", boxes, scores))
+        write_text(files[name], detections.text(f"{name}.jpg", boxes, scores))
     return results
 
 
@@ -221,24 +283,26 @@ def arguments(parser):
 
 
 def main(args, settings):
-    truth, out, path = read_truth(args.data), Path(args.out), args.detections
+    images = next(
+        (
+            images
+            for images in (Path(args.data) / "WIDER_val" / "images", Path(args.data) / "images")
+            if images.is_dir()
+        ),
+        None,
+    )
+    truth, out, path = read_truth(args.data, images), Path(args.out), args.detections
     self_check(truth)
+    if images is not None:
+        truth = in_pictures(truth, images, args.data)
     if args.nets:
-        images = next(
-            (
-                images
-                for images in (Path(args.data) / "WIDER_val" / "images", Path(args.data) / "images")
-                if images.is_dir()
-            ),
-            None,
-        )
         if images is None:
             raise Problem(f"{args.data} has no pictures: looked for WIDER_val/images and images")
         detector = run_detector.open_floored(args.nets, args.settings, settings)
         path = find(
             detector, run_detector.facts(args.nets, detector), images, list(truth.boxes), out
         )
-    found = detections.fitted(detections.read(path), truth.boxes, path)
+    found = detections.fitted(detections.read(path), truth.boxes, path, truth.also)
     rule = run_detector.rule(detector) if args.nets else detections.rule_of_list(found, path)
     result = curves(found, truth)
     values = {name: metrics.average_precision(curve) for name, curve in result.items()}

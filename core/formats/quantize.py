@@ -19,11 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from core.formats import numpy_net
+from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem
 from symbols.graph import DATA
 
 PICTURES, CROPS = 256, 512  # at most, at least; one half calibrates, the other measures
+NAMED = 10  # pictures that can't be read
 BATCH = 8  # of calibration: bounds its memory
 TIMED_BATCH, TIMED_SIDE, ROUNDS, SECONDS = 64, 320, 15, 0.02
 
@@ -37,17 +39,21 @@ def crops(folder, size, seed=0):
         raise Problem(f"{folder} is no folder: give one that holds pictures")
     paths = pictures.in_folder(folder)
     paths = [paths[i] for i in rng.permutation(len(paths))[:PICTURES]]
-    halves, reason = ([], []), ""
+    halves, skipped = ([], []), []
     for path in paths:
         try:
-            picture = pictures.read(path)
+            picture = isolated.read(path)
         except pictures.BrokenPicture as error:
-            print(f"  skipped {error}")
-            reason = f"; {error}"
+            skipped.append(str(error))
             continue
         halves[0].append([_crop(picture, size, rng) for _ in range(-(-CROPS // len(paths)))])
         halves = halves[::-1]  # the next picture is the other half's
+    for reason in skipped[:NAMED]:
+        print(f"  skipped {reason}")
+    if skipped:
+        print(f"  skipped {len(skipped):,} of {len(paths):,} pictures: they calibrate nothing")
     if not all(halves):
+        reason = f"; {skipped[0]}" if skipped else ""
         raise Problem(
             f"{folder} has fewer than two pictures that can be read, one to calibrate "
             f"with and one to measure with{reason}"

@@ -10,7 +10,7 @@ import shutil
 from core.pipeline import estimates, limits, proofs
 from core.pipeline.recipes import MEASURES, STAGES, TRAINED
 from core.pipeline.steps import Step
-from facelet.files import read_json, write_json
+from facelet.files import is_new, read_json, write_json
 from facelet.nets import MANIFEST, SETTINGS
 from prepare_data import samples
 from prepare_data.store import Store
@@ -62,7 +62,7 @@ def _data(run):
                 "data",
                 f"the sample set: {data.count} drawn pictures",
                 data.folder,
-                lambda path: data.proof(*data.sets) if path.exists() else None,
+                lambda path: None if is_new(path) else data.proof(*data.sets),
                 data.draw,
                 settings={"pictures": data.count},
                 expected=lambda: estimates.drawing(data.count),
@@ -117,7 +117,7 @@ def _samples(run, stage):
         name,
         f"samples of {size} px",
         path,
-        proofs.listed("store.json"),
+        proofs.listed("store.json", samples.MOSAIC),
         lambda: samples.make_store(run.face_set, size, path, settings),
         reads,
         {"size": size, "samples": settings, **more},
@@ -152,7 +152,7 @@ def _mining(run, name, stage, before):
         called,
         f"hard examples of {size} px, found by {' and '.join(before)}",
         path,
-        proofs.listed("store.json"),
+        proofs.listed("store.json", samples.MOSAIC),
         make,
         (*reads, *before),
         settings,
@@ -177,7 +177,7 @@ def _landmarks(run, stage):
         name,
         f"landmark samples of {size} px",
         path,
-        proofs.listed("store.json"),
+        proofs.listed("store.json", samples.MOSAIC),
         make,
         ("data",) if run.data.drawn else ("faces",),
         {"size": size, "landmark_samples": settings},
@@ -246,7 +246,7 @@ def _measuring(run, name, measured_on):
         make,
         (measured_on, "samples_pnet", *nets.values()),
         {
-            "detect": run.settings.detect,
+            "detect": {k: v for k, v in run.settings.detect.items() if k != "max_seconds"},
             "evaluate": run.settings.evaluate,
             "held out": {"val_fraction": held_out.val_fraction, "seed": held_out.seed},
         },

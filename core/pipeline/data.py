@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from facelet.console import Problem
-from facelet.files import read_json, sha256, write_json
+from facelet.files import is_new, read_json, sha256, write_json
 from prepare_data import wider
 from prepare_data.drawn import sets as drawn
 
@@ -75,7 +75,7 @@ class Data:
     def check_pictures(self, noted):
         """Raise Problem where pictures that were there have gone, while the ground truth still
         has them. Keeps the list of those that are there in the file `noted`."""
-        if self.drawn and not self.folder.exists():
+        if self.drawn and is_new(self.folder):
             return
         now = {
             split: {

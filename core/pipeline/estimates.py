@@ -3,7 +3,7 @@ for the check of the disk; rates are those of 2 processors."""
 
 from core.base import parallel
 from core.pipeline.recipes import TRAINED
-from facelet.files import read_json
+from facelet.files import is_new, read_json
 from prepare_data.store import sample_bytes
 
 # A drawn picture with its faces, samples of a face, hard examples of a picture, things a second.
@@ -28,7 +28,7 @@ def drawing(pictures):
 def counts(run, split="train"):
     """Pictures and faces of a split of a core.pipeline.run.Run, or what they will be."""
     data = run.data
-    if data.drawn and not data.folder.exists():
+    if data.drawn and is_new(data.folder):
         pictures = data.count * DRAWN_SHARES[split]
         return pictures, pictures * DRAWN_FACES
     fraction = 1 if split in data.sets else run.own["pnet"].train.val_fraction

@@ -21,13 +21,14 @@ class Damaged(Problem):
     """A result isn't as it was made: it can't be used, and can be made again."""
 
 
-def listed(name):
+def listed(name, *pictures):
     """A Step's proof: the hash of a file of a store that is written last and has the checksums of
-    the others, all of which are compared; raises Damaged. Files of former versions have none."""
+    the others, all of which are compared; raises Damaged. Files of former versions have none. What
+    is drawn of the store, `pictures`, must be there too."""
 
     def proof(path):
         found = path / name
-        if not found.is_file():
+        if not all((path / each).is_file() for each in (name, *pictures)):
             return None
         try:
             damaged = damage(path, known_sums(read_json(found), found))

@@ -45,6 +45,46 @@ class Recipe:
     mixes: Mapping = field(default_factory=dict)
 
 
+# For hard faces: turned, covered, blurred, lit badly, in crowds. Positives and parts come from the
+# cascade as well, with its boxes' scatter, at low thresholds, so that faces are among them that it
+# is not sure of. The limits are those of such pictures.
+HARD = (
+    "samples.turned=0.4",
+    "onet.samples.positives=15",
+    "onet.samples.negatives=20",
+    "onet.samples.near_negatives=4",
+    "mine.positives=True",
+    "mine.parts=True",
+    "mine.pnet=0.4",
+    "mine.rnet=0.2",
+    "mine.onet=0.2,0.05",
+    "degrade.gamma=0.2,1.6",
+    "degrade.occlusion=0.15,0.15,0.5",
+    "degrade.motion=0.08,0.25",
+    "degrade.blur=0.15,2",
+    "degrade.shrink=0.2,0.5",
+    "degrade.jpeg=0.15,30",
+    # 20 px have nothing to lose to a line of blur.
+    "pnet.degrade.motion=0,0.3",
+    "pnet.degrade.blur=0.1,1",
+    "pnet.train.epochs=4",
+    "pnet_hard.train.epochs=3",
+    "rnet.train.epochs=8",
+    "rnet.train.batch=512",
+    "onet.train.epochs=4",
+    "onet.train.batch=128",
+    "onet.loss.landmark.kind=smooth_l1",
+    "detect.thresholds=0.2,0.1,0.3",
+    "pipeline.floors=0.9,0.8,0.6",
+    "pipeline.most_boxes=600,100,30",
+)
+HARD_MIXES = {"rnet": (1.2, 0.8, 1, 2), "onet": (1.5, 1, 0.7, 1.8, 1.5)}
+
+
+def _hard(pnet, rnet, onet, landmarks=("onet",)):
+    return Recipe({"pnet": pnet, "rnet": rnet, "onet": onet}, landmarks, HARD, HARD_MIXES)
+
+
 RECIPES = {
     # Negatives alone are mined, a landmark head for the Onet alone.
     "train-mtcnn": Recipe(
@@ -75,6 +115,12 @@ RECIPES = {
             "onet": (1, 1, 1, 2, 2),
         },
     ),
+    # Cascades of four sizes for hard faces. With a landmark head, Onet_v1, v2 and v3 are the same
+    # net; without, v3 is the largest.
+    "small": _hard("Pnet20_v00", "Rnet_v1", "Onet_v1"),
+    "medium": _hard("Pnet20_v2", "Rnet_v1", "Onet_v2"),
+    "large": _hard("Pnet20_v6", "Rnet_v2", "Onet_v3", ()),
+    "board": _hard("Pnet16_v0", "Rnet_v1", "Onet_v1"),
 }
 
 # The drawn sample set is small, so it is gone through more often. Where a share of the negatives is

@@ -12,7 +12,7 @@ from core.pipeline.recipes import TRAINED
 from core.pipeline.steps import DONE
 from facelet import picture as pictures
 from facelet.console import clock
-from facelet.files import read_json, write_text
+from facelet.files import is_new, read_json, write_text
 
 WIDEST, QUALITY = 1400, 80  # px and JPEG quality of embedded pictures
 KINDS = ("positive", "part", "negative", "landmark")
@@ -329,7 +329,7 @@ def _nets(run):
 
 
 def _data(run):
-    if not run.data.folder.exists():  # not drawn yet
+    if is_new(run.data.folder):  # not drawn yet
         return ""
     rows = []
     for split, face_set in run.data.sets.items():

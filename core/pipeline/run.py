@@ -12,6 +12,7 @@ from core.pipeline.recipes import MEASURES, RECIPES, STAGES, TRAINED
 from core.pipeline.steps import Plan
 from facelet.console import Problem
 from facelet.files import read_json, write_json
+from facelet.locks import locked
 from symbols import spec
 
 SAMPLE_PICTURES = 500
@@ -184,6 +185,10 @@ class Run:
     def go(self, steps, only=False):
         """Run steps (of self.plan) and what they need, or them alone; writes the report, also
         where a net misses its limits. Returns the summary that is left as summary.json."""
+        with locked(self.out):
+            return self._go(steps, only)
+
+    def _go(self, steps, only):
         self.data.check_pictures(self.out / "steps" / "pictures.json")
         started = time.perf_counter()
         try:

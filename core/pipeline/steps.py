@@ -16,7 +16,8 @@ from typing import Callable, Optional
 
 from core.pipeline.proofs import Damaged
 from facelet.console import Problem, clock
-from facelet.files import differences, read_json, write_json
+from facelet.files import differences, is_new, read_json, write_json
+from facelet.locks import locked
 
 DONE, MAYBE, GO_ON, ANEW, TO_DO = "done", "depends", "goes on", "made anew", "to do"
 SHOWN = 3  # differences that a line names
@@ -129,7 +130,7 @@ class Plan:
             return State(DONE)
         record = self.record(step)
         if record is None:
-            if step.path.exists():
+            if not is_new(step.path):
                 raise Problem(
                     f"{step.path} is there, and this run has not made it: remove it or "
                     "choose another --out"
@@ -145,7 +146,9 @@ class Plan:
         except Damaged as damaged:
             return State(ANEW, str(damaged))
         if proof is None:
-            return State(GO_ON, f"{step.path} is gone" if record["result"] else "it was stopped")
+            gone = "is gone" if is_new(step.path) else "lacks a part"
+            why = f"{step.path} {gone}" if record["result"] else "it was stopped"
+            return State(GO_ON, why)
         if record["result"] not in (None, proof):
             raise Problem(
                 f"{step.path} has changed since it was made, it is of another "
@@ -213,6 +216,10 @@ class Plan:
             )
 
     def _bring(self, step, known, label):
+        with locked(step.path):
+            self._bring_locked(step, known, label)
+
+    def _bring_locked(self, step, known, label):
         state = self._state(step, known)
         depends, record = self._depends(step, known), self.record(step)
         if state.kind == DONE:
@@ -275,4 +282,6 @@ def _clear(step):
     if path.exists():  # renamed first: a kill leaves it whole or gone
         os.replace(path, path.with_name(f".{path.name}.part"))
     for left in path.parent.glob(f".{path.name}.*"):
+        if left.suffix == ".lock":
+            continue
         shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -34,6 +34,7 @@ class HeatmapTask:
     """
 
     sections, mix = ("input", "loss", "augment", "joints", "train"), {}
+    pictures = "samples.png", "joints.png"
 
     def __init__(self, spec, options, bodies, settings, workers=None):
         self.bodies, self.layout, self.size = bodies, layout_of(spec.name, options), spec.size
@@ -111,7 +112,9 @@ class HeatmapTask:
         crops, maps = sheets.samples_of(
             self.batches, sheets.BODIES, "heatmap_target", sheets.BODIES
         )
-        sheets.heat_maps(crops, maps, self.layout, self.bodies.scheme, Path(folder) / "samples.png")
+        sheets.heat_maps(
+            crops, maps, self.layout, self.bodies.scheme, Path(folder) / self.pictures[0]
+        )
 
     def _predict(self, trainer, crops, joints, report=quiet):
         """The maps that a net makes of crops, in order: yields values (n, numbers)."""
@@ -148,5 +151,5 @@ class HeatmapTask:
         crops, truth = (values[: sheets.BODIES] for values in self.validation_set())
         values = np.concatenate(list(self._predict(trainer, crops, truth)))
         sheets.heat_maps(
-            crops, values, self.layout, self.bodies.scheme, Path(folder) / "joints.png", truth
+            crops, values, self.layout, self.bodies.scheme, Path(folder) / self.pictures[1], truth
         )

@@ -2,13 +2,15 @@
 and which of its checkpoints are whole."""
 
 import json
+import os
 from pathlib import Path
 
 from core.formats import checkpoint
 from core.train.curves import curves
 from facelet.console import Problem
-from facelet.files import differences, read_json, to_json, write_json, write_text
+from facelet.files import differences, is_new, read_json, to_json, write_json, write_text
 
+CURVES = "curves.png"
 DIFFERENCES = 4  # that a message names
 # What the line of an epoch tells: words, figure.
 LOSSES = (
@@ -58,7 +60,7 @@ class Run:
                     f"{folder} holds a run with other settings ({'; '.join(differing)}): "
                     "choose another --out, or the same settings to go on"
                 )
-        elif self.folder.exists() and not self.config_path.exists() and any(self.folder.iterdir()):
+        elif not self.config_path.exists() and not is_new(self.folder):
             raise Problem(f"{folder} is not empty and holds no run: choose another --out")
         self.log = self._read_log()[: self.epoch]
         if len(self.log) < self.epoch:
@@ -68,7 +70,20 @@ class Run:
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.config_path, self.identity)
+        self._made = os.stat(self.folder)
         self._board = None
+
+    def check_there(self):
+        """Raise Problem where the folder is gone, or another has taken its place."""
+        try:
+            there = os.path.samestat(os.stat(self.folder), self._made)
+        except OSError:
+            there = False
+        if not there:
+            raise Problem(
+                f"{self.folder} has gone while this run was training into it: put it back to go "
+                "on after its last finished epoch, or begin anew"
+            )
 
     def params_path(self, epoch):
         return checkpoint.paths(self.folder, self.net, epoch)[1]
@@ -77,13 +92,16 @@ class Run:
         """Of the optimiser's states after an epoch."""
         return self.folder / f"{self.net}-{epoch:04d}.states"
 
+    def _of_epochs(self, suffix):
+        """(epoch, path) of the files NET-EPOCH with a suffix, in the order of epochs."""
+        return sorted(
+            (int(path.stem.rsplit("-", 1)[1]), path)
+            for path in self.folder.glob(f"{self.net}-[0-9][0-9][0-9][0-9]{suffix}")
+        )
+
     def _finished_epoch(self):
         """The last epoch whose files are whole; later ones are written anew."""
-        epochs = [
-            int(path.stem.rsplit("-", 1)[1])
-            for path in self.folder.glob(f"{self.net}-[0-9][0-9][0-9][0-9].json")
-        ]
-        for epoch in sorted(epochs, reverse=True):
+        for epoch, _ in reversed(self._of_epochs(".json")):
             if self.params_path(epoch).exists() and self.states_path(epoch).exists():
                 return epoch
         return 0
@@ -105,11 +123,20 @@ class Run:
                 )
         return rows
 
+    def drop_states(self, before):
+        """Remove the optimiser's states after epochs before one, which have had their use."""
+        for epoch, path in self._of_epochs(".states"):
+            if epoch < before:
+                path.unlink()
+
     def record(self, figures):
         """Add an epoch's figures to the log and draw the curves."""
         self.log.append(figures)
         write_text(self.log_path, "".join(to_json(row) + "\n" for row in self.log))
-        curves(self.log, self.folder / "curves.png", title=self.net)
+        self.draw_curves()
+
+    def draw_curves(self):
+        curves(self.log, self.folder / CURVES, title=self.net)
 
     def to_tensorboard(self, row):
         """Add an epoch's figures to the events of TensorBoard, if its writer is installed."""

@@ -14,6 +14,7 @@ training goes; joints as heat maps (core.train.heatmap_task). All have
     loss(options, row)          config.loss as the net's graph takes it after the epoch of a row of
                                 the log; None before the first
     init_head(checkpoint)       sets the head of fresh parameters to the mean of the targets
+    pictures                    names of those that the next two write, None where they don't
     save_samples(folder)        writes a picture of training samples
     validate(trainer, report)   figures over what was held out, without augmentation;
                                 report(what, done, total) is told how far it is
@@ -68,6 +69,7 @@ class DetectionTask:
     """Faces, boxes and, beside them, landmarks, from stores of samples."""
 
     sections, manifest = ("input", "loss", "augment", "degrade", "train"), {}
+    pictures = None, None
 
     def __init__(self, spec, options, stores, settings):
         self.samples = samples = _checked(spec, options, stores)
@@ -180,6 +182,7 @@ class LandmarkTask:
     training goes, or that were made once (stores of landmark samples)."""
 
     sections, mix = ("input", "loss", "augment", "crop", "train"), {}
+    pictures = "samples.png", "points.png"
 
     def __init__(self, spec, options, sets, settings):
         self.sets = [Crops(faces) if isinstance(faces, Store) else faces for faces in sets]
@@ -271,7 +274,7 @@ class LandmarkTask:
 
     def save_samples(self, folder):
         """Write samples.png: the first samples as the net sees them."""
-        sheets.landmark_samples(self.batches, Path(folder) / "samples.png")
+        sheets.landmark_samples(self.batches, Path(folder) / self.pictures[0])
 
     def _predict(self, trainer, crops, truth, report=quiet):
         """The points (N, P, 2) that a net finds in crops."""
@@ -316,7 +319,7 @@ class LandmarkTask:
         found = self._predict(trainer, crops, truth)
         errors = np.linalg.norm(found - truth, axis=2).mean(axis=1)
         landmark_pictures.sheet(
-            Path(folder) / "points.png",
+            Path(folder) / self.pictures[1],
             [
                 (
                     "held-out faces; mean distance in crop sides",

@@ -9,10 +9,11 @@ from config import config as defaults
 from core.detect.nets import file_of
 from core.formats import checkpoint
 from core.train import states as optimizer_states
-from core.train.run import Run, describe
+from core.train.run import CURVES, Run, describe
 from core.train.tasks import task_of
-from facelet.console import Problem, Status, clock
+from facelet.console import Problem, Status, check_stop, clock
 from facelet.files import sha256
+from facelet.locks import locked
 from prepare_data.held_out import in_common
 from symbols import zoo
 from symbols.mxnet_import import devices, mx, ndarrays, one_line, threads
@@ -184,8 +185,9 @@ class Progress:
         )
 
 
-def _train_epoch(trainer, batches, epoch, settings, loss_weights, progress):
-    """One epoch of updates; returns its figures. Raises Problem for a loss that isn't finite."""
+def _train_epoch(trainer, batches, epoch, settings, loss_weights, progress, check):
+    """One epoch of updates; returns its figures. Raises Problem for a loss that isn't finite, and
+    what check(), called at each step, raises."""
     sums, right, kept, waited = dict.fromkeys(trainer.heads, 0.0), 0, 0, 0.0
     first = (epoch - 1) * batches.steps
     progress.begin(epoch)
@@ -193,6 +195,7 @@ def _train_epoch(trainer, batches, epoch, settings, loss_weights, progress):
     feed = batches.ahead(range(first, first + batches.steps), progress.status.print)
     for number, (batch, wait) in enumerate(feed, start=1):
         results = trainer.step(batch)
+        check()
         waited, progress.done = waited + wait, number
         for head in sums:
             value = float(results[f"{head}_loss"][0])
@@ -250,7 +253,7 @@ def train(net, options, data, out, settings=defaults, start=None):
     spec = zoo.spec(net, options.get("landmark", False))
     # What can be wrong with the settings shows before the run's folder is there.
     symbols.build(net, **options)
-    with Status() as status:
+    with locked(out), Status() as status:
         status.set(f"{spec.name}: preparing")
         task = task_of(spec, options, data, settings)
         devices(settings.train.gpus)
@@ -308,25 +311,40 @@ def _train(run, first, task, held_out, settings, status):
                 "parameters will differ, from their last bits on, from those of a run that was "
                 f"not stopped; OMP_NUM_THREADS={then} makes them the same"
             )
+
+    def check():
+        """Raise what forbids going on: KeyboardInterrupt, and Problem where the folder is gone."""
+        check_stop()
+        run.check_there()
+
     trainer = trainer_after(run.epoch)
     status.print(
         f"{spec.name}: {task}; {batches.steps} steps of {settings.train.batch} an epoch, "
         f"{epochs} epochs"
     )
-    if run.epoch < epochs:
-        task.save_samples(run.folder)
+    run.drop_states(run.epoch)
+    _draw_missing(run, task, trainer, epochs)
     progress = Progress(status, run.epoch, epochs, batches.steps, settings.train.batch)
+
+    def report(*how_far):
+        check()
+        progress.report(*how_far)
+
     for epoch in range(run.epoch + 1, epochs + 1):
         changed = epoch == settings.train.mine_from or settings.loss.landmark.adaptive
         if changed and epoch > run.epoch + 1:
             trainer = trainer_after(epoch - 1)
-        figures = _train_epoch(trainer, batches, epoch, settings.train, settings.loss, progress)
-        row = {"epoch": epoch, "train": figures, "val": task.validate(trainer, progress.report)}
+        figures = _train_epoch(
+            trainer, batches, epoch, settings.train, settings.loss, progress, check
+        )
+        row = {"epoch": epoch, "train": figures, "val": task.validate(trainer, report)}
         status.set(f"epoch {epoch}/{epochs}: saving")
-        # The manifest comes last: an epoch counts when it is there, and a kill in between only
-        # leaves files that the next run writes anew.
+        # The manifest comes last, also after all that is drawn: an epoch counts when it is there,
+        # and a kill in between only leaves files that the next run writes anew.
         trainer.save_states(epoch * batches.steps, run.states_path(epoch))
         run.record(row)
+        task.save_predictions(trainer, run.folder)
+        run.to_tensorboard(row)
         checkpoint.save(
             run.folder,
             trainer.checkpoint(),
@@ -345,9 +363,19 @@ def _train(run, first, task, held_out, settings, status):
             },
             beside=[run.states_path(epoch)],
         )
-        run.states_path(epoch - 1).unlink(missing_ok=True)
-        task.save_predictions(trainer, run.folder)
-        run.to_tensorboard(row)
+        run.drop_states(epoch)
         left = f", {clock(progress.seconds_left())} to go" if epoch < epochs else ""
         status.print(describe(row, epochs) + left)
     return run.params_path(max(run.epoch, epochs))
+
+
+def _draw_missing(run, task, trainer, epochs):
+    """Draw what a run's folder should have and has not: all when it begins, the rest where it goes
+    on or is finished."""
+    of_samples, of_predictions = task.pictures
+    if run.epoch < epochs or (of_samples and not (run.folder / of_samples).exists()):
+        task.save_samples(run.folder)
+    if run.epoch and not (run.folder / CURVES).exists():
+        run.draw_curves()
+    if run.epoch and of_predictions and not (run.folder / of_predictions).exists():
+        task.save_predictions(trainer, run.folder)

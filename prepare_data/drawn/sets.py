@@ -32,6 +32,7 @@ def _draw_files(task):
 
 
 def _draw_file(folder, seed, index, val_fraction):
+    parallel.at(f"picture {index} of {folder}")
     image, faces = draw_picture(seed, index)
     event = EVENTS[3 if not faces else 0 if len(faces) == 1 else 1 if len(faces) < 10 else 2]
     split = "val" if int((index + 1) * val_fraction) > int(index * val_fraction) else "train"

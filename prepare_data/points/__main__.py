@@ -8,9 +8,12 @@ FACES is a list or a folder, of a kind that is told by its content; prepare_data
 the kinds.
 """
 
+import contextlib
+
 from config import config, override
 from core.base import options
 from facelet.console import program
+from facelet.locks import locked
 from prepare_data.points import check, cuts, label
 
 COMMANDS = {"check": check, "cut": cuts, "label": label}
@@ -19,7 +22,8 @@ COMMANDS = {"check": check, "cut": cuts, "label": label}
 def main(argv):
     parser = options.of_commands("python -m prepare_data.points", __doc__, COMMANDS)
     args = options.parse(parser, argv, {"--points": "--faces", "--net": "--weights"})
-    COMMANDS[args.command].main(args, override(config, args.settings))
+    with locked(args.out) if args.out else contextlib.nullcontext():
+        COMMANDS[args.command].main(args, override(config, args.settings))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from the whole set, their points and lines in the colours of the scheme's groups
 import cv2
 import numpy as np
 
-from facelet import draw, schemes
+from facelet import draw, isolated, schemes
 from facelet import picture as pictures
 from prepare_data.points import sets as landmarks
 
@@ -59,7 +59,7 @@ def sheet(point_set, path):
     chosen = np.unique(np.linspace(0, len(faces) - 1, COLUMNS * ROWS).round().astype(int))
     for face in (faces[i] for i in chosen):
         try:
-            picture = pictures.read(point_set.images / face.path)
+            picture = isolated.read(point_set.images / face.path)
         except pictures.BrokenPicture as error:
             wrong.append(str(error))
             continue

@@ -27,13 +27,14 @@ import numpy as np
 
 from config import CROPS, for_landmarks
 from core.base import parallel
+from facelet import isolated, schemes
 from facelet import picture as pictures
-from facelet import schemes
 from facelet.console import Problem, Progress
-from facelet.files import checksums, whole_folder, write_json
+from facelet.files import check_new, checksums, whole_folder, write_json
 from prepare_data import face_crop
 from prepare_data.points import sets as landmarks
 from prepare_data.points.face_sets import (
+    JPEG,
     VERSION,
     Cuts,
     check_scale,
@@ -41,11 +42,10 @@ from prepare_data.points.face_sets import (
     reason_against,
     source_of,
 )
-from prepare_data.samples import check_new, print_some
+from prepare_data.samples import print_some
 from prepare_data.store import write_pictures
 
 QUALITY = 95  # of JPEG files made here; one that is cut to nothing less is kept as it is
-JPEG = b"\xff\xd8"  # what such a file begins with
 EDGE = 2  # px of a picture, around the room, that interpolation may read
 PICTURES_PER_JOB = 16
 OFFLINE = 10  # crops of each face, made once, that a store is compared with ...
@@ -97,9 +97,10 @@ def _cut_all(numbered, images, settings, scheme, size, least):
     """[(index of the picture, its bytes, cuts, reasons)] of some pictures."""
     found = []
     for index, (path, faces) in numbered:
+        parallel.at(images / path)
         try:
             data = (images / path).read_bytes()
-            picture = pictures.decode(data, images / path)
+            picture = isolated.read(images / path)
         except OSError as error:
             found.append((index, 0, [], [f"{images / path}: {error.strerror}"]))
             continue

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem
 from facelet.files import known_sums
@@ -25,6 +26,7 @@ from prepare_data.wider import outside_of
 
 VERSION = 1  # of the format of a store of cuts
 REMEDY = "cut the faces again"
+JPEG = b"\xff\xd8"  # what such a file begins with
 OUTSIDE = 1.0  # px: farther out of its picture a point is nowhere
 
 
@@ -103,7 +105,10 @@ class Cuts:
 
     def read(self, i):
         begin, end = self.index[i : i + 2]
-        return pictures.decode(self.bytes[begin:end].tobytes(), f"{self.path}, face {i}")
+        data, name = self.bytes[begin:end].tobytes(), f"{self.path}, face {i}"
+        if data[:2] != JPEG:  # decoded in this process, for speed: no other decoder
+            raise pictures.BrokenPicture(f"{name}: no JPEG, as cuts are: {REMEDY}")
+        return pictures.decode(data, name)
 
     def names(self):
         return [self._pictures[i] for i in self.sources[:, 0]]
@@ -132,7 +137,7 @@ class Pictures:
 
     def read(self, i):
         face = self.set.faces[i]
-        picture = pictures.read(self.set.images / face.path)
+        picture = isolated.read(self.set.images / face.path)
         reason = reason_against(face, *picture.shape[1::-1])
         if reason:
             raise pictures.BrokenPicture(f"{face.source}: {reason}")

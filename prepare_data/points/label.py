@@ -27,8 +27,8 @@ import numpy as np
 from core.base import parallel
 from core.detect import nets
 from core.detect.detector import FaceDetector, open_stage
+from facelet import isolated, schemes
 from facelet import picture as pictures
-from facelet import schemes
 from facelet.console import Problem, Progress
 from facelet.detector import landmark_squares
 from facelet.files import sha256, write_json, write_text
@@ -127,7 +127,7 @@ def of_folder(folder):
             f"{folder} holds no pictures: no file there ends in " + " ".join(pictures.SUFFIXES)
         )
     for file in files:
-        picture = _read(pictures.read, file)
+        picture = _read(isolated.read, file)
         boxes = detector.detect(picture).boxes if isinstance(picture, np.ndarray) else None
         yield file.relative_to(folder).as_posix(), picture, boxes, np.zeros(2), np.ones(2)
 
@@ -149,10 +149,12 @@ def label(teacher, faces, out, most_spread, source):
     out = Path(out)
     beside = landmarks.sidecar(out)
     lines, spreads, rejected, progress = [], [], [], Progress(None, "pictures")
+    unread = 0
     for name, picture, boxes, corner, scale in faces:
         progress.step()
         if not isinstance(picture, np.ndarray):
             rejected.append(str(picture))
+            unread += 1
             continue
         for points, spread in zip(*teacher(picture, boxes)):
             if not spread <= most_spread:
@@ -164,6 +166,8 @@ def label(teacher, faces, out, most_spread, source):
             spreads.append(spread)
     progress.close()
     print_some("left out", rejected, f"all named in {beside}")
+    if unread:
+        print(f"passed over {unread:,} of {progress.done:,} pictures, which can't be read")
     if not lines:
         raise Problem(
             "not one face has points to keep"

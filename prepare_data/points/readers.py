@@ -21,8 +21,9 @@ from typing import Callable, Optional
 import numpy as np
 
 from facelet.console import Problem
-from facelet.files import decode_text, text_lines
+from facelet.files import OUTSIDE, decode_text, stays_inside, text_lines
 from facelet.picture import SUFFIXES, in_folder
+from facelet.settings import outside
 from prepare_data.wider import picture_path
 
 USUAL = (".jpg", ".jpeg")  # what a picture is before its mask is, where both have its name
@@ -281,7 +282,10 @@ def parsed_entries(entries, parse):
                 raise Unusable("no picture of its name")
             if not _is_picture(path):
                 raise Unusable("no picture's path", f": {path[:60]!r}")
-            yield entry.source, picture_path(path), numbers
+            path = picture_path(path)
+            if not (outside() or stays_inside(path)):
+                raise Unusable("a picture outside of the set's folder", f": {path!r} {OUTSIDE}")
+            yield entry.source, path, numbers
         except Unusable as reason:
             yield entry.source, None, reason
 

@@ -157,6 +157,7 @@ def test_out_that_is_a_file_or_someone_elses(drawn_set, tmp_path):
     with pytest.raises(Problem, match="file is a file: choose another --out"):
         run(drawn_set, tmp_path / "file", "5", "--net", "Lnet_v2", "--base", 4)
     (tmp_path / "out" / "cuts_5_112").mkdir(parents=True)
+    (tmp_path / "out" / "cuts_5_112" / "notes.txt").touch()
     with pytest.raises(Problem, match="cuts_5_112 is there, and this run has not made it"):
         run(drawn_set, tmp_path / "out", "5", "--net", "Lnet_v2", "--base", 4)
 

@@ -1,12 +1,14 @@
 """The status line of long steps, on a terminal and in a log."""
 
 import io
+import os
+import signal
 import time
 
 import pytest
 
 from facelet import console
-from facelet.console import Status
+from facelet.console import Progress, Status, check_stop, program
 
 
 class Terminal(io.StringIO):
@@ -96,3 +98,53 @@ def test_it_tells_of_work_that_blocks_and_ends_with_it():
         raise KeyboardInterrupt
     assert terminal.getvalue().count("one long call") >= 2
     assert not status._thread.is_alive() and screen(terminal.getvalue()) == [""]
+
+
+class Swallows:
+    """Python drops what is raised in __del__."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        os.kill(os.getpid(), self.number)
+        for _ in range(1000):  # the handler runs between two instructions
+            pass
+
+
+@pytest.fixture
+def handlers():
+    """The handlers of a program that runs in the foreground, put back in the end."""
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = [signal.getsignal(number) for number in numbers]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in zip(numbers, before):
+        signal.signal(number, handler)
+    console._stop = None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("asks", ["a loop", "the progress of one"])
+def test_a_stop_that_python_drops_ends_the_program_all_the_same(number, status, asks, handlers):
+    done = []
+    step = check_stop if asks == "a loop" else Progress(2, "steps", stream=io.StringIO()).step
+
+    def main(argv):
+        step()
+        Swallows(number)
+        done.append("goes on")
+        step()
+        done.append("after a step")
+
+    with pytest.raises(SystemExit) as stopped:
+        program(main, [])
+    assert stopped.value.code == status and done == ["goes on"]
+    program(lambda argv: check_stop(), [])  # another program has not been stopped
+
+
+def test_ctrl_c_that_was_ignored_stays_ignored(handlers):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    program(lambda argv: os.kill(os.getpid(), signal.SIGINT), [])
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

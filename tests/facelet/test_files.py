@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from facelet import files
+from facelet import files, settings
 from facelet.console import Problem
 from facelet.files import read_json, read_lines, read_text, write_text
 
@@ -49,6 +49,18 @@ def test_a_folder_is_on_the_disk_before_it_appears(tmp_path, calls):
     assert calls[-2:] == [("rename", str(tmp_path / "out")), ("sync", str(tmp_path))]
 
 
+def test_a_folder_takes_the_place_of_an_empty_one(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to("out", target_is_directory=True)
+    with files.whole_folder(tmp_path / "link") as part:
+        (part / "a").touch()
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "out" / "a").exists()
+    with pytest.raises(Problem, match="link is there already: remove it"):
+        with files.whole_folder(tmp_path / "link"):
+            pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "out"]
+
+
 def test_a_folder_of_many_files_is_synced_at_once(tmp_path, calls):
     with files.whole_folder(tmp_path / "out") as part:
         for number in range(files.MANY + 1):
@@ -90,6 +102,25 @@ def test_unchanged_files_are_read_once(tmp_path, monkeypatch):
 def test_checksums_stay_in_their_folder(tmp_path, name):
     with pytest.raises(Problem, match="store.json is damaged: its checksums can't be used"):
         files.known_sums({"checksums": {name: "0"}}, tmp_path / "store.json")
+
+
+INSIDE = ["a", "a/b", "./a", "a/../b", "..a", "a..b/c", "a b/\u00e9.jpg"]
+OUTSIDE = ["../a", "/a", "b/../../a", "a/../..", "..", "a\0b"]
+
+
+@pytest.mark.parametrize("name", INSIDE + OUTSIDE)
+def test_paths_stay_in_their_folder(tmp_path, monkeypatch, name):
+    if name in INSIDE:
+        assert files.path_to_write(tmp_path, name) == tmp_path / name
+        files.refuse_outside(name, "list.txt")
+        return
+    with pytest.raises(Problem, match="list.txt: .* outside of the folder.*--outside .*=True"):
+        files.refuse_outside(name, "list.txt")
+    monkeypatch.setenv(settings.OUTSIDE_VARIABLE, "0")
+    settings.allow_outside(True)
+    files.refuse_outside(name, "list.txt")
+    with pytest.raises(Problem, match="it is not written"):
+        files.path_to_write(tmp_path, name)
 
 
 def test_json_with_a_byte_order_mark(tmp_path):

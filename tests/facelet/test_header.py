@@ -274,9 +274,11 @@ TURNED = {
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", TURNED)
-def test_orientation_wherever_it_is_kept(name, orientation):
+def test_orientation_wherever_it_is_kept(name, orientation, tmp_path):
     data = TURNED[name](orientation)
     shown = pictures.decode(data)
+    (tmp_path / "picture").write_bytes(data)
+    assert pictures.size(tmp_path / "picture") == shown.shape[1::-1]
     if "16" in name:  # which Pillow makes white
         data = TURNED["tiff, grey"](orientation)
     expected = shown_by_pillow(data)

@@ -77,20 +77,56 @@ def test_frames_are_upright(degrees, tmp_path):
 # ---- what is wrong with frames ---------------------------------------------------------------
 
 
+SIZES = {"small": (128, 96), "large": (200, 152), "high": (128, 152)}
+
+
 @pytest.mark.parametrize("codec, suffix", [("MJPG", "avi"), ("mp4v", "ts")])
-def test_a_size_that_changes_half_way_is_said(codec, suffix, tmp_path, capsys):
-    """Two videos in one file, as a switch of a stream's quality leaves them."""
-    small = write_video(tmp_path / f"a.{suffix}", [frame(i) for i in range(20)], codec)
-    large = [frame(i, 200, 152) for i in range(20)]
-    both = small.read_bytes() + write_video(tmp_path / f"b.{suffix}", large, codec).read_bytes()
-    (tmp_path / f"both.{suffix}").write_bytes(both)
-    shown = video.Video(tmp_path / f"both.{suffix}")
-    assert len(list(shown)) == 40 and "its last 21 frames are one" in shown.remark
-    assert "from frame 19 on" in shown.remark
-    assert run(tmp_path / f"both.{suffix}", "--out", tmp_path / "out") == 0
-    assert "changes its size there" in capsys.readouterr().out
-    whole = video.Video(small)
-    assert len(list(whole)) == 20 and whole.remark == ""
+@pytest.mark.parametrize("first, then", [("small", "large"), ("large", "small"), ("high", "small")])
+def test_a_size_that_changes_half_way_is_said(first, then, codec, suffix, tmp_path, capsys):
+    """Two videos in one file, as a switch of a stream's quality leaves them. OpenCV 5 follows, and
+    brings them to one size."""
+    parts = [
+        write_video(
+            tmp_path / f"{i}.{suffix}", [frame(i + k, *SIZES[name]) for k in range(20)], codec
+        )
+        for i, name in ((0, first), (100, then))
+    ]
+    both = tmp_path / f"both.{suffix}"
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    shown = video.Video(both)
+    frames = list(shown)
+    assert len(frames) == 40
+    if cv2.__version__ >= "5":
+        for made, one in zip(frames[20:], video.Video(parts[1])):
+            apart = np.abs(made.astype(int) - cv2.resize(one, SIZES[first]))
+            assert apart.mean() < 5
+        assert shown.remark == ""
+    else:
+        says = "from frame 19 on, or changes its size there"
+        if first != "small":
+            says = "from frame 20 on nothing changes but its upper 96 rows"
+        assert says in shown.remark
+        assert run(both, "--out", tmp_path / "out") == 0
+        assert says in capsys.readouterr().out
+    for part in parts:
+        whole = video.Video(part)
+        assert len(list(whole)) == 20 and whole.remark == ""
+
+
+def test_what_stays_below_is_no_smaller_frame(tmp_path):
+    """A room before which something moves, bars below a film from its beginning and later on, and
+    a still picture below it."""
+    room, moving = frame(0), []
+    for i in range(20):
+        moving.append(room.copy())
+        moving[-1][10 + i : 40 + i, 5 + 2 * i : 35 + 2 * i] = 255 - 5 * i
+    film, bar, still = [frame(i) for i in range(20)], np.zeros((30, 128, 3), np.uint8), room[:30]
+    barred = [np.vstack([one, bar]) for one in film]
+    later = [one if i < 9 else np.vstack([one[:-30], bar]) for i, one in enumerate(film)]
+    below = [np.vstack([one, still]) for one in film]
+    for i, frames in enumerate((moving, barred, later, below)):
+        shown = video.Video(write_video(tmp_path / f"{i}.avi", frames, "FFV1"))
+        assert len(list(shown)) == 20 and shown.remark == ""
 
 
 def test_a_video_that_repeats_its_last_frame_for_ever(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 found again by their pixels."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from dotted import FACE, dots, dotted, point_set, tilted
 from config import config, override
 from facelet import picture as pictures
 from facelet.console import Problem
+from facelet.files import sha256
 from prepare_data import face_crop, landmark_samples, store
 from prepare_data.points import sets as points
 
@@ -270,8 +272,15 @@ def test_program_holds_out_pictures(drawn_set, tmp_path, capsys):
     for path in sorted(out.iterdir()):
         path.unlink()
     out.rmdir()
-    with pytest.raises(Problem, match="out-val is there already"):
-        landmark_samples.main(line)  # before the first of the two is made anew
-    assert not out.exists()
+    kept = sha256(Path(f"{out}-val") / "store.json")
+    landmark_samples.main(line)  # a kill may have left one of the two
+    assert "out-val is there already and stays as it is" in capsys.readouterr().out
+    assert store.Store(out, 24).facts == training.facts
+    assert sha256(Path(f"{out}-val") / "store.json") == kept
+    with pytest.raises(Problem, match="out is there already: remove it"):
+        landmark_samples.main(line)
+    (out / "mosaic.png").unlink()
+    with pytest.raises(Problem, match="out is there already: remove it"):
+        landmark_samples.main([*line[:-1], "landmark_samples.base_num=3"])
     with pytest.raises(Problem, match="landmark_samples.box is both: it must be points or list"):
         landmark_samples.main([*line, "landmark_samples.box=both"])

@@ -11,6 +11,7 @@ from trained import sensible
 from config import config, override
 from core.formats import checkpoint
 from facelet import boxes as geometry
+from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem
 from facelet.faces import Faces
@@ -246,6 +247,28 @@ def test_full_disk_loses_nothing(face_set, nets, tmp_path, monkeypatch):
     assert len(run(face_set, nets, tmp_path / "hard"))
 
 
+@pytest.mark.parametrize("last", ["the mosaic", "the journal"])
+def test_killed_before_its_last_act_it_is_finished_by_a_rerun(
+    face_set, nets, tmp_path, monkeypatch, last
+):
+    out = tmp_path / "hard"
+    with monkeypatch.context() as patch:
+        if last == "the mosaic":
+            patch.setattr(mine.samples.mosaic, "draw", lambda *_: 1 / 0)
+        else:
+            patch.setattr(mine.Journal, "remove", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(face_set, nets, out)
+    assert (tmp_path / ".hard.journal").is_dir()
+    before = (out / "store.json").read_bytes()
+    monkeypatch.setattr(mine, "_estimate", None)  # nothing is looked at again
+    assert len(run(face_set, nets, out))
+    assert (out / "store.json").read_bytes() == before and (out / "mosaic.png").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["hard"]
+    with pytest.raises(Problem, match="hard is there already: remove it"):
+        run(face_set, nets, out)
+
+
 def test_another_run_is_not_gone_on_with(face_set, nets, tmp_path, monkeypatch):
     monkeypatch.setattr(mine.samples, "cut_store", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -255,7 +278,7 @@ def test_another_run_is_not_gone_on_with(face_set, nets, tmp_path, monkeypatch):
 
 
 def test_a_picture_that_vanished_since_is_named(face_set, nets, tmp_path, monkeypatch):
-    read = pictures.read
+    read = isolated.read
     gone = face_set.annotations[3].path
     calls = []
 
@@ -265,7 +288,7 @@ def test_a_picture_that_vanished_since_is_named(face_set, nets, tmp_path, monkey
             raise pictures.BrokenPicture(f"{path} is not there")
         return read(path)
 
-    monkeypatch.setattr(mine.pictures, "read", vanishing)
+    monkeypatch.setattr(isolated, "read", vanishing)
     made = run(face_set, nets, tmp_path / "hard")
     assert made.facts["skipped"] == [f"{face_set.images / gone} is not there"]
     assert 3 not in made.sources[:, 0] and len(made)

@@ -9,9 +9,12 @@ import pytest
 
 from config import config, override
 from core.train.loader import Samples, split_by_picture
+from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem
+from facelet.files import checksums, sha256
 from prepare_data import mosaic, samples, store, wider
+from tests import crashing
 
 FIELDS = ("crops", "labels", "offsets", "sources")
 
@@ -79,6 +82,25 @@ def test_same_samples_whatever_the_processes(drawn_set, store20, tmp_path):
     one, two = store.Store(store20), store.Store(tmp_path / "two")
     for name in FIELDS:
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+def test_a_picture_that_crashes_its_decoder_is_passed_over(drawn_set, tmp_path, monkeypatch):
+    """In workers: everything else is as where the file is merely broken."""
+    crashing.install(tmp_path / "deadly", monkeypatch)
+    shutil.copytree(drawn_set, tmp_path / "set")
+    face_set, made = wider.open_set(tmp_path / "set", "train"), []
+    face_set.annotations = face_set.annotations[:9]
+    bad = face_set.images / face_set.annotations[5].path
+    png = cv2.imencode(".png", cv2.imread(str(bad)))[1].tobytes()
+    for name, data, workers in (("crashes", png + b"fault", 2), ("broken", b"none", 1)):
+        bad.write_bytes(data)
+        samples.make_store(face_set, 20, tmp_path / name, config.samples, workers)
+        made.append(store.Store(tmp_path / name))
+    isolated.close()
+    for name in FIELDS:
+        np.testing.assert_array_equal(*(getattr(one, name) for one in made))
+    (reason,) = made[0].facts["skipped"]
+    assert reason.startswith(f"{bad}: the decoder dies of SIGSEGV") and len(made[0])
 
 
 def test_seed_and_path_decide():
@@ -241,6 +263,32 @@ def test_existing_store_is_not_overwritten(drawn_set, store20):
     with pytest.raises(Problem, match="is there already"):
         samples.make_store(wider.open_set(drawn_set, "train"), 20, store20, config.samples)
     assert (store20 / "store.json").read_text() == before
+
+
+def test_a_mosaic_that_a_kill_has_left_out_is_drawn_by_a_rerun(
+    drawn_set, store20, tmp_path, monkeypatch
+):
+    """Of the same store alone, and without cutting anything again."""
+    face_set, draw = wider.open_set(drawn_set, "train"), mosaic.draw
+
+    def make(settings=config.samples, size=20):
+        return samples.make_store(face_set, size, tmp_path / "out", settings, workers=1)
+
+    monkeypatch.setattr(mosaic, "draw", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make()
+    before = checksums(tmp_path / "out")
+    assert "mosaic.png" not in before and samples.is_new(tmp_path / "new")
+    monkeypatch.setattr(mosaic, "draw", draw)
+    monkeypatch.setattr(samples, "cut", None)
+    for other in ((override(config, ["samples.seed=5"]).samples,), (config.samples, 24)):
+        with pytest.raises(Problem, match="out is there already: remove it"):
+            make(*other)
+    assert sum(make().values()) == len(store.Store(store20))
+    after = checksums(tmp_path / "out")
+    assert after.pop("mosaic.png") == sha256(store20 / "mosaic.png") and after == before
+    with pytest.raises(Problem, match="out is there already: remove it"):
+        make()
 
 
 def test_store_says_what_it_was_made_from(store20):

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
+from core.evaluate.wider import read_truth
+from facelet import isolated
 from facelet.console import Problem
+from facelet.settings import OUTSIDE_VARIABLE
 from prepare_data import wider
 
 TRUTH = """0--Parade/a.jpg
@@ -164,6 +167,22 @@ def test_open_set_says_what_is_missing(tmp_path):
     (tmp_path / "train_bbx_gt.txt").write_text(TRUTH)
     with pytest.raises(Problem, match="none of the 3 pictures.*0--Parade/a.jpg"):
         wider.open_set(tmp_path, "train")
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "/tmp/a.jpg", "..\\..\\a.jpg", "b/../../a.jpg"])
+def test_pictures_outside_of_the_folder(tmp_path, monkeypatch, name):
+    path = tmp_path / "truth.txt"
+    path.write_text(f"b/../a.jpg\n0\n{name}\n1\n1 2 3 4\n")
+    with pytest.raises(Problem, match=r"truth.txt, line 3: '.*a.jpg' lies outside .*data.outside"):
+        wider.read_txt(path)
+    as_mat(tmp_path / "x.mat")
+    data = loadmat(tmp_path / "x.mat")
+    data["event_list"][0, 0] = name
+    savemat(tmp_path / "x.mat", {key: data[key] for key in data if key[0] != "_"})
+    with pytest.raises(Problem, match=r"x.mat: '.*a.jpg.*' lies outside"):
+        wider.read_mat(tmp_path / "x.mat")
+    monkeypatch.setenv(OUTSIDE_VARIABLE, "1")
+    assert len(wider.read_txt(path)[0]) == 2 and len(wider.read_mat(tmp_path / "x.mat")[0]) == 3
 
 
 def test_broken_mat(tmp_path):
@@ -441,9 +460,40 @@ def test_texts_of_any_bytes(tmp_path, data):
 
 
 @settings(FUZZ, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4))
+def test_flipped_mats(tmp_path, flips):
+    """Some of these crash SciPy's reader."""
+    whole, path = tmp_path / "whole.mat", tmp_path / "x.mat"
+    if not whole.exists():
+        as_mat(whole)
+    data = bytearray(whole.read_bytes())
+    for at, bits in flips:
+        data[at % len(data)] ^= bits
+    path.write_bytes(data)
+    works_or_says(wider.read_mat, path)
+
+
+@pytest.mark.parametrize("read", [wider.read_mat, lambda path: read_truth(path.parent)])
+def test_a_reader_that_crashes(read, tmp_path, monkeypatch):
+    """One line that names the file; a good one is read after it."""
+    as_mat(tmp_path / "wider_face_val.mat")
+    with monkeypatch.context() as patch:
+        (tmp_path / "scipy").mkdir()
+        (tmp_path / "scipy" / "__init__.py").touch()
+        (tmp_path / "scipy" / "io.py").write_text(
+            "import os, signal\ndef loadmat(path):\n    os.kill(os.getpid(), signal.SIGSEGV)\n"
+        )
+        patch.syspath_prepend(tmp_path)
+        isolated.close()
+        with pytest.raises(Problem, match="wider_face_val.mat is no .*the reader dies of SIGSEGV"):
+            read(tmp_path / "wider_face_val.mat")
+    isolated.close()
+    assert len(wider.read_mat(tmp_path / "wider_face_val.mat")[0]) == 3
+
+
+@settings(FUZZ, max_examples=60)
 @given(length=st.integers(0, 10**6), anything=st.binary(max_size=300))
 def test_truncated_mats(tmp_path, length, anything):
-    """Of flipped bits none is tried: SciPy's reader may take the whole process down with it."""
     whole, path = tmp_path / "whole.mat", tmp_path / "x.mat"
     if not whole.exists():
         as_mat(whole)

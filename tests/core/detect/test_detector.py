@@ -4,6 +4,7 @@ given."""
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -209,6 +210,20 @@ def test_files_of_either_kind_and_either_backend(params, models, scene):
         detector(models, backend="mxnet")
     with pytest.raises(Problem, match="backend is 'cuda': it must be one of onnxruntime, mxnet"):
         detector(models, backend="cuda")
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "mxnet"])
+def test_threads_may_share_a_detector(params, scene, backend):
+    """Each of several finds in its pictures what one alone does."""
+    shared = detector(params, dict(CASCADE, landmark="lnet106"), backend=backend)
+    size = min(scene.shape[:2])
+    views = [np.ascontiguousarray(scene[i : i + size - 8, : size - 8]) for i in range(8)]
+    alone = [shared.detect(view) for view in views]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(shared.detect, views * 2))
+    assert len({found.boxes.tobytes() for found in alone}) == len(views)
+    for found, expected in zip(together, alone * 2):
+        assert same(found, expected, 0, 0)
 
 
 # ---- against a slow one --------------------------------------------------------------------

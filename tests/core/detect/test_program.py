@@ -29,6 +29,7 @@ from facelet.console import Problem, program
 from facelet.detector import landmark_squares
 from facelet.faces import ALIGNED
 from facelet.files import write_json
+from facelet.settings import OUTSIDE_VARIABLE
 from symbols.graph import shapes
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -680,7 +681,8 @@ def test_a_run_that_is_not_finished(tmp_path):
         FaceDetector.open(run)
 
 
-def test_a_manifest_says_which(nets_folder, tmp_path):
+def test_a_manifest_says_which(nets_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv(OUTSIDE_VARIABLE, "1")
     save_onnx(tmp_path, "a", "Pnet20_v0")
     save_onnx(tmp_path, "b", "Pnet16_v0")
     manifest = {
@@ -701,6 +703,24 @@ def test_a_manifest_says_which(nets_folder, tmp_path):
     assert made.nets["pnet"].facts["net"] == "Pnet20_v0" and made.max_faces == 2
     (tmp_path / "b.onnx").unlink()
     assert names(nets.in_folder(tmp_path, given=["pnet"])) == {"rnet": "rnet_v1-0016.params"}
+
+
+def test_a_manifest_that_names_files_elsewhere(tmp_path, monkeypatch, capsys):
+    """Such nets are opened where that is allowed alone."""
+    folder = tmp_path / "nets"
+    folder.mkdir()
+    save_onnx(tmp_path, "a", "Pnet20_v0")
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 40, 3), np.uint8))
+    monkeypatch.setenv(OUTSIDE_VARIABLE, "0")
+    for name in ("../a.onnx", str(tmp_path / "a.onnx")):
+        for value in ({"pnet": name}, {"pnet": "b.onnx", "landmark": {"5": name}}):
+            (folder / "detector.json").write_text(json.dumps(value))
+            with pytest.raises(Problem, match="detector.json: '.*a.onnx' lies outside .*--outside"):
+                FaceDetector.open(folder)
+    (folder / "detector.json").write_text(json.dumps({"pnet": "../a.onnx"}))
+    command = [str(tmp_path / "a.png"), "--nets", str(folder), "--out", str(tmp_path / "out")]
+    main([*command, "--outside"])
+    assert (tmp_path / "out" / "detections.jsonl").exists()
 
 
 @pytest.mark.parametrize(
@@ -735,11 +755,13 @@ def by_points(onnx_folder, tmp_path_factory):
     for points in (5, 68, 106):
         options = {} if points == 5 else {"points": points}
         save_onnx(folder, f"l{points}", "Lnet_v2", base=4, **options)
+    for name in ("Pnet20_v0.onnx", "Rnet_v1.onnx"):
+        shutil.copy(onnx_folder / name, folder)
     (folder / "detector.json").write_text(
         json.dumps(
             {
-                "pnet": str(onnx_folder / "Pnet20_v0.onnx"),
-                "rnet": str(onnx_folder / "Rnet_v1.onnx"),
+                "pnet": "Pnet20_v0.onnx",
+                "rnet": "Rnet_v1.onnx",
                 "onet": "onet.onnx",
                 "landmark": {"5": "l5.onnx", "68": "l68.onnx"},
             }

@@ -189,6 +189,7 @@ def data(tmp_path):
 
 
 def test_files_in_the_official_layout(data, tmp_path, run):
+    (tmp_path / "out").mkdir()
     printed, status, error = run("--data", data, "--detections", tmp_path / "found.txt")
     assert status == 0, error
     out = tmp_path / "out"
@@ -311,6 +312,13 @@ def test_broken_detections(data, tmp_path, run, text, says):
     assert status == 2 and len(error.splitlines()) == 1 and error.startswith("error: ")
     assert "found.txt" in error and says in error
     assert not (tmp_path / "out").exists()
+
+
+def test_names_that_leave_the_folder(data, tmp_path, run):
+    (first, *_) = sorted(data.rglob("*ellipseList.txt"))
+    first.write_text("../../secret\n1\n9 8 0 20 20 1\n")
+    _, status, error = run("--data", data, "--detections", tmp_path)
+    assert status == 2 and f"{first}: '../../secret' lies outside" in error
 
 
 @pytest.mark.parametrize(

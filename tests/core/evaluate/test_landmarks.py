@@ -308,7 +308,7 @@ def run(faces, opened, out, share=0.3):
     return landmarks.evaluate(opened, [Rule("bounds", 1.6)] * len(opened), dataset, out, config)
 
 
-def test_figures_pictures_and_words(capsys, tmp_path):
+def test_figures_pictures_and_words(capsys, tmp_path, monkeypatch):
     """Two nets, of which one gives other points than the faces have."""
     points = some_faces(60)
     faces = Charted(points, "5", broken=(0, 1, 2, 3, 4, 5, 6, 7))
@@ -317,6 +317,12 @@ def test_figures_pictures_and_words(capsys, tmp_path):
         many[:, list(rows)] = points[:, list(here)] + [1, 0]
     made = [Reader(points, "5", off=2), Reader(many, "68")]
     faces.read = lambda i, read=faces.read: np.clip(read(i), 0, 255).astype(np.uint8)
+    with monkeypatch.context() as patch:  # killed before the last picture, it isn't done
+        patch.setattr(landmarks.landmark_pictures, "worst", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(faces, made, tmp_path / "out")
+    assert not (tmp_path / "out" / "landmarks.json").exists()
+    capsys.readouterr()
     result = run(faces, made, tmp_path / "out")
     printed = capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {

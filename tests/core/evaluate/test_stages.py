@@ -455,7 +455,11 @@ def test_tuned_for_a_precision(face_set, capsys):
 
 def test_refining_keeps_what_is_better():
     """One option after another; within the time; what was better stays for those after it."""
-    gain = {"mirror": {True: 0.02}, "vote": {0.6: 0.01, 0.5: 0.03, 0.4: -0.02}, "blend": {0.3: 0.5}}
+    gain: dict[str, dict] = {
+        "mirror": {True: 0.02},
+        "vote": {0.6: 0.01, 0.5: 0.03, 0.4: -0.02},
+        "blend": {0.3: 0.5},
+    }
     asked = []
 
     def trial(options):

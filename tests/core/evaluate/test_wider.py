@@ -12,6 +12,7 @@ from scipy.io import savemat
 
 from core.evaluate import detections, metrics, run_detector
 from core.evaluate import wider as evaluate_wider
+from facelet import settings
 from facelet.console import Problem
 from facelet.faces import Faces
 
@@ -226,6 +227,82 @@ def test_a_rule_that_is_wrong_fails_the_self_check(tmp_path, run, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+# ---- entries of one picture, boxes outside ---------------------------------------------------
+
+
+def one_picture(boxes, counted):
+    """A picture of save_truth()'s, the same boxes counting for every difficulty."""
+    return np.array(boxes), dict.fromkeys(LEVELS, np.array(counted))
+
+
+def test_entries_of_one_picture_are_merged(tmp_path, capsys):
+    """By one name, by another spelling, and by a link; equal boxes are one, which counts if it does
+    in each entry."""
+    a, b, c = [1, 2, 30, 40], [50, 60, 20, 20], [70, 5, 20, 30]
+    apart = {"a": one_picture([a, b, c, c], [True, False, True, True]), "b": one_picture([a], [1])}
+    listed = {
+        "a": one_picture([a, b], [True, True]),
+        "./a": one_picture([b, c, c], [False, True, True]),
+        "b": one_picture([a], [True]),
+        "link": one_picture([a], [True]),
+    }
+    for name in ("a", "b"):
+        path = tmp_path / "images" / "0--Parade" / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.zeros((100, 100, 3), np.uint8))
+    path.with_name("link.jpg").symlink_to(path)
+    save_truth(tmp_path / "apart", {"0--Parade": apart})
+    save_truth(tmp_path / "listed", {"0--Parade": listed})
+    expected = evaluate_wider.read_truth(tmp_path / "apart")
+    assert "merged" not in capsys.readouterr().out
+    found = evaluate_wider.read_truth(tmp_path / "listed", tmp_path / "images")
+    assert "merged 2 entries of pictures that are listed more than once: 2 pictures" in (
+        capsys.readouterr().out
+    )
+    assert found.also == {"0--Parade/link": "0--Parade/b"} and list(found.boxes) == [
+        *expected.boxes
+    ]
+    for name, boxes in expected.boxes.items():
+        np.testing.assert_array_equal(found.boxes[name], boxes)
+        for level in LEVELS:
+            np.testing.assert_array_equal(found.counted[level][name], expected.counted[level][name])
+
+
+def test_faces_outside_of_their_pictures_count_neither_way(tmp_path, run, capsys):
+    boxes = [[10 * i, 10, 8, 8] for i in range(9)]
+    events = {"0--Parade": {"a": one_picture([*boxes, [500, 500, 20, 20]], [True] * 10)}}
+    save_truth(tmp_path, events)
+    rows = np.column_stack([boxes, np.ones(9)])
+    save_results(tmp_path / "found", {"0--Parade/a": rows})
+    path = tmp_path / "images" / "0--Parade" / "a.jpg"
+    path.parent.mkdir(parents=True)
+    cv2.imwrite(str(path), np.zeros((100, 100, 3), np.uint8))
+    printed, status, error = run("--data", tmp_path, "--detections", tmp_path / "found")
+    assert status == 0, error
+    assert "left out 1 faces outside of their pictures" in printed
+    assert "0--Parade/a: the face 500 500 20 20" in printed and "easy    1.0000  over 9" in printed
+    cv2.imwrite(str(path), np.zeros((20, 20, 3), np.uint8))
+    _, status, error = run("--data", tmp_path, "--detections", tmp_path / "found")
+    assert status == 2 and "made for pictures of another scale" in error
+
+
+@pytest.mark.parametrize("event, file", [("../../x", "a"), ("/abs/x", "a"), ("x", "../../../a")])
+def test_names_that_leave_the_folder(tmp_path, run, monkeypatch, event, file):
+    """They are neither read nor, where reading is allowed, written."""
+    save_truth(tmp_path / "set", {event: {file: one_picture([[1, 1, 9, 9]], [True])}})
+    (tmp_path / "set" / "images").mkdir()
+    monkeypatch.setattr(run_detector, "open_floored", lambda *_: Fake())
+    monkeypatch.setattr(run_detector, "facts", lambda *_: {})
+    monkeypatch.setenv(settings.OUTSIDE_VARIABLE, "0")
+    before = list(tmp_path.rglob("*"))
+    _, status, error = run("--data", tmp_path / "set", "--nets", "x")
+    assert status == 2 and "face_val.mat: " in error and "data.outside=True" in error
+    _, status, error = run("--data", tmp_path / "set", "--nets", "x", "data.outside=True")
+    assert status == 2 and "it is not written" in error
+    made = {*tmp_path.rglob("*")} - {*before}
+    assert {path.name for path in made} <= {"out", "results.json"}
+
+
 # ---- a detector's results ------------------------------------------------------------------
 
 
@@ -278,10 +355,11 @@ def test_program_runs_a_detector(tmp_path, run, monkeypatch):
         for name in files:
             path = tmp_path / "WIDER_val" / "images" / event / f"{name}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), np.full((9, 9, 3), 30, np.uint8))
+            cv2.imwrite(str(path), np.full((110, 110, 3), 30, np.uint8))
     monkeypatch.setattr(run_detector, "open_floored", lambda *_: Fake())
     monkeypatch.setattr(run_detector, "facts", lambda *_: {})
     monkeypatch.setattr(run_detector, "rule", lambda _: "the rule of it")
+    (tmp_path / "out" / "results").mkdir(parents=True)  # empty folders are as good as none
     printed, status, error = run("--data", tmp_path, "--nets", "x")
     assert status == 0, error
     assert "6 pictures, 6 boxes; the rule of it" in printed

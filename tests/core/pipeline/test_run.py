@@ -175,6 +175,21 @@ def test_again_nothing_is_done(tiny_run, monkeypatch, capsys):
     assert changed - {"pictures.json"} == {"summary.json", "report.html"}
 
 
+def test_a_mosaic_that_a_kill_has_left_out_is_all_that_is_made(copy, monkeypatch, capsys):
+    before, mosaics = fingerprints(copy), sorted(copy.rglob("mosaic.png"))
+    lost = [path for path in mosaics if path.parent.name != "drawn"]
+    drawn = [path.read_bytes() for path in lost]
+    for path in lost:
+        path.unlink()
+    (copy / ".mine_rnet.journal").mkdir()
+    tiny.run(monkeypatch, copy)
+    printed = capsys.readouterr().out
+    assert printed.count("there already, nothing it depends on changed") == len(STEPS) - len(lost)
+    assert printed.count(" lacks a part") == len(lost) == 7
+    assert [path.read_bytes() for path in lost] == drawn and fingerprints(copy) == before
+    assert not list(copy.glob(".*"))
+
+
 def test_dry_run_says_it_all_and_does_nothing(tmp_path, monkeypatch, capsys):
     tiny.run(monkeypatch, tmp_path / "out", "--dry-run")
     printed = capsys.readouterr().out
@@ -391,6 +406,7 @@ def test_a_net_of_another_size_put_in_its_place(copy, monkeypatch):
 
 def test_a_folder_that_is_not_its_own(tiny_run, tmp_path, monkeypatch):
     (tmp_path / "out" / "samples_pnet").mkdir(parents=True)
+    (tmp_path / "out" / "samples_pnet" / "notes.txt").touch()
     fails(
         monkeypatch,
         tmp_path / "out",

@@ -123,6 +123,38 @@ def test_stopped_and_resumed_ends_the_same(finished, five, tmp_path, monkeypatch
     assert equal(params, finished / "Lnet_v2-0002.params")
 
 
+def test_pictures_that_a_kill_has_left_out_are_made_by_a_rerun(
+    finished, five, tmp_path, monkeypatch
+):
+    """An epoch whose picture is missing doesn't count; what was lost otherwise is drawn again."""
+    out, kept = tmp_path / "run", ("samples.png", "points.png", "curves.png")
+    shutil.copytree(finished, out)
+    for name in kept:
+        (out / name).unlink()
+    shutil.copy(finished / "Lnet_v2-0002.states", out / "Lnet_v2-0001.states")  # left by a kill
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "_train_epoch", None)
+        trainer.train(*NET, [five], out, for_landmarks(5, QUICK))
+    for name in kept:
+        assert (out / name).read_bytes() == (finished / name).read_bytes()
+    assert sorted(path.name for path in out.glob("*.states")) == ["Lnet_v2-0002.states"]
+
+    draw, again = tasks.LandmarkTask.save_predictions, tmp_path / "again"
+
+    def dies_in_the_last_epoch(self, made, folder):
+        if (folder / "Lnet_v2-0001.json").exists():
+            raise KeyboardInterrupt
+        draw(self, made, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.LandmarkTask, "save_predictions", dies_in_the_last_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train(*NET, [five], again, for_landmarks(5, QUICK))
+    params = trainer.train(*NET, [five], again, for_landmarks(5, QUICK))
+    assert equal(params, finished / "Lnet_v2-0002.params")
+    assert (again / "points.png").read_bytes() == (finished / "points.png").read_bytes()
+
+
 def test_faces_of_unreadable_pictures_are_counted(drawn_set, tmp_path, capsys):
     """Two of the pictures trained on are gone: every epoch says how many faces it lacks."""
     shutil.copytree(drawn_set, tmp_path / "set")

@@ -16,8 +16,9 @@ import pytest
 
 from config import config, override
 from core.formats import checkpoint
-from core.train import run, trainer
+from core.train import run, tasks, trainer
 from core.train.loader import Samples, split_by_picture
+from facelet import console
 from facelet.console import Problem
 from facelet.files import sha256
 from prepare_data.store import Store
@@ -530,3 +531,69 @@ def test_another_number_of_threads_is_said(store20, tmp_path, monkeypatch, capsy
     assert printed().count(line) == 1
     manifest.write_text(json.dumps({key: facts[key] for key in facts if key != "threads"}))
     assert "it ran with" not in printed()
+
+
+class Vanishes:
+    """A training whose folder is removed, or gives way to another, after its first step."""
+
+    def __init__(self, monkeypatch, folder, act):
+        self.steps, step = 0, trainer.Trainer.step
+
+        def stepped(made, batch):
+            self.steps += 1
+            if self.steps == 1:
+                act(folder)
+            return step(made, batch)
+
+        monkeypatch.setattr(trainer.Trainer, "step", stepped)
+
+
+def _rename(folder):
+    folder.rename(folder.with_name("aside"))
+
+
+def _replace(folder):
+    _rename(folder)
+    folder.mkdir()
+
+
+@pytest.mark.parametrize("act", [shutil.rmtree, _rename, _replace])
+def test_a_folder_that_vanishes_is_noticed_at_the_next_step(store20, tmp_path, monkeypatch, act):
+    out = tmp_path / "run"
+    watched = Vanishes(monkeypatch, out, act)
+    with pytest.raises(Problem, match="run has gone while this run was training into it"):
+        trainer.train("Pnet20_v1", {}, [Store(store20)], out, override(config, QUICK))
+    assert watched.steps == 1 and not (out / "log.jsonl").exists()
+
+
+def test_a_folder_that_vanishes_is_noticed_in_validation_too(store20, tmp_path, monkeypatch):
+    out, validate = tmp_path / "run", tasks.DetectionTask.validate
+
+    def gone(self, made, report):
+        shutil.rmtree(out)
+        return validate(self, made, report)
+
+    monkeypatch.setattr(tasks.DetectionTask, "validate", gone)
+    with pytest.raises(Problem, match="run has gone"):
+        trainer.train("Pnet20_v1", {}, [Store(store20)], out, override(config, QUICK))
+    assert not out.exists()
+
+
+def test_a_stop_that_python_dropped_ends_training_at_the_next_step(store20, tmp_path, monkeypatch):
+    monkeypatch.setattr(console, "_stop", console.Terminated)
+    with pytest.raises(console.Terminated):
+        trainer.train("Pnet20_v1", {}, [Store(store20)], tmp_path / "run", override(config, QUICK))
+
+
+def test_two_trainings_into_one_folder(store20, tmp_path):
+    """The second is told who trains there, and leaves no trace."""
+    out = tmp_path / "run"
+    with subprocess.Popen(command(store20, out), cwd=ROOT, stdout=subprocess.PIPE) as first:
+        first.stdout.readline()
+        first.send_signal(signal.SIGSTOP)
+        before = {path.name for path in out.iterdir()}
+        says = f"run is being written by process {first.pid} on .*core.train --net Pnet20_v1"
+        with pytest.raises(Problem, match=says):
+            trainer.train("Pnet20_v1", {}, [Store(store20)], out, override(config, QUICK))
+        assert {path.name for path in out.iterdir()} == before
+        first.kill()

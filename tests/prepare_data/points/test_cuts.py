@@ -159,6 +159,7 @@ def test_nothing_to_cut(tmp_path):
         cuts.make_store(found, 96, tmp_path / "out", SETTINGS, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").touch()
     with pytest.raises(Problem, match="out is there already"):
         cuts.make_store(found, 96, tmp_path / "out", SETTINGS, 1)
     with pytest.raises(Problem, match="--size 8: it must be at least 16"):

@@ -178,7 +178,9 @@ def test_unsure_and_unreadable_ones(faces, tmp_path, monkeypatch, capsys):
     assert said["faces"] == 1 and len(landmarks.open_set(out, several).faces) == 1
     assert 0.003 < said["spread"]["median"] < 0.008  # noise in x and y
     assert [f"{several}/two.png: no picture" in reason for reason in said["rejected"]] == [True]
-    assert f"left out {several}/two.png" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"left out {several}/two.png" in printed
+    assert "passed over 1 of 2 pictures" in printed
     before = out.read_bytes()
     with pytest.raises(Problem, match="not one face has points to keep; the first: .*two.png"):
         run(monkeypatch, Dots(noise=0.05), several, out)

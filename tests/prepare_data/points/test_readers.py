@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from face_lists import GOOD, face, listed, numbers
 
+from facelet import settings
 from facelet.console import Problem
 from prepare_data.points import sets as points
 
@@ -38,6 +39,18 @@ def test_pictures_are_looked_for_near_the_list(tmp_path, where):
     assert points.open_set(file, found.images).images == found.images
     with pytest.raises(Problem, match="elsewhere; the first is gone.jpg: say where .*--images"):
         points.open_set(file, tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "..\\a.jpg", "/tmp/a.jpg", "b/../../a.jpg"])
+def test_pictures_outside_of_the_folder(tmp_path, monkeypatch, name):
+    """Each costs one face, unless they are allowed."""
+    file = listed(tmp_path / "set", f"{name} {GOOD}", f"a.jpg {GOOD}", f"b/../a.jpg {GOOD}")
+    found = points.open_set(file)
+    assert [face.path for face in found.faces] == ["a.jpg", "b/../a.jpg"]
+    assert found.reasons == {"a picture outside of the set's folder": 1}
+    assert "line 1: " in found.rejected[0] and "data.outside=True" in found.rejected[0]
+    monkeypatch.setenv(settings.OUTSIDE_VARIABLE, "1")
+    assert len(points.open_set(file).faces) == 3
 
 
 def test_backslashes_are_slashes(tmp_path):
