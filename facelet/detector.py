@@ -9,7 +9,6 @@
 The nets are ONNX models; core.detect has the same detector for checkpoints as well.
 """
 
-import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -24,6 +23,7 @@ from facelet import cascade, nets, schemes
 from facelet import picture as pictures
 from facelet.arrays import Array, Floats, Pixels
 from facelet.console import Problem
+from facelet.engine import KINDS, TOO_LARGE, Engine, EngineError, engine_for
 from facelet.faces import Faces
 from facelet.files import AnyPath
 from facelet.nets import Net
@@ -73,6 +73,8 @@ class FaceDetector:
     points -- how many a face gets: the net with that number of points is used, which must be among
         those above; 0 for no points; if None, what `landmark` gives, or else the last net before it
     threads -- of onnxruntime in each net; on nets this small a second one costs more than it brings
+    engine -- what runs them: "c", the compiled cascade (facelet.engine); "onnxruntime"; or "auto",
+        the first where it is compiled and can run these nets
 
     A detector may be used by several threads at once: it does not change after it is made, and
     onnxruntime runs a net for several callers at a time. It can be pickled, and so be sent to the
@@ -97,6 +99,7 @@ class FaceDetector:
         vote: float = Settings.vote,
         mirror: bool = Settings.mirror,
         blend: float = Settings.blend,
+        engine: str = KINDS[0],
     ) -> None:
         self.settings = Settings(
             min_face,
@@ -126,6 +129,8 @@ class FaceDetector:
         self.points: Optional[int] = points
         if points is not None:
             self._leave_out_other_points(points)
+        self.engine: str = engine
+        self._engine: Optional[Engine] = engine_for(self.nets, engine)
 
     @classmethod
     def open(
@@ -145,6 +150,7 @@ class FaceDetector:
         vote: Optional[float] = None,
         mirror: Optional[bool] = None,
         blend: Optional[float] = None,
+        engine: str = KINDS[0],
         mode: Optional[str] = None,
     ) -> Self:
         """The detector whose nets are in a folder (facelet.nets.in_folder): ONNX models of
@@ -175,6 +181,7 @@ class FaceDetector:
             "vote": vote,
             "mirror": mirror,
             "blend": blend,
+            "engine": engine,
             "mode": mode,
         }
         return cls._from_folder(folder, options, nets.in_folder)
@@ -208,7 +215,14 @@ class FaceDetector:
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
-        return vars(self) == vars(other)
+        return self.__getstate__() == other.__getstate__()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_engine"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._engine = engine_for(self.nets, self.engine)
 
     def __hash__(self) -> int:
         return hash((self.settings, self.max_faces, self.points, *self.nets.items()))
@@ -221,8 +235,8 @@ class FaceDetector:
     def changed(self: Self, **settings: Any) -> Self:
         """The detector with other values of some of its `settings` (facelet.settings.Settings),
         and the same nets."""
-        other = copy.copy(self)
-        other.settings = replace(self.settings, **settings)
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), settings=replace(self.settings, **settings))
         return other
 
     @overload
@@ -292,7 +306,7 @@ class FaceDetector:
             if errors == "raise":
                 raise
             return broken
-        *_, (_, faces) = self.stages(opened)
+        faces = self.found(opened)
         if self.points == 0:
             faces = replace(faces, landmarks=None, scheme=None)
         return faces if self.max_faces is None else faces[: self.max_faces]
@@ -337,6 +351,28 @@ class FaceDetector:
                 yield stage, faces
         if "landmark" in self.nets:
             yield "landmark", self.with_landmarks(picture, faces)
+
+    def found(self, picture: Pixels) -> Faces:
+        """What the last of stages() gives, by the engine if there is one: all faces, each with the
+        square that the last net for boxes saw in `windows`; with points where they are wanted."""
+        if self._engine is not None and self._engine.made_of == self.nets:
+            try:
+                return self._compiled(self._engine, picture)
+            except EngineError as error:
+                if error.code != TOO_LARGE:
+                    raise Problem(f"the engine failed: {error}") from None
+        *_, (_, faces) = self.stages(picture)
+        return faces
+
+    def _compiled(self, engine: Engine, picture: Pixels) -> Faces:
+        last = self.nets.get("landmark")
+        crop = landmark_crop(last) if last is not None else None
+        # Points that a net for landmarks makes anew, or nobody wants, need not be made.
+        wanted = last is None and self.points != 0
+        found = engine.detect(picture, self.settings, crop or (0, 0), wanted)
+        *_, (stage, net) = self.nets.items()
+        none = stage == "pnet" or not wanted and last is None
+        return Faces(**cast("dict[str, Any]", found), scheme=None if none else _scheme(net))
 
     def _proposals(self, picture: Pixels) -> Faces:
         net = self.nets["pnet"]
@@ -402,9 +438,23 @@ def landmark_squares(boxes: Array, net: Net) -> Floats:
     """The squares (N, 4) float32, whole numbers, that a net for landmarks is run on for a
     detector's boxes (N, 4): those around them, or what it was trained on where its facts say that.
     Raises Problem for facts that can't be."""
-    crop = net.facts.get("crop")
+    crop = landmark_crop(net)
     if crop is None:
         return geometry.squares(boxes)
+    side, below = crop
+    sides = np.max(boxes[:, 2:] - boxes[:, :2], axis=1, keepdims=True)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 + sides * np.array([0, below])
+    half = sides * (side / 2)
+    return geometry.squares(np.concatenate([centres - half, centres + half], axis=1))
+
+
+def landmark_crop(net: Net) -> Optional[tuple[float, float]]:
+    """Side of the squares that a net for landmarks was trained on, in sides of a detector's box,
+    and how far their centres are below its own, as its facts say; None where they don't. Raises
+    Problem for facts that can't be."""
+    crop = net.facts.get("crop")
+    if crop is None:
+        return None
     known, scale = crop.get("box"), crop.get("scale")
     right = isinstance(scale, (int, float)) and 0 < scale < 100
     if known not in (*IN_SQUARE, "bounds") or not right:
@@ -415,10 +465,7 @@ def landmark_squares(boxes: Array, net: Net) -> Floats:
     name = net.facts["scheme"]
     bounds = schemes.get(name).bounds if name else None
     side, below = (bounds or (1, 0)) if known == "bounds" else IN_SQUARE[known]
-    sides = np.max(boxes[:, 2:] - boxes[:, :2], axis=1, keepdims=True)
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 + sides * np.array([0, below])
-    half = sides * (side * scale / 2)
-    return geometry.squares(np.concatenate([centres - half, centres + half], axis=1))
+    return side * scale, below
 
 
 def _scheme(net: Net) -> Optional[str]:

@@ -94,6 +94,11 @@ class OnnxNet:
         self._type = TYPES[kind]
         self.tasks: list[str] = list(self.facts["outputs"])
 
+    @property
+    def model(self) -> bytes:
+        """The model's file."""
+        return self._model
+
     def __reduce__(self) -> tuple[type["OnnxNet"], tuple[bytes, int, str]]:
         return OnnxNet, (self._model, self.threads, self.name)
 

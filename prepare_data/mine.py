@@ -84,7 +84,7 @@ def squares_of(picture, annotation, detector, target, settings):
     in [0, 1), and counts of the boxes left out, in the order of LEFT_OUT.
     """
     mine = settings.mine
-    *_, (_, found) = detector.stages(picture)
+    found = detector.found(picture)
     squares = geometry.squares(found.windows if target in detector.nets else found.boxes)
     left_out = np.zeros(len(LEFT_OUT), np.int64)
 

@@ -41,6 +41,7 @@ OF_FACELET = (
     "console",
     "detector",
     "draw",
+    "engine",
     "faces",
     "files",
     "isolated",

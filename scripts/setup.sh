@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # usage: scripts/setup.sh [--gpu]
 #
-# Makes .venv in the repository with everything pinned in requirements.txt; does nothing when it
-# is there and up to date. `--gpu` takes mxnet-cu112 and its CUDA libraries in place of the CPU
-# wheel (untried: no machine with an NVIDIA card was at hand). PYTHON=... names an interpreter.
+# Makes .venv in the repository with everything pinned in requirements.txt, and compiles the engine
+# (facelet/engine); does nothing when both are there and up to date. `--gpu` takes mxnet-cu112 and
+# its CUDA libraries in place of the CPU wheel (untried: no machine with an NVIDIA card was at hand).
+# PYTHON=... names an interpreter.
 set -euo pipefail
 case "${1:-}" in -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -17,8 +18,13 @@ case "${1:-}" in
     *) echo "error: unknown option $1: the only one is --gpu" >&2; exit 2 ;;
 esac
 
+compile_engine() { # at once where that is done; without it everything runs on onnxruntime
+    "$root/.venv/bin/python" "$root/facelet/engine/build.py" || true
+}
+
 wanted="$requirements $(cksum < "$root/$requirements")"
 if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$root/.venv/bin/python" -c '' 2>/dev/null; then
+    compile_engine
     exit 0
 fi
 
@@ -48,4 +54,5 @@ rm -rf "$root/.venv"
     sed -un -e 's/^ *\(Downloading\|Using cached\) \([^ ]*\)/  \2/p' \
         -e 's/^Installing collected packages.*/  unpacking all of them/p'
 "$root/.venv/bin/python" -m pip check --disable-pip-version-check
+compile_engine
 echo "$wanted" > "$stamp"

@@ -3,7 +3,8 @@
     python -m core.bench train [--net NAME ...] [--rounds N] [--torch] [--json]
     python -m core.bench load [--size 20 48] [--rounds N] [--json]
     python -m core.bench landmarks [--faces STORE] [--size 48 96] [--rounds N] [--json]
-    python -m core.bench detect --nets DIR [--pictures DIR] [--yunet FILE] [--rounds N] [--json]
+    python -m core.bench detect --nets DIR [--pictures DIR] [--yunet FILE] [--min-face PX ...]
+        [--rounds N] [--json]
     python -m core.bench mine --nets DIR [--data DIR] [--count N] [--for NET ...] [--rounds N]
                               [--json]
 
@@ -142,6 +143,13 @@ def main(argv):
         metavar="FILE",
         help="YuNet models that OpenCV reads, to be measured too",
     )
+    detect.add_argument(
+        "--min-face",
+        nargs="+",
+        type=float,
+        metavar="PX",
+        help="smallest faces to measure with, one after another (default: detect.min_face)",
+    )
     frontier = commands.add_parser(
         "frontier", help="average precision against time, of detectors at several settings"
     )
@@ -187,7 +195,9 @@ def main(argv):
     if args.command == "detect":
         from core.bench import detect as bench_detect
 
-        bench_detect.run(args.nets, args.pictures, args.yunet, args.rounds, args.json)
+        bench_detect.run(
+            args.nets, args.pictures, args.yunet, args.rounds, args.json, args.min_face
+        )
     elif args.command == "frontier":
         from core.bench import frontier as bench_frontier
 

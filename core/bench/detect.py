@@ -13,6 +13,7 @@ import resource
 import statistics
 import tempfile
 import time
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -24,11 +25,13 @@ from core.bench.interleave import interleave
 from facelet import picture as pictures
 from facelet.console import Problem
 
-SIZES = ("640x480", "short side 416", "1920x1080")
+SIZES = ("320x240", "640x480", "short side 416", "1920x1080")
+ORT = "ours, onnxruntime"  # the same detector without its engine
 # How many times the speed of a competitor is aimed at, by size.
 TARGETS = {
     "baseline": {"640x480": 6, "short side 416": 6, "1920x1080": 3},
     "facenet": {"640x480": 5, "short side 416": 5},
+    ORT: {"640x480": 3, "short side 416": 3, "1920x1080": 4},
 }
 PICTURES = 12  # measured on, at most
 SECONDS = 3  # of a measurement
@@ -54,13 +57,15 @@ def sized(picture, size):
 # ---- competitors: functions of a picture that give the number of faces -----------------------
 
 
-def ours(nets):
+def ours(nets, min_face, engine):
     from core.detect.detector import FaceDetector
 
-    detector = FaceDetector(**nets)
+    detector = FaceDetector(**nets, min_face=min_face, engine=engine)
     spent = {}
 
     def run(picture):
+        if engine != "onnxruntime":  # which makes all stages in one call
+            return len(detector.found(picture))
         start = time.perf_counter()
         for stage, faces in detector.stages(picture):
             now = time.perf_counter()
@@ -97,7 +102,7 @@ def whole_pixel_squares(boxes):
     return np.round(np.concatenate([corner, corner + side[:, None] - 1], axis=1))
 
 
-def train_mtcnn(nets, thresholds):
+def train_mtcnn(nets, thresholds, min_face=None):
     """A function of a picture that gives boxes (N, 4) as train-mtcnn does, from first to last
     pixel; `nets` are paths of a Pnet, or a Pnet and an Rnet, or all three, by stage."""
     from core.detect.mxnet_net import MxNet
@@ -105,6 +110,7 @@ def train_mtcnn(nets, thresholds):
 
     stages = [checkpoint.load(nets[stage]) for stage in ("pnet", "rnet", "onet") if stage in nets]
     settings, cell, stride = config.detect, stages[0].spec.cell, stages[0].spec.stride
+    min_face = settings.min_face if min_face is None else min_face
     proposing = MxNet(stages[0], kept=1)  # each scale has another shape: bound anew every time
     refining = {number: MxNet(stages[number]) for number in range(1, len(stages))}
 
@@ -115,7 +121,7 @@ def train_mtcnn(nets, thresholds):
 
     def proposals(picture):
         height, width = picture.shape[:2]
-        found, scale = [(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 4)))], cell / settings.min_face
+        found, scale = [(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 4)))], cell / min_face
         while min(int(height * scale), int(width * scale)) > cell:
             scaled = cv2.resize(picture, (int(width * scale), int(height * scale)))
             out = proposing(made(scaled))
@@ -184,17 +190,17 @@ def train_mtcnn(nets, thresholds):
     return run
 
 
-def baseline(nets):
-    detect = train_mtcnn(nets, config.detect.thresholds)
+def baseline(nets, min_face):
+    detect = train_mtcnn(nets, config.detect.thresholds, min_face)
     return lambda picture: len(detect(picture)), {}
 
 
-def facenet(nets):
+def facenet(nets, min_face):
     import torch
     from facenet_pytorch import MTCNN
 
     torch.set_num_threads(1)
-    detector = MTCNN(keep_all=True, min_face_size=config.detect.min_face, device="cpu")
+    detector = MTCNN(keep_all=True, min_face_size=min_face, device="cpu")
 
     def run(picture):
         boxes, _ = detector.detect(picture[:, :, ::-1].copy())
@@ -262,18 +268,22 @@ def _installed(package):
     return find_spec(package) is not None
 
 
-def measure(nets, size, sample, yunets, rounds, seconds=SECONDS):
+def measure(nets, size, sample, yunets, rounds, seconds=SECONDS, min_face=None):
     """Rows of the table for one of SIZES, ours first."""
+    min_face = config.detect.min_face if min_face is None else min_face
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for number, picture in enumerate(sample):
             files.append(str(Path(folder) / f"{number}.npy"))
             np.save(files[-1], sized(picture, size))
-        competitors = {"ours": (detecting, ours, nets, files)}
+        competitors = {
+            "ours": (detecting, partial(ours, min_face=min_face, engine="auto"), nets, files),
+            ORT: (detecting, partial(ours, min_face=min_face, engine="onnxruntime"), nets, files),
+        }
         if set(nets) >= {"pnet", "rnet", "onet"}:
-            competitors["baseline"] = (detecting, baseline, nets, files)
+            competitors["baseline"] = detecting, partial(baseline, min_face=min_face), nets, files
         if _installed("facenet_pytorch"):
-            competitors["facenet"] = (detecting, facenet, {}, files)
+            competitors["facenet"] = detecting, partial(facenet, min_face=min_face), {}, files
         for model in yunets:
             competitors[Path(model).stem] = (detecting, yunet, {"model": str(model)}, files)
         figures = interleave(competitors, rounds, seconds, f"detection, {size}")
@@ -282,6 +292,7 @@ def measure(nets, size, sample, yunets, rounds, seconds=SECONDS):
         ms = statistics.median(one["ms"] for one in slices)
         row = {
             "size": size,
+            "min_face": min_face,
             "competitor": name,
             "ms": ms,
             "best_ms": min(s["ms"] for s in slices),
@@ -317,8 +328,9 @@ def _show(rows):
     print(flush=True)
 
 
-def run(nets, folder, yunets, rounds, as_json):
-    """Measure and print. Raises Problem."""
+def run(nets, folder, yunets, rounds, as_json, min_faces=None):
+    """Measure and print, for each smallest face. Raises Problem."""
+    min_faces = min_faces or [config.detect.min_face]
     from core.bench.common import machine, title
     from core.detect.nets import in_folder
 
@@ -338,8 +350,8 @@ def run(nets, folder, yunets, rounds, as_json):
         print(
             "one thread, "
             + ", ".join(Path(path).name for path in paths.values())
-            + f", {len(sample)} pictures from {folder or 'the drawn set'}, faces from "
-            f"{config.detect.min_face} px, thresholds {config.detect.thresholds}"
+            + f", {len(sample)} pictures from {folder or 'the drawn set'}, thresholds "
+            f"{config.detect.thresholds}"
         )
         if not _installed("facenet_pytorch"):
             print(
@@ -348,10 +360,13 @@ def run(nets, folder, yunets, rounds, as_json):
             )
         print(f"{'':<34}{'ms':>9}{'best':>9}{'to ours':>9}{'faces':>8}{'MB':>8}  target")
     every = []
-    for size in SIZES:
-        rows = measure(paths, size, sample, yunets, rounds)
-        every += rows
+    for min_face in min_faces:
         if not as_json:
-            _show(rows)
+            print(f"faces from {min_face:g} px")
+        for size in SIZES:
+            rows = measure(paths, size, sample, yunets, rounds, min_face=min_face)
+            every += rows
+            if not as_json:
+                _show(rows)
     if as_json:
         print(json.dumps([{**row, "machine": facts} for row in every], indent=1))

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import venv
 import zipfile
 from pathlib import Path
@@ -14,8 +15,10 @@ import numpy
 import pytest
 
 import facelet
+from facelet.engine import build
 
 ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = f"facelet/engine/{build.LIBRARY}"
 PHOTO = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
 # What may be seen of the environment of the tests: the packages that are asked for, with the
 # shared libraries beside them.
@@ -26,7 +29,7 @@ import sys
 from facelet import FaceDetector
 
 if __name__ == "__main__":
-    detector = FaceDetector.open()
+    detector = FaceDetector.open(engine="c")
     faces = detector.detect(sys.argv[1])
     (more,) = detector.detect([sys.argv[1]])
     assert len(faces) == 1 and faces == more and faces.landmarks.shape == (1, 5, 2)
@@ -57,7 +60,8 @@ def wheel(tmp_path_factory):
     out = tmp_path_factory.mktemp("wheel")
     pip("wheel", ROOT, *OFFLINE, "-w", out, where=out)
     (path,) = out.glob("*.whl")
-    assert path.name == f"facelet-{facelet.__version__}-py3-none-any.whl"
+    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    assert path.name == f"facelet-{facelet.__version__}-py3-none-{platform}.whl"
     return path
 
 
@@ -103,9 +107,12 @@ def test_what_is_in_it(wheel):
     for path in (ROOT / "models").iterdir():
         if path.suffix == ".onnx" or path.name in ("detector.json", "README.md"):
             expected[f"facelet/models/{path.name}"] = path
-    assert {"facelet/py.typed", "facelet/schemes/68.json", "facelet/models/Onet_v1.onnx"} < {
-        *expected
-    }
+    assert {
+        "facelet/py.typed",
+        "facelet/schemes/68.json",
+        "facelet/models/Onet_v1.onnx",
+        LIBRARY,
+    } < {*expected}
     assert contents(wheel) == {name: path.read_bytes() for name, path in expected.items()}
     with zipfile.ZipFile(wheel) as archive:
         assert {name.split("/")[0] for name in archive.namelist()} == {

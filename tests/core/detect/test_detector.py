@@ -148,10 +148,10 @@ def test_stages_one_after_another(models, scene):
     assert counts[0] > counts[1] > counts[2] == counts[3] > 10
     for name, points in (("pnet", None), ("rnet", None), ("onet", 5), ("landmark", 106)):
         assert proper(stages[name], points)
-    assert same(stages["landmark"], whole.detect(scene))
+    assert same(stages["landmark"], whole.detect(scene), 1e-5, 0.01)
     for until, name in ((1, "pnet"), (2, "rnet"), (3, "onet")):
         part = dict(list(CASCADE.items())[:until])
-        assert same(detector(models, part).detect(scene), stages[name])
+        assert same(detector(models, part).detect(scene), stages[name], 1e-5, 0.01)
 
 
 def test_only_the_best(models, scene):
