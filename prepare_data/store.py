@@ -213,6 +213,23 @@ def check_sums(folder, sums, large, remedy):
         raise Problem(f"{folder} is damaged: {', '.join(found[:3])}: {remedy}")
 
 
+def facts_of(path):
+    """The JSON values in a store.json at `path`. Raises Problem where they can't be those of a
+    store, as far as others than Store read them."""
+    facts = read_facts(path, VERSION, {"size": int, "counts": dict}, REMEDY)
+    right = {
+        "counts": {*facts["counts"]} <= {*KINDS}
+        and all(type(count) is int and count >= 0 for count in facts["counts"].values()),
+        "left_out": isinstance(facts.get("left_out", {}), dict)
+        and all(type(count) is int for count in facts.get("left_out", {}).values()),
+        "skipped": isinstance(facts.get("skipped", []), list),
+    }
+    for key, fine in right.items():
+        if not fine:
+            raise Problem(f"{path} is damaged: its {key} can't be used: {REMEDY}")
+    return facts
+
+
 # ---- reading -------------------------------------------------------------------------------
 
 
@@ -234,7 +251,7 @@ class Store:
                 f"{path} is no store of samples: make one with `python -m prepare_data.samples`"
             )
         facts_path = self.path / "store.json"
-        self.facts = read_facts(facts_path, VERSION, {"size": int, "counts": dict}, REMEDY)
+        self.facts = facts_of(facts_path)
         self.size, counts = self.facts["size"], self.facts["counts"]
         self.what = self.facts.get("what", "samples")  # stores made before there were others
         self.points, self.scheme = self.facts.get("points"), self.facts.get("scheme")
@@ -242,8 +259,6 @@ class Store:
             key
             for key, right in (
                 ("what", self.what in tuple(WHAT)),
-                ("counts", all(type(count) is int and count >= 0 for count in counts.values())),
-                ("counts", {*counts} <= {*KINDS}),
                 ("points", self.points is None or type(self.points) is int and self.points > 0),
                 ("source", type(self.facts.get("source", {})) is dict),
                 ("scheme", self.scheme is None or type(self.scheme) is str),

@@ -1,3 +1,11 @@
 """Figures and pictures about detections and landmark points."""
 
-__all__ = ["detections", "landmark_pictures", "landmarks", "metrics", "plots", "stages"]
+__all__ = [
+    "detections",
+    "landmark_pictures",
+    "landmarks",
+    "metrics",
+    "plots",
+    "stage_figures",
+    "stages",
+]

@@ -12,6 +12,8 @@ from facelet import boxes as geometry
 from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem
+from facelet.files import read_json
+from facelet.nets import STAGES
 from prepare_data import wider
 
 MOST_SOURCES = 20  # of pictures, by first folder, that have rows of their own
@@ -210,6 +212,55 @@ def groups(by_face, min_face):
         for low, high, mask in found
         if mask.any()
     ]
+
+
+NUMBER = (int, float)
+_STAGE = {"stage": str, "net": str, "threshold": NUMBER, "boxes_per_picture": NUMBER}
+SHAPE = {  # of stages.json, as far as others read it: types, {key: shape}, [shape of each]
+    **dict.fromkeys(("pictures", "faces"), int),
+    **dict.fromkeys(("recall", "iou", "boxes_per_picture", "ms_per_picture"), NUMBER),
+    "skipped": [str],
+    "rule": dict.fromkeys(("min_face", "factor", "counted_from"), NUMBER),
+    "sizes": [{"from": NUMBER, "to": (*NUMBER, type(None)), "faces": int}],
+    "stages": [{**_STAGE, "ms_per_picture": NUMBER, "recall": dict, "lost": [int]}],
+    "average_precision": [{"min_face": NUMBER, "value": NUMBER}],
+}
+
+
+def _has_shape(value, shape):
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(
+            key in value and _has_shape(value[key], inner) for key, inner in shape.items()
+        )
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_has_shape(one, shape[0]) for one in value)
+    number = isinstance(value, NUMBER) and shape is not dict
+    return isinstance(value, shape) and not (number and not abs(value) < 1e300)  # NaN neither
+
+
+def _are_figures(value):
+    if not _has_shape(value, SHAPE) or not value["stages"] or value["faces"] < 1:
+        return False
+    sizes = len(value["sizes"])
+    return all(size["faces"] > 0 for size in value["sizes"]) and all(
+        row["stage"] in STAGES.values()
+        and len(row["lost"]) == sizes
+        and all(
+            _has_shape(recall, [NUMBER]) and len(recall) == sizes
+            for recall in row["recall"].values()
+        )
+        for row in value["stages"]
+    )
+
+
+def read(path):
+    """The figures() in a stages.json. Raises Problem where they can't be."""
+    found = read_json(path)
+    if not _are_figures(found):
+        raise Problem(
+            f"{path} is damaged: remove its folder, and the same command measures once more"
+        )
+    return found
 
 
 def figures(measured, detector, settings):

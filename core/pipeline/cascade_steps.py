@@ -7,10 +7,11 @@ import this file.
 
 import shutil
 
+from core.evaluate import stage_figures
 from core.pipeline import estimates, limits, proofs
 from core.pipeline.recipes import MEASURES, STAGES, TRAINED
 from core.pipeline.steps import Step
-from facelet.files import is_new, read_json, write_json
+from facelet.files import is_new, write_json
 from facelet.nets import MANIFEST, SETTINGS
 from prepare_data import samples
 from prepare_data.store import Store
@@ -252,7 +253,7 @@ def _measuring(run, name, measured_on):
         },
         also=(name,),
         judge=lambda: limits.check(
-            name, read_json(path / "stages.json"), path, run.settings, run.own[name]
+            name, stage_figures.read(path / "stages.json"), path, run.settings, run.own[name]
         ),
         expected=lambda: estimates.measuring(run),
     )

@@ -1,10 +1,13 @@
 """What steps will take, before they are run: bytes on disk and seconds. Rough, for --dry-run and
 for the check of the disk; rates are those of 2 processors."""
 
+import contextlib
+
 from core.base import parallel
 from core.pipeline.recipes import TRAINED
-from facelet.files import is_new, read_json
-from prepare_data.store import sample_bytes
+from facelet.console import Problem
+from facelet.files import is_new
+from prepare_data.store import facts_of, sample_bytes
 
 # A drawn picture with its faces, samples of a face, hard examples of a picture, things a second.
 DRAWN_BYTES, DRAWN_FACES, DRAWN_PER_SECOND = 70_000, 4, 14
@@ -39,8 +42,9 @@ def counts(run, split="train"):
 def samples(run, step):
     """How many samples a step that makes some has, or will have."""
     made = run.path(step) / "store.json"
-    if made.exists():
-        return sum(read_json(made)["counts"].values())
+    with contextlib.suppress(Problem):  # a damaged one is made anew
+        if made.exists():
+            return sum(facts_of(made)["counts"].values())
     pictures, faces = counts(run)
     kind, stage = step.split("_")
     own = run.own["pnet_hard" if step == "mine_pnet" else stage]

@@ -6,13 +6,15 @@ from html import escape
 import cv2
 
 from config import values
+from core.evaluate import stage_figures
 from core.pipeline import limits, summary
 from core.pipeline.recipes import TRAINED
 from core.pipeline.steps import DONE
 from core.train.log import read as read_log
 from facelet import picture as pictures
 from facelet.console import clock
-from facelet.files import is_new, read_json, write_text
+from facelet.files import is_new, write_text
+from prepare_data.store import facts_of
 
 WIDEST, QUALITY = 1400, 80  # px and JPEG quality of embedded pictures
 KINDS = ("positive", "part", "negative", "landmark")
@@ -54,7 +56,8 @@ summary { cursor: pointer; } .warn { color: #d9822b; }
 
 
 def _text(value):
-    return escape(str(value))
+    # Names of files that are no UTF-8 come with lone surrogates.
+    return escape(str(value).encode(errors="backslashreplace").decode())
 
 
 def _table(head, rows, left=(0,)):
@@ -229,7 +232,7 @@ def _limits(run):
     for name in TRAINED:
         path = run.figures_folder(name) / "stages.json"
         if path.exists():
-            figures = read_json(path)
+            figures = stage_figures.read(path)
             floor, most = limits.of(name, run.settings)
             boxes = limits.boxes_per_face(figures)
             rows.append(
@@ -381,10 +384,10 @@ def _data(run):
 def _samples(run):
     rows, mosaics = [], []
     for name, step in run.plan.steps.items():
-        facts = step.path / "store.json"
-        if not facts.exists():
+        made = step.path / "store.json"
+        if not made.exists():
             continue
-        said = read_json(facts)
+        said = facts_of(made)
         left_out = ", ".join(
             f"{n:,} {reason}" for reason, n in said.get("left_out", {}).items() if n
         )

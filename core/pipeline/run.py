@@ -6,13 +6,15 @@ from functools import cached_property
 from pathlib import Path
 
 from config import config, values
+from core.evaluate import stage_figures
 from core.pipeline import cascade_steps, limits, recipes, summary
 from core.pipeline.data import Data
 from core.pipeline.recipes import MEASURES, RECIPES, STAGES, TRAINED
 from core.pipeline.steps import Plan
 from facelet.console import Problem
-from facelet.files import read_json, write_json
+from facelet.files import write_json
 from facelet.locks import locked
+from prepare_data.store import facts_of
 from symbols import spec
 
 SAMPLE_PICTURES = 500
@@ -161,9 +163,9 @@ class Run:
             "teacher": self.teacher and self.teacher.name,
             "faces": self.faces and self.faces.name,
             "samples": {
-                store: read_json(self.path(store) / "store.json")["counts"] for store in stores
+                store: facts_of(self.path(store) / "store.json")["counts"] for store in stores
             },
-            "figures": read_json(self.figures_folder("onet") / "stages.json"),
+            "figures": stage_figures.read(self.figures_folder("onet") / "stages.json"),
         }
 
     def budget(self, name):

@@ -271,7 +271,8 @@ def _is_record(values):
     return (
         all(isinstance(depends.get(key), dict) for key in ("settings", "reads"))
         and isinstance(values.get("result", 0), (str, type(None)))
-        and isinstance(values.get("seconds"), (int, float, type(None)))
+        and isinstance(values.get("seconds", ""), (int, float, type(None)))
+        and abs(values["seconds"] or 0) < 1e12  # NaN is not
     )
 
 

@@ -2,9 +2,9 @@
 
 import shlex
 
+from core.evaluate import stage_figures
 from core.pipeline.recipes import MEASURES, TRAINED
 from facelet.console import clock
-from facelet.files import read_json
 from facelet.nets import MANIFEST
 
 
@@ -38,7 +38,7 @@ def figures(run, steps):
     for name in reversed(TRAINED):
         path = run.figures_folder(name) / "stages.json"
         if MEASURES[name] in names and path.exists():
-            return name, read_json(path)
+            return name, stage_figures.read(path)
     return None
 
 

@@ -183,10 +183,15 @@ def main(argv):
         if args.again:
             again(args.again, args.seed, Path(folder))
             return
-        rows = list(run(kinds, programs, numbers, args.seed, Path(folder)))
+        rows, stopped = [], ""
+        try:
+            for row in run(kinds, programs, numbers, args.seed, Path(folder)):
+                rows.append(row)
+        except KeyboardInterrupt:
+            stopped = ", stopped before its end"
     lines, wrong = table(rows), list(failures(rows))
     seconds = time.perf_counter() - start
-    summary = f"{len(rows):,} tries in {clock(seconds)}, seed {args.seed}"
+    summary = f"{len(rows):,} tries in {clock(seconds)}, seed {args.seed}{stopped}"
     if args.markdown:
         _write(Path(args.markdown), [*lines, "", f"{summary}.", *(f"- {one}" for one in wrong)])
     if args.json:

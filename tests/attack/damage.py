@@ -96,7 +96,8 @@ def _limits():
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
-    sys.stdout = sys.stderr = open(os.devnull, "w")
+    # As facelet.console.program sets them.
+    sys.stdout = sys.stderr = open(os.devnull, "w", errors="backslashreplace")
     warnings.simplefilter("ignore")
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + MEMORY

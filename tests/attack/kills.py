@@ -3,6 +3,7 @@ same command is then run again, and what it leaves compared with what an undistu
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -42,21 +43,24 @@ class Program:
     goes_on -- whether it says that the same command ends what was begun; else it may say that there
         is something already, and leave it to the user
     ignored -- endings of files that say when or how fast they were made
+    every -- round in which it has its turn: 3 for one in three
     """
 
     name: str
     words: Callable
     goes_on: bool = True
     ignored: tuple = ()
+    every: int = 1
 
 
-def _program(name, text, goes_on=True, ignored=()):
+def _program(name, text, goes_on=True, ignored=(), every=1):
     """Of a command line with {data}, {out}, and folders of the world as {world}."""
     return Program(
         name,
         lambda world, out: [word.format(world=world, out=out, root=ROOT) for word in text.split()],
         goes_on,
         ignored,
+        every,
     )
 
 
@@ -143,8 +147,9 @@ PROGRAMS = (
     ),
     _program(
         "pipeline",
-        "core.pipeline --out {out}/run --pictures 8 " + " ".join(tiny.SETTINGS),
+        f"core.pipeline --out {{out}}/run --pictures {tiny.PICTURES} " + " ".join(tiny.SETTINGS),
         ignored=(".html",),
+        every=3,
     ),
 )
 
@@ -340,7 +345,7 @@ def undisturbed(program, world, out):
         time.sleep(TICK)
     ends, errors = time.monotonic() - start, process.stderr.read()
     if process.returncode:
-        raise RuntimeError(f"{program.name}: the tool itself is broken: {errors[-2000:]}")
+        raise RuntimeError(f"it fails when nobody kills it: {errors.strip()[-300:]}")
     result = snapshot(out, program.ignored)
     shutil.rmtree(out)
     return Undisturbed(result, ends if begins is None else begins, ends)
@@ -394,18 +399,26 @@ def differing(found, right):
     return ""
 
 
+def turns(programs):
+    """Yields the programs in turn, for ever."""
+    for number in itertools.count():
+        yield from (program for program in programs if number % program.every == 0)
+
+
 def kill_all(programs, count, seed, folder):
     """Yields (program, "kills", number, verdict, words) of `count` kills, the programs in turn."""
     world, out, usual = folder / "world", folder / "out", {}
     in_child(lambda: make_inputs(world))
-    for number in range(count):
-        program = programs[number % len(programs)]
-        if program.name not in usual:
-            usual[program.name] = undisturbed(program, world, out)
-        rng = random.Random(f"{seed} {program.name} kills {number}")
-        known = usual[program.name]
-        # Seldom while it is only starting.
-        begin = 0.2 if rng.random() < 0.1 else max(0.2, known.begins - 0.1)
-        verdict, words = kill(program, world, out, known, rng.uniform(begin, known.ends))
+    for number, program in zip(range(count), turns(programs)):
+        try:
+            if program.name not in usual:
+                usual[program.name] = undisturbed(program, world, out)
+            known = usual[program.name]
+            rng = random.Random(f"{seed} {program.name} kills {number}")
+            # Seldom while it is only starting.
+            begin = 0.2 if rng.random() < 0.1 else max(0.2, known.begins - 0.1)
+            verdict, words = kill(program, world, out, known, rng.uniform(begin, known.ends))
+        except RuntimeError as error:
+            verdict, words = FAILED, str(error)
         yield program.name, "kills", number, verdict, words
-        shutil.rmtree(out)
+        shutil.rmtree(out, ignore_errors=True)
