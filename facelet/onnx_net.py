@@ -71,8 +71,6 @@ class OnnxNet:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = 4  # what goes wrong is raised
-        # Trained weights come down to numbers that processors are slow with, and that are nothing.
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
         try:
             self._session = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"], enable_fallback=False

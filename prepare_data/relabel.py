@@ -72,6 +72,11 @@ def relabel(face_set, path, out, settings):
 
     settings -- as config.teacher. Raises Problem.
     """
+    with locked(out):
+        return _relabel(face_set, path, out, settings)
+
+
+def _relabel(face_set, path, out, settings):
     found, lines, unread = teacher.read_boxes(path, face_set, settings.floor), [], 0
     counts = np.zeros(len(COUNTED), int)
     for annotation in face_set.annotations:
@@ -85,8 +90,7 @@ def relabel(face_set, path, out, settings):
     if unread == len(face_set.annotations):
         raise Problem(f"{path} has boxes of no picture: the teacher could read none")
     by_name = dict(zip(COUNTED, counts.tolist()))
-    with locked(out):
-        write_text(out, "\n".join(lines) + "\n")
+    write_text(out, "\n".join(lines) + "\n")
     print(f"{out}: faces " + ", ".join(f"{n:,} {what}" for what, n in by_name.items()))
     if unread:
         print(f"{unread:,} pictures that the teacher could not read keep their labels")

@@ -59,7 +59,8 @@ class Command:
         """(name as `python -m` takes it, its arguments), or None for anything else."""
         first, rest = self.words[0], list(self.words[1:])
         if first == ".venv/bin/python" and rest[:1] == ["-m"]:
-            return rest[1], rest[2:]
+            of_tests = rest[1].split(".")[0] in ("pytest", "tests")
+            return None if of_tests else (rest[1], rest[2:])
         if first == "facelet":
             return "facelet", rest
         if first == "scripts/run.sh":

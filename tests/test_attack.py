@@ -49,6 +49,6 @@ def test_without_a_guard_it_fails():
     assert any("offsets.npy" in line and "no checksum noticed" in line for line in failed)
     token = next(line for line in failed if "TokenError" in line)
     # The same once more, by its name.
-    name = re.match(r"failed: (journal, \.npz:mutations:\d+) ", token).group(1)
+    name = re.match(r"failed: (.+?:mutations:\d+) ", token).group(1)
     again = attack("-c", UNGUARDED, "--again", name)
     assert again.returncode == 1 and "TokenError" in again.stderr.splitlines()[-1]

@@ -19,7 +19,8 @@ COMMANDS = try_docs.all_commands()
 STAGE = re.compile(r"^(pnet|pnet_hard|rnet|onet)\.")  # core.pipeline: a setting of one net alone
 OTHERS = re.compile(
     r"^(pip install|git (clone|commit|rebase|config)|cd |"
-    r"\.venv/bin/python (scripts/\w+\.py|-m pytest|-m tests\.attack)|scripts/(setup|test|check|docs)\.sh)"
+    r"\.venv/bin/python (scripts/\w+\.py|-m pytest|-m tests\.attack)|"
+    r"scripts/(setup|test|check|docs)\.sh)"
 )
 # Run here on the drawn set of the tests; the part of a command that says which.
 QUICK = (

@@ -45,7 +45,7 @@ PROGRAMS = {
     "prepare_data.points check": "{drawn}/landmarks/train_5.txt",
     "prepare_data.points cut": f"{LISTED} --size 48 --workers 1",
     "prepare_data.points label": f"--weights {{lnet}} {LISTED} --average 1",
-    "prepare_data.relabel": f"{CUT} --teacher-boxes {{found}}",
+    "prepare_data.relabel": "--data {drawn} --teacher-boxes {found}",
     "prepare_data.samples": f"{CUT} --size 12 samples.negatives=1 samples.positives=1",
     "prepare_data.teacher": f"{CUT} --teacher {{nets}} detect.min_face=80",
 }
@@ -56,12 +56,7 @@ FILES = {
     "prepare_data.teacher",
 }
 # Run into empty folders by tests of their own: they need data of another kind, or take long.
-ELSEWHERE = {
-    "core.bench frontier",
-    "core.evaluate fddb",
-    "core.evaluate wider",
-    "core.landmarks",
-}
+ELSEWHERE = {"core.bench frontier", "core.evaluate fddb", "core.evaluate wider", "core.landmarks"}
 HOLD = """
 import sys
 from facelet.locks import locked

@@ -288,3 +288,21 @@ def test_a_checkpoint_that_is_no_number_is_refused():
     checkpoint.arguments["conv3_sep_weight"][5] = np.inf
     with pytest.raises(Problem, match="no numbers"):
         fuse.prepared(checkpoint.graph(), 24)
+
+
+def test_no_weight_is_below_what_processors_are_fast_with():
+    """Numbers that are nothing become nothing; the smallest ordinary ones stay."""
+    made = trained("Rnet_v1")
+    name = next(
+        name
+        for name, value in made.arguments.items()
+        if name.endswith("fc1_weight") or value.ndim == 4
+    )
+    values = made.arguments[name].copy()
+    flat = values.reshape(-1)
+    flat[:3] = [1e-40, -3e-42, 2e-38]
+    made.arguments[name] = values
+    ready = fuse.prepared(made.graph(), made.spec.size)
+    for value in ready.params.values():
+        small = np.abs(value[value != 0])
+        assert not len(small) or small.min() >= np.finfo(np.float32).tiny
