@@ -249,4 +249,4 @@ def test_nets_that_do_not_go_together():
         with pytest.raises(EngineError, match="belong together"):
             Engine(wrong)
     with pytest.raises(Unsupported):
-        Engine({"pnet": Unknown()})
+        Engine({"pnet": Unknown()})  # type: ignore[dict-item]
