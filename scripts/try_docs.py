@@ -121,9 +121,9 @@ WORLD = {
     "DETECTOR": "models",
     "TEACHER": "models/Lnet_v2.onnx",
     "OTHER.onnx": "models/Lnet_v2.onnx",
-    "nets/*.params": "models/Pnet20_v1-0006.params",
+    "nets/*.params": "models/Pnet20_v2-0003.params",
     "model.onnx": "models/Rnet_v1.onnx",
-    "FILE-symbol.json": "models/Pnet20_v1-symbol.json",
+    "FILE-symbol.json": "models/Pnet20_v2-symbol.json",
     "facelet/docs/sample.jpg": "docs/sample.jpg",
 }
 FACES = {106: "photos/landmarks/train_106.txt", 68: "photos/landmarks/train_68.txt"}

@@ -47,17 +47,22 @@ def merge(graph):
     return replace(graph, nodes=nodes, params=params)
 
 
-# The smallest ordinary float32. Weight decay brings weights below it, with which processors are
-# many times slower, and which are nothing beside any other.
-TINY = np.finfo(np.float32).tiny
+# Weight decay brings weights down to where a product of two is below the smallest ordinary float32,
+# with which processors are many times slower. Beside activations of ordinary size they are nothing.
+NOTHING = 1e-19
 
 
 def _float32(values):
     return np.asarray(values, np.float64).astype(np.float32)
 
 
-def _without_subnormals(values):
-    return np.where(np.abs(values) < TINY, np.float32(0), values)
+def _without_nothing(graph):
+    """The graph with weights below NOTHING as 0."""
+    params = {
+        name: np.where(np.abs(value) < NOTHING, np.float32(0), value)
+        for name, value in graph.params.items()
+    }
+    return replace(graph, params=params)
 
 
 def _pinned(graph):
@@ -147,9 +152,7 @@ def prepared(graph, size):
     merged layer has rows of channels that are never used with enormous weights, which say nothing
     of the others.
     """
-    ready = merge(rescale(graph))
-    params = {name: _without_subnormals(value) for name, value in ready.params.items()}
-    ready = replace(ready, params=params)
+    ready = _without_nothing(merge(rescale(graph)))
     check(ready, graph, size, "the merged net")
     return ready
 
@@ -267,4 +270,4 @@ def sigmoid_scores(graph):
 def fast(graph, size):
     """A merged graph in the form that is fast in onnxruntime, with the same outputs; `size` as for
     split_prelu()."""
-    return sigmoid_scores(split_prelu(graph, size))
+    return _without_nothing(sigmoid_scores(split_prelu(graph, size)))

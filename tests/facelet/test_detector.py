@@ -213,7 +213,7 @@ def test_equal_detectors(detector, tmp_path):
     copied.write_bytes(Path(net.name).read_bytes())
     assert net == OnnxNet(copied) != OnnxNet(copied, threads=2)
     assert net != detector.nets["rnet"] and len({net, OnnxNet(copied)}) == 1
-    assert "Pnet20_v1" in repr(detector) and "min_face 60" in repr(detector)
+    assert "Pnet20_v2" in repr(detector) and "min_face 60" in repr(detector)
 
 
 # ---- how it reads --------------------------------------------------------------------------

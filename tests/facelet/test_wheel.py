@@ -110,7 +110,7 @@ def test_what_is_in_it(wheel):
     assert {
         "facelet/py.typed",
         "facelet/schemes/68.json",
-        "facelet/models/Onet_v1.onnx",
+        "facelet/models/Onet_v2.onnx",
         LIBRARY,
     } < {*expected}
     assert contents(wheel) == {name: path.read_bytes() for name, path in expected.items()}

@@ -613,7 +613,7 @@ def test_a_net_of_heat_maps_gives_no_points(tmp_path):
 @pytest.mark.parametrize(
     "settings, says",
     [
-        (dict(min_face=0), "min_face is 0: it must be at least 1"),
+        (dict(min_face=0), "min_face is 0: it must be from 1 to 100,000"),
         (dict(min_face=-3), "min_face is -3"),
         (dict(min_face=float("nan")), "min_face is nan"),
         (dict(min_face="20"), "min_face is '20': it must be a number"),
