@@ -32,6 +32,8 @@ GRACE = 15  # s: that what a killed program has started may go on for
 TICK = 0.02  # s: how often the folder is looked at
 # Values that tell how long something took, and when.
 TIMES = re.compile(r"seconds|samples_per_second|waiting|ms_per_picture|^ms$|^time$|milliseconds")
+# In records of core.pipeline's steps: checksums of files, of some that tell of time.
+SUMS = {"result", "reads"}
 EVENTS = "events.out.tfevents"  # of TensorBoard: a name and records with the time
 
 
@@ -188,18 +190,24 @@ def make_inputs(world):
 # ---- what there is ---------------------------------------------------------------------------
 
 
-def _timeless(value):
-    """JSON values without those that tell of time."""
+def _timeless(value, without=frozenset()):
+    """JSON values without those that tell of time, and those of some keys."""
     if isinstance(value, dict):
-        return {key: _timeless(inner) for key, inner in value.items() if not TIMES.search(key)}
-    return [_timeless(inner) for inner in value] if isinstance(value, list) else value
+        return {
+            key: _timeless(inner, without)
+            for key, inner in value.items()
+            if not TIMES.search(key) and key not in without
+        }
+    return [_timeless(inner, without) for inner in value] if isinstance(value, list) else value
 
 
 def _content(path):
     if path.suffix in (".json", ".jsonl"):
         lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
         try:
-            return json.dumps([_timeless(json.loads(line)) for line in lines], sort_keys=True)
+            without = SUMS if path.parent.name == "steps" else ()
+            values = [_timeless(json.loads(line), without) for line in lines]
+            return json.dumps(values, sort_keys=True)
         except ValueError:
             return "no JSON"
     return hashlib.sha256(path.read_bytes()).hexdigest()

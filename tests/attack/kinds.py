@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,10 +18,11 @@ from config import config, for_landmarks, override
 from core.base.journal import Journal
 from core.detect import nets as any_nets
 from core.doctor.examine import examine
-from core.evaluate import detections, fddb
+from core.evaluate import detections, fddb, stage_figures
 from core.evaluate import wider as evaluate_wider
 from core.export import main as export
 from core.formats import checkpoint, conversion, fuse, ncnn_file, params_file, zqcnn_writer
+from core.pipeline import limits, report
 from core.pipeline.data import Data
 from core.pipeline.steps import Plan, Step
 from core.train import states
@@ -193,6 +195,13 @@ def plan(world):
     made = Plan([Step("cut", "cuts", world / "step.txt", sha256, run=print)], world / "run")
     step = made.named("cut")[0]
     return [(one.name, state) for one, state in made.states([step])], made.result(step)
+
+
+def figures_of_stages(world):
+    """Figures of a cascade, and what core.pipeline's report shows of them."""
+    found = stage_figures.read(world / "stages.json")
+    run = SimpleNamespace(figures_folder=lambda name: world)
+    return found, limits.boxes_per_face(found), report._stages(run, "onet", found)
 
 
 def noted(world):
@@ -400,6 +409,30 @@ def _sets(folder, pictures):
     Data(folder / "set").check_pictures(folder / "pictures.json")
 
 
+def _figures(folder):
+    """What core.evaluate.stages leaves."""
+    stage = {"threshold": 0.5, "boxes_per_picture": 2.5, "ms_per_picture": 1.5, "lost": [1, 1]}
+    write_json(
+        folder / "stages.json",
+        {
+            "pictures": 2,
+            "skipped": [],
+            "faces": 3,
+            "recall": 0.5,
+            "iou": 0.5,
+            "boxes_per_picture": 2.5,
+            "ms_per_picture": 3.0,
+            "rule": {"min_face": 20, "factor": 0.7, "counted_from": 20},
+            "sizes": [{"from": 20, "to": None, "faces": 3}, {"from": 20, "to": 40, "faces": 2}],
+            "stages": [
+                {"stage": name, "net": name, "recall": {"0.5": [0.5, 1.0]}, **stage}
+                for name in ("pnet", "rnet")
+            ],
+            "average_precision": [{"min_face": 20, "faces": 3, "value": 0.5}],
+        },
+    )
+
+
 def _kept(folder):
     """A journal, and the record of a step."""
     begun = Journal(folder / "journal", {"of": "a test", "jobs": 3})
@@ -425,7 +458,7 @@ def make_world(folder, pictures=4):
         with contextlib.redirect_stderr(nowhere):
             _mats(folder / "mats")
             _sets(folder, pictures)
-            for part in (_texts, _point_lists, _media, _nets, _kept):
+            for part in (_texts, _point_lists, _media, _nets, _figures, _kept):
                 part(folder)
 
 
@@ -562,6 +595,7 @@ KINDS = (
         "text",
         lambda world: fddb.read_truth(world / "FDDB"),
     ),
+    Kind("figures of stages", "stages.json", "json", figures_of_stages),
     Kind("record of a step", "run/steps/cut.json", "json", plan),
     Kind("pictures of a run", "pictures.json", "json", noted),
     Kind("settings", "settings.txt", "text", settings_file),

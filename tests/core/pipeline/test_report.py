@@ -13,9 +13,11 @@ import pytest
 import tiny
 
 from core import flops
+from core.evaluate import stage_figures
 from core.pipeline import report
+from core.pipeline.__main__ import main
 from core.pipeline.run import Run
-from facelet.console import clock
+from facelet.console import Problem, clock
 
 
 def page_of(run, path):
@@ -191,3 +193,50 @@ def test_a_large_picture_gets_smaller(tmp_path):
     cv2.imwrite(str(tmp_path / "f.png"), flat)
     assert "data:image/png" in report._figure(tmp_path / "f.png", "flat")
     assert report._figure(tmp_path / "nothing.png", "none") == ""
+
+
+def with_part(value, path, new):
+    """A copy of a JSON value with a part, by its keys, another one; gone where that is GONE."""
+    copied = json.loads(json.dumps(value))
+    *way, last = path
+    parent = copied
+    for key in way:
+        parent = parent[key]
+    if new is GONE:
+        del parent[last]
+    else:
+        parent[last] = new
+    return copied
+
+
+GONE = object()
+
+
+@pytest.mark.parametrize(
+    "file, path, new",
+    [
+        *(("evaluate/stages.json", (key,), GONE) for key in stage_figures.SHAPE),
+        ("evaluate/stages.json", ("faces",), 0),
+        ("evaluate/stages.json", ("recall",), float("inf")),
+        ("evaluate/stages.json", ("sizes", 0, "faces"), 0),
+        ("evaluate/stages.json", ("stages",), []),
+        ("evaluate/stages.json", ("stages", 0, "stage"), "qnet"),
+        ("evaluate/stages.json", ("stages", 0, "lost"), []),
+        ("evaluate/stages.json", ("stages", 0, "recall"), {"0.5": [1]}),
+        ("samples_pnet/store.json", ("counts",), GONE),
+        ("samples_pnet/store.json", ("counts", "positive"), "7"),
+        ("samples_pnet/store.json", ("left_out",), [7]),
+        ("samples_pnet/store.json", ("skipped",), 7),
+        ("onet/log.jsonl", ("val",), 7),
+    ],
+)
+def test_what_is_damaged_is_one_line(tiny_run, file, path, new, monkeypatch):
+    """Of every file that the page is made of. The run is put back as it was."""
+    damaged = tiny_run / file
+    sound = damaged.read_bytes()
+    try:
+        damaged.write_text(json.dumps(with_part(json.loads(sound), path, new)))
+        with pytest.raises(Problem, match=f"{re.escape(str(damaged))}.* is damaged"):
+            main(tiny.arguments(tiny_run, "--stage", "report"))
+    finally:
+        damaged.write_bytes(sound)
