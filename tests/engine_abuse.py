@@ -29,7 +29,7 @@ from facelet.onnx_net import OnnxNet
 from facelet.settings import Settings
 
 NULL, SIZE, DAMAGED, MISMATCH, SETTINGS = 1, 2, 4, 6, 7  # engine.h
-STAGES = {"pnet": "Pnet20_v1", "rnet": "Rnet_v1", "onet": "Onet_v1", "landmark": "Lnet_v2"}
+STAGES = {"pnet": "Pnet20_v2", "rnet": "Rnet_v1", "onet": "Onet_v2", "landmark": "Lnet_v2"}
 SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1")
 HEADER = 12  # bytes before what the checksum is of
 

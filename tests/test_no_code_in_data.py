@@ -13,7 +13,13 @@ CALLS = {"os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "subprocess.g
 METHODS = {"load_optimizer_states", "save_optimizer_states", "set_states", "get_states"}
 KEYWORDS = {"allow_pickle", "shell"}
 # Tests that objects survive the pickling that multiprocessing does, and of states as pickles.
-PICKLING = {"test_faces.py", "test_detector.py", "test_heatmaps.py", "test_trainer.py"}
+PICKLING = {
+    "test_faces.py",
+    "test_detector.py",
+    "test_heatmaps.py",
+    "test_trainer.py",
+    "test_detect.py",
+}
 
 
 def found_in(source, allowed=()):

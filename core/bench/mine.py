@@ -49,7 +49,7 @@ def _sample(folder, split, count):
 def ours(face_set, nets, target):
     from prepare_data import mine
 
-    settings = override(config, [f"mine.{cap}=1000000000" for cap in ("per_picture", "total")])
+    settings = override(config, ["mine.per_picture=100000", "mine.total=1000000000"])
 
     def run(folder):
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

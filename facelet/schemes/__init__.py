@@ -135,12 +135,17 @@ class Scheme:
         return colours
 
 
+MOST = 10_000  # points of a scheme
+
+
 def _row(text: str) -> list[int]:
     """The points that "33-42 64-71" names, a list."""
     found: list[int] = []
     for word in text.split():
         start, _, stop = word.partition("-")
         first, last = int(start), int(stop or start)
+        if max(first, last) >= MOST:
+            raise ValueError(f"a point above {MOST - 1}")
         found += range(first, last + 1) if first <= last else range(first, last - 1, -1)
     return found
 
@@ -163,6 +168,8 @@ def _read(name: str, values: dict[str, Any]) -> Scheme:
     if {*values} != KEYS:
         raise ValueError(f"it must have {', '.join(sorted(KEYS))}, not {', '.join(sorted(values))}")
     points, partners = values["points"], values["partners"]
+    if type(points) is not int or not 0 < points <= MOST:
+        raise ValueError(f"its number of points is none from 1 to {MOST}")
     groups = {group: _row(text) for group, text in values["groups"].items()}
     places = {place: tuple(_row(text)) for place, text in values["places"].items()}
     lines = [_row(text) for text in values["lines"]]

@@ -225,6 +225,8 @@ BROKEN = [
     ({"places": {"ear": "1"}}, "a place that is none"),
     ({"places": {"chin": ""}}, "a place that is none, or without points"),
     ({"lines": ["a"]}, "invalid literal"),
+    ({"lines": ["0-999999999999"]}, "a point above"),
+    ({"points": 10**15}, "its number of points is none from 1 to"),
     ({"more": 1}, "it must have about, "),
     ({"from": "three", "row": "0"}, "there is no scheme|row doesn't hold"),
 ]

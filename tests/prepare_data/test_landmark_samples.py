@@ -242,7 +242,7 @@ def test_what_a_store_holds(dotted_set, tmp_path, store20):
         made(dotted_set, tmp_path / "out")
     with open(tmp_path / "out" / "landmarks.npy", "r+b") as file:
         file.truncate(500)
-    with pytest.raises(Problem, match="landmarks.npy can't be read"):
+    with pytest.raises(Problem, match="landmarks.npy is damaged"):
         store.Store(tmp_path / "out")
 
 

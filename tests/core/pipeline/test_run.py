@@ -699,7 +699,7 @@ def test_scripts_name_steps(tiny_run, photos):
         (["--upto", "qnet"], "no step 'qnet' here; there are data, samples_pnet"),
         (["pipeline.floors=2,0,0"], r"pipeline.floors is \[2, 0, 0\]: it must be three numbers"),
         (["pnet.train.epoch=3"], "setting of pnet: there is no setting 'train.epoch'; near"),
-        (["--pictures", "0"], "--pictures 0: it must be at least 1"),
+        (["--pictures", "0"], "argument --pictures: 0: it must be a whole number from 1"),
         (["train.gpus=0"], "train.gpus is .0., and MXNet sees 0 GPUs"),
     ],
 )

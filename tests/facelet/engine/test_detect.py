@@ -74,7 +74,7 @@ def test_detections_are_those_of_numpy(scenes, settings):
 
 @pytest.mark.parametrize("last", ["pnet", "rnet", "onet"])
 def test_detectors_that_end_early(scenes, last):
-    nets = {"pnet": "Pnet20_v1", "rnet": "Rnet_v1", "onet": "Onet_v1"}
+    nets = {"pnet": "Pnet20_v2", "rnet": "Rnet_v1", "onet": "Onet_v2"}
     folder = facelet.nets.MODELS
     given = {}
     for stage, name in nets.items():

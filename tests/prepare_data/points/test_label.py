@@ -217,7 +217,7 @@ def test_faces_that_a_detector_finds(tmp_path, capsys):
         [
             "label",
             "--weights",
-            str(MODELS / "Onet_v1.onnx"),
+            str(MODELS / "Onet_v2.onnx"),
             "--pictures",
             str(tmp_path / "in"),
             "--out",
@@ -229,7 +229,7 @@ def test_faces_that_a_detector_finds(tmp_path, capsys):
     assert found.path == "hopper.png" and found.box is None
     assert (172 < found.points[:, 0]).all() and (found.points[:, 0] < 357).all()
     assert eyes[:, 1].max() < nose[1] < mouth[:, 1].min() < 337
-    assert "Onet_v1.onnx: 1 faces" in capsys.readouterr().out
+    assert "Onet_v2.onnx: 1 faces" in capsys.readouterr().out
 
 
 def test_what_is_refused(faces, tmp_path, monkeypatch):
@@ -262,7 +262,7 @@ def test_what_is_refused(faces, tmp_path, monkeypatch):
     refused(
         "holds no pictures",
         "--weights",
-        MODELS / "Onet_v1.onnx",
+        MODELS / "Onet_v2.onnx",
         "--pictures",
         tmp_path,
         "--out",
