@@ -179,7 +179,7 @@ def main(argv):
     if not kinds:
         numbers.update(flips=0, mutations=0)
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="attack-") as folder:
+    with tempfile.TemporaryDirectory(prefix="attack-", ignore_cleanup_errors=True) as folder:
         if args.again:
             again(args.again, args.seed, Path(folder))
             return
@@ -200,7 +200,7 @@ def main(argv):
     print("\n".join([*lines, summary]), file=sys.stderr if args.json else sys.stdout)
     for one in wrong:
         print(f"failed: {one}", file=sys.stderr)
-    if wrong:
+    if wrong or stopped:
         sys.exit(1)
 
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 
+from core.base import arrays
 from core.formats import params_file
 from facelet.console import Problem
 from tests import tiny
@@ -27,7 +27,7 @@ from tests.attack.damage import FAILED, OWN, SAME, in_child
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path("/dev/shm")
-SECONDS = 300  # that a run may take
+SECONDS = 1800  # that a run may take
 GRACE = 15  # s: that what a killed program has started may go on for
 TICK = 0.02  # s: how often the folder is looked at
 # Values that tell how long something took, and when.
@@ -237,7 +237,7 @@ def _broken(path):
         elif path.suffix == ".jsonl":
             [json.loads(line) for line in path.read_text().splitlines()]
         elif path.suffix == ".npy":
-            np.load(path, mmap_mode="r")
+            arrays.mapped(path, "")
         elif path.suffix in (".png", ".jpg"):
             return cv2.imread(str(path)) is None
         elif path.suffix == ".params":
@@ -312,24 +312,34 @@ def _start(program, world, out):
 
 
 def _end(number):
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(number, signal.SIGKILL)
-    for each in _session(number):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(each, signal.SIGKILL)
+    """End all processes of a session, and wait until they have ended."""
+    while left := _session(number):
+        for each in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        time.sleep(TICK)
+
+
+def _left(number):
+    """Processes of a session that go on when its first one has ended, in words; ends them."""
+    end = time.monotonic() + GRACE
+    while (left := _session(number)) and time.monotonic() < end:
+        time.sleep(TICK)
+    _end(number)
+    first = " ".join(next(iter(left.values()), "").replace("\0", " ").split())
+    return f"{len(left)} processes go on without it: {first[-160:]}" if left else ""
 
 
 def _run(program, world, out):
-    """Status and what it says on stderr."""
+    """Status, what it says on stderr, and what goes on after it."""
     process = _start(program, world, out)
     try:
         _, errors = process.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        errors = f"no end after {SECONDS} s"
-    finally:
-        _end(process.pid)
+        process.kill()
         process.wait()
-    return process.returncode, errors
+        errors = f"no end after {SECONDS} s"
+    return process.returncode, errors, _left(process.pid)
 
 
 @dataclass
@@ -369,21 +379,19 @@ def kill(program, world, out, usual, moment):
     process.kill()
     process.wait()
     process.stderr.close()
-    end = time.monotonic() + GRACE
-    while (left := _session(process.pid)) and time.monotonic() < end:
-        time.sleep(TICK)
-    _end(process.pid)
+    left = _left(process.pid)
     at = f"killed after {moment:.2f} s of {usual.ends:.2f}"
     if left:
-        words = " ".join(next(iter(left.values())).replace("\0", " ").split())
-        return FAILED, f"{at}: {len(left)} processes go on without it: {words[-160:]}"
+        return FAILED, f"{at}: {left}"
     litter = _litter(before)
     if litter:
         return FAILED, f"{at}: {sorted(litter)[0]} and {len(litter) - 1} more stay in {SHARED}"
     broken = half_written(out)
     if broken:
         return FAILED, f"{at}: {broken[0]} is half-written"
-    status, errors = _run(program, world, out)
+    status, errors, left = _run(program, world, out)
+    if left:
+        return FAILED, f"{at}, again: {left}"
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
     if status not in (0, 2) or "Traceback" in errors or status == 2 and len(lines) != 1:
         return FAILED, f"{at}, again: status {status}: {errors.strip()[-300:]}"
