@@ -231,7 +231,10 @@ def _send(target: Any, answer: str, array: Any = None) -> None:
     for part in (head,) if array is None else (head, array.reshape(-1)):
         left = memoryview(part)
         while left:
-            left = left[target.write(left) :]
+            try:
+                left = left[target.write(left) :]
+            except BrokenPipeError:  # whoever asked is gone
+                os._exit(0)
 
 
 # ---- pictures -----------------------------------------------------------------------------------
