@@ -233,6 +233,7 @@ config.pipeline.most_boxes = [100.0, 25.0, 5.0]  # boxes a face, at most
 
 RENAMED = {"second": "teacher"}  # sections by their old name
 
+
 def _from(low, high):
     """Test and words of a row of LIMITS."""
     return lambda value: low <= value <= high, f"from {low:,} to {high:,}"

@@ -16,10 +16,8 @@ class Problem(Exception):
     """Something the user can mend: says what is wrong, where, and what to do, in one line."""
 
 
-LONGEST = (
-    1200  # characters of an error: of a longer one, as a damaged file's content makes it, both
-)
-# ends are enough.
+# Characters of an error: of a longer one, as damaged files make them, both ends are enough.
+LONGEST = 1200
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # controls of terminals, ends of lines
 
 

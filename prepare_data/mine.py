@@ -57,6 +57,19 @@ def cascade_for(target, given):
     return {stage: net_files.file_of(given[stage]) for stage in wanted}
 
 
+def goes_by(settings, target):
+    """Of the whole configuration what a round for a target depends on, by section: the rest may be
+    otherwise when it goes on, such as thresholds of other rounds."""
+    used = {
+        "mine": [key for key in settings.mine if key == target or key not in STAGES],
+        "detect": ("min_face", "factor", "max_pixels"),
+        "samples": ("min_face", "min_part_iou", "min_positive_iou"),
+    }
+    return {
+        section: {key: settings[section][key] for key in keys} for section, keys in used.items()
+    }
+
+
 @lru_cache(maxsize=1)  # a process opens its detector once
 def _detector(nets, min_face, factor, thresholds):
     return FaceDetector(
@@ -225,23 +238,9 @@ def make_store(face_set, nets, target, size, out, settings, workers=None):
 def _make_store(face_set, nets, target, size, out, settings, workers):
     workers = workers or parallel.cores()
     opened = _open(nets, target, settings).nets
-    # What this round does not use may be otherwise when it goes on.
-    used = {
-        "mine": {
-            key: value for key, value in settings.mine.items() if key == target or key not in STAGES
-        },
-        "detect": {
-            key: value
-            for key, value in settings.detect.items()
-            if key not in ("thresholds", "max_seconds")
-        },
-        "samples": {
-            key: settings.samples[key] for key in ("min_face", "min_part_iou", "min_positive_iou")
-        },
-    }
     facts = {
         "for": target,
-        "settings": used,
+        "settings": goes_by(settings, target),
         "nets": {
             stage: {"net": opened[stage].facts["net"], "sha256": sha256(path)}
             for stage, path in nets.items()

@@ -51,6 +51,7 @@ def relabelled(annotation, rows, settings):
     small = ~moved & (sides < settings.min_face)
     found = replace(
         annotation,
+        rows=None,  # of the ground truth: its rows are others now
         boxes=np.concatenate([labels[~small], boxes[sure]]).astype(np.float32),
         ignored=np.concatenate([annotation.ignored, labels[small], boxes[doubtful]]).astype(
             np.float32

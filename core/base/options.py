@@ -19,8 +19,6 @@ OF_READING = {
     "data.outside": allow_outside,
 }
 USAGE = "[section.key=value ...]"
-
-
 MOST_PICTURES = 10_000_000  # that a program draws, or takes as a number
 
 

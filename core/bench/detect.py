@@ -64,7 +64,7 @@ def ours(nets, min_face, engine):
     spent = {}
 
     def run(picture):
-        if engine != "onnxruntime":  # which makes all stages in one call
+        if engine != "onnxruntime":  # the engine makes all stages in one call
             return len(detector.found(picture))
         start = time.perf_counter()
         for stage, faces in detector.stages(picture):

@@ -21,7 +21,7 @@ def open_detector(assignments, settings, folder=None, mode=None, **files):
     """The core.detect.FaceDetector of the nets in a folder, and of files by stage.
 
     assignments -- settings as they were given, "section.key=value": what the folder's detector.json
-        holds (thresholds, min_face, factor) goes before settings that are not among them
+        holds (facelet.nets.SETTINGS) goes before settings that are not among them
     settings -- the whole config with them; mode -- one of detector.json's
 
     Raises Problem.

@@ -27,9 +27,9 @@ from core.evaluate.stage_figures import measure
 from facelet.console import Problem, Progress
 
 CANDIDATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-OPTIONS = {  # beside thresholds, for three nets; the first two also for two
+# Of what a mode keeps (facelet.nets.SETTINGS), for three nets; the factor also for two.
+OPTIONS = {
     "factor": (0.6, 0.709, 0.79, 0.84),
-    "nms_scale": (0.4, 0.5, 0.6),
     "mirror": (False, True),
     "vote": (1.0, 0.6, 0.5, 0.4),
     "blend": (0.0, 0.15, 0.3, 0.45),
@@ -176,7 +176,7 @@ def tune(detector, face_set, settings, goal, subset):
     chosen = {}
     if best is not None and what != "recall":
         inner = best["thresholds"][:-1]
-        names = list(OPTIONS)[: 2 if nets == 2 else None]
+        names = ["factor"] if nets == 2 else list(OPTIONS)
         options = {name: (getattr(detector.settings, name), OPTIONS[name]) for name in names}
         best, chosen = refine(lambda some: trial(inner, some), best, what, wanted, options)
     progress.close()

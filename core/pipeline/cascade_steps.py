@@ -13,7 +13,7 @@ from core.pipeline.recipes import MEASURES, STAGES, TRAINED
 from core.pipeline.steps import Step
 from facelet.files import is_new, write_json
 from facelet.nets import MANIFEST, SETTINGS
-from prepare_data import samples
+from prepare_data import mine, samples
 from prepare_data.store import Store
 from symbols import spec
 
@@ -133,22 +133,11 @@ def _mining(run, name, stage, before):
     nets = dict(zip(STAGES, before))
 
     def make():
-        from prepare_data import mine
-
         paths = {of: run.params(net) for of, net in nets.items()}
         mine.make_store(run.face_set, paths, stage, size, path, own)
 
     reads, more = _labels(run)
-    # Thresholds of other rounds, and of the detector's later nets, are none of its business.
-    settings = {
-        "size": size,
-        "samples": {
-            key: own.samples[key] for key in ("min_face", "min_part_iou", "min_positive_iou")
-        },
-        "mine": {key: own.mine[key] for key in own.mine if key == stage or key not in STAGES},
-        "detect": {key: own.detect[key] for key in own.detect if key != "thresholds"},
-        **more,
-    }
+    settings = {"size": size, **mine.goes_by(own, stage), **more}
     return Step(
         called,
         f"hard examples of {size} px, found by {' and '.join(before)}",

@@ -68,8 +68,8 @@ class Engine:
             except Unsupported as problem:
                 raise Unsupported(f"{net.name}: {problem}") from None
             setattr(self._cascade, stage, self._nets[stage].handle)
-        self._nothing = np.zeros((1, 1, 3), np.uint8)
-        self.detect(self._nothing, Settings())  # raises where nets don't go together
+        nothing = np.zeros((1, 1, 3), np.uint8)
+        self.detect(nothing, Settings())  # raises where nets don't go together
 
     def detect(
         self,

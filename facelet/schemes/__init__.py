@@ -54,6 +54,7 @@ __all__ = [
 
 FOLDER = Path(__file__).parent
 NAMES = tuple(sorted(file.stem for file in FOLDER.glob("*.json")))
+MOST = 10_000  # points of a scheme
 KEYS = {"about", "points", "partners", "groups", "colours", "lines", "places", "box", "bounds"}
 PLACES = (
     "left eye",
@@ -133,9 +134,6 @@ class Scheme:
             for point in points:
                 colours[point] = self.colours[name]
         return colours
-
-
-MOST = 10_000  # points of a scheme
 
 
 def _row(text: str) -> list[int]:

@@ -353,3 +353,22 @@ def test_faces_outside_of_their_picture(tmp_path, monkeypatch):
     (line,) = found["outside"].tolist()
     assert line.startswith("a.png: the face 270 50 70 70 (x y w h) lies outside")
     assert dict(zip(mine.LEFT_OUT, found["left_out"]))["ignored"] == 1
+
+
+@pytest.mark.parametrize(
+    "change, same",
+    [
+        ("detect.max_seconds=5", True),
+        ("detect.vote=0.5", True),
+        ("detect.thresholds=0.9,0.9,0.9", True),
+        ("mine.pnet=0.1", True),
+        ("samples.negatives=3", True),
+        ("detect.min_face=30", False),
+        ("mine.rnet=0.1", False),
+        ("mine.seed=3", False),
+        ("samples.min_face=30", False),
+    ],
+)
+def test_what_a_round_goes_by(change, same):
+    before, after = (mine.goes_by(override(config, given), "rnet") for given in ([], [change]))
+    assert (before == after) == same

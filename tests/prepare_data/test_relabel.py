@@ -87,6 +87,9 @@ def test_a_box_is_of_one_face():
     found, counts = relabel.relabelled(annotation, rows, config.teacher)
     np.testing.assert_allclose(found.boxes, [[0, 0, 40, 40], [4, 5, 44, 45]])
     assert counts.tolist() == [1, 1, 0, 0, 0]
+    added = np.concatenate([rows, [[90, 90, 130, 130, 0.9]]])
+    found, _ = relabel.relabelled(annotation, added, config.teacher)
+    assert len(found.boxes) == 3 and len(found.only(np.array([True, False, True])).boxes) == 2
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from facelet import picture as pictures
 from facelet.console import Problem, Progress
 from facelet.faces import Faces
 from facelet.files import read_json
+from facelet.nets import SETTINGS
 from facelet.settings import Settings
 from prepare_data import wider
 
@@ -480,6 +481,11 @@ def test_refining_keeps_what_is_better():
     assert asked[1] == {"mirror": True, "vote": 0.6} and len(asked) == 5
     best, chosen = stage_tuning.refine(trial, {"ap": 0.5, "ms": 10}, "precision", 0.9, options)
     assert chosen["blend"] == 0.3
+
+
+def test_a_mode_keeps_all_that_is_tuned():
+    """What a written mode lacks would not be what was measured."""
+    assert {"thresholds", *stage_tuning.OPTIONS} <= {*SETTINGS}
 
 
 # ---- by kind of face -----------------------------------------------------------------------
