@@ -78,7 +78,7 @@ HARD = (
     "pipeline.floors=0.9,0.8,0.6",
     "pipeline.most_boxes=600,100,30",
 )
-HARD_MIXES = {"rnet": (1.2, 0.8, 1, 2), "onet": (1.5, 1, 0.7, 1.8, 1.5)}
+HARD_MIXES = {"rnet": (1.2, 0.8, 1, 2, 1), "onet": (1.5, 1, 0.7, 1.8, 1.5)}
 
 
 def _hard(pnet, rnet, onet, landmarks=("onet",)):
