@@ -18,8 +18,9 @@ case "${1:-}" in
     *) echo "error: unknown option $1: the only one is --gpu" >&2; exit 2 ;;
 esac
 
-compile_engine() { # at once where that is done; without it everything runs on onnxruntime
+compile_engine() { # at once where that is done; without it all runs on onnxruntime and MXNet
     "$root/.venv/bin/python" "$root/facelet/engine/build.py" || true
+    (cd "$root" && .venv/bin/python -m core.train.trunk.build) || true
 }
 
 wanted="$requirements $(cksum < "$root/$requirements")"

@@ -1,8 +1,9 @@
 """The benchmarks of training and of its batches: core.bench train and load.
 
-The baseline of training has MXNet's own PReLU and mines hard examples in a Python operator; that
-of loading reads the same samples from a JPEG each and augments them one by one, in four Python
-threads.
+The baseline of training has MXNet's own PReLU and mines hard examples in a Python operator; "graph"
+is how nets are trained where core.train.trunk was not compiled, or does not have their layers. The
+baseline of loading reads the same samples from a JPEG each and augments them one by one, in four
+Python threads.
 """
 
 import ast
@@ -24,6 +25,7 @@ from core.bench.common import FED_NETS, LOAD_TARGETS, TRAIN_TARGETS, WAITING_TAR
 from core.bench.interleave import compare, interleave, rate
 from core.formats import checkpoint
 from core.train.loader import MIXES, Batches, Samples, prefetched
+from core.train.trunk.operator import training_graph
 from facelet.console import Problem
 from prepare_data.store import Store, write_store
 from symbols.mxnet_import import mx, ndarrays
@@ -266,8 +268,10 @@ def training(net, size, kind):
     step = (
         torch_step(net)
         if kind == "torch"
-        else mxnet_step(net, symbols.build(net, "train"), batch)
+        else mxnet_step(net, training_graph(net), batch)
         if kind == "ours"
+        else mxnet_step(net, symbols.build(net, "train"), batch)
+        if kind == "graph"
         else mxnet_step(net, baseline_graph(net), batch)
     )
     for _ in range(WARM_UP):
@@ -357,7 +361,7 @@ def loading(folder, size, kind):
 def waiting(folder, net, size):
     """Measures the share of the time of training that is spent waiting for batches."""
     batches = _batches(folder, size)
-    step = mxnet_step(net, symbols.build(net, "train"), batches.make(0))
+    step = mxnet_step(net, training_graph(net), batches.make(0))
 
     def share(seconds):
         feed = prefetched(batches.make, count(), config.train.prefetch)
@@ -381,7 +385,7 @@ def bench_train(net, rounds, torch=False, size=None, seconds=SECONDS):
     return compare(
         {
             kind: (training, spec.name, size, kind)
-            for kind in ("baseline", "ours", "torch")[: 2 + torch]
+            for kind in ("baseline", "ours", "graph", "torch")[: 3 + torch]
         },
         rounds,
         seconds,

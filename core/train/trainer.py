@@ -11,6 +11,7 @@ from core.formats import checkpoint
 from core.train import states as optimizer_states
 from core.train.run import CURVES, Run, describe
 from core.train.tasks import task_of
+from core.train.trunk import operator
 from facelet.console import Problem, Status, check_stop, clock
 from facelet.files import sha256
 from facelet.locks import locked
@@ -65,7 +66,7 @@ class Trainer:
 
     def _bind(self, settings, loss):
         start, size, batch = self.start, self.start.spec.size, settings.batch
-        graph = symbols.build(start.net, "train", loss=loss, **start.options)
+        graph = operator.training_graph(start.net, loss, settings.gpus, **start.options)
         self.heads = [head.task for head in start.spec.heads]
         self.labels = [LABELS[head] for head in self.heads]
         # A target is as wide as what the net gives.

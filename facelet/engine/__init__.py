@@ -20,7 +20,7 @@ import numpy as np
 
 from facelet.arrays import Array, Pixels
 from facelet.console import Problem
-from facelet.engine import library
+from facelet.engine import build, library
 from facelet.engine.build import LIBRARY
 from facelet.engine.description import Unsupported, describe
 from facelet.engine.library import CNet, EngineError, Scratch
@@ -28,7 +28,7 @@ from facelet.nets import Net
 from facelet.onnx_net import OnnxNet
 from facelet.settings import Settings
 
-__all__ = ["Engine", "EngineError", "KINDS", "TOO_LARGE", "engine_for"]
+__all__ = ["KINDS", "TOO_LARGE", "Engine", "EngineError", "build", "engine_for", "library"]
 
 KINDS = ("auto", "c", "onnxruntime")
 TOO_LARGE = 2  # the library's code for a picture that it does not take

@@ -79,13 +79,25 @@ def build(
         macros = [f"-DLANES={lanes}", f"-DBLOCK={block}", f"-DVECTORS={vectors}"]
         macros += [f"-DKERNELS=kernels_{name}", f'-DINSTRUCTIONS="{name}"']
         jobs.append(("kernels.c", [*FAST, *flags, *macros], name))
+    return link(jobs, HERE, out, words, more)
+
+
+def link(
+    jobs: Sequence[tuple[str, Sequence[str], str]],
+    sources: Path,
+    out: Path,
+    words: Sequence[str],
+    more: Sequence[str] = (),
+) -> Path:
+    """Compile jobs (a file in `sources`, its flags, a name for what comes of it) to a library;
+    its path. Raises CannotBuild."""
     with tempfile.TemporaryDirectory() as folder:
         objects = []
         for source, given, name in jobs:
             made = str(Path(folder, f"{name}.o"))
-            _run([*words, *COMMON, *given, *more, "-c", str(HERE / source), "-o", made])
+            _run([*words, *COMMON, *given, *more, "-c", str(sources / source), "-o", made])
             objects.append(made)
-        part = Path(folder, LIBRARY)
+        part = Path(folder, out.name)
         _run([*words, "-shared", *more, *objects, "-o", str(part), "-lm"])
         # Moved into place whole, so that a process that has the old one open keeps it.
         beside = out.with_name(f".{out.name}.{os.getpid()}")
@@ -97,15 +109,15 @@ def build(
     return out
 
 
-def up_to_date(path: Path) -> bool:
+def up_to_date(path: Path, sources: Path = HERE) -> bool:
     """Whether a library can be loaded here and is newer than what it is made of."""
-    sources = [*HERE.glob("*.[ch]"), Path(__file__)]
+    parts = [*sources.glob("*.[ch]"), *sources.glob("build.py"), Path(__file__)]
     try:
         made = path.stat().st_mtime
         ctypes.CDLL(str(path))
     except OSError:
         return False
-    return all(source.stat().st_mtime < made for source in sources)
+    return all(part.stat().st_mtime < made for part in parts)
 
 
 def _run(words: list[str]) -> None:

@@ -1,0 +1,3 @@
+"""A net's layers trained by compiled loops, in place of MXNet's operators."""
+
+__all__ = ["operator"]

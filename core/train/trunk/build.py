@@ -1,0 +1,48 @@
+"""Compiles core/train/trunk/trunk.c into a library beside it.
+
+    python -m core.train.trunk.build
+
+Done when the toolkit is set up, never at import, by the compiler that the engine takes. Without
+the library nets are trained as MXNet graphs.
+"""
+
+import argparse
+import platform
+import sys
+from pathlib import Path
+
+from facelet.engine.build import FAST, VARIANTS, X86, CannotBuild, compiler, link, up_to_date
+
+HERE = Path(__file__).resolve().parent
+LIBRARY = HERE / "libtrunk.so"
+
+
+def build(out=LIBRARY, words=None, more=()):
+    """Compile the library; its path. out -- where it goes; words -- a compiler; more -- flags for
+    every file. Raises CannotBuild."""
+    if sys.platform == "win32":
+        raise CannotBuild("it needs POSIX threads")
+    jobs = [("trunk.c", [*FAST, "-pthread"], "base")]
+    for name, (flags, lanes, *_) in VARIANTS.items() if platform.machine() in X86 else ():
+        macros = [f"-DLANES={lanes}", f"-DTABLE=trunk_{name}"]
+        jobs.append(("trunk.c", [*FAST, "-pthread", *flags, *macros], name))
+    return link(jobs, HERE, out, compiler() if words is None else words, more)
+
+
+def main(argv=None):
+    argparse.ArgumentParser(
+        prog="python -m core.train.trunk.build",
+        description="Compiles the training of layers, where that is not done yet.",
+        epilog="Without it, MXNet's own graphs train the nets.",
+    ).parse_args(argv)
+    try:
+        if not up_to_date(LIBRARY, HERE):
+            print(f"the training of layers is compiled: {build()}")
+    except CannotBuild as problem:
+        print(f"it is not compiled, {problem}; MXNet's own graphs train the nets", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
