@@ -21,7 +21,6 @@ import numpy as np
 from facelet.arrays import Array, Pixels
 from facelet.console import Problem
 from facelet.engine import library
-from facelet.engine.build import LIBRARY
 from facelet.engine.description import Unsupported, describe
 from facelet.engine.library import CNet, EngineError, Scratch
 from facelet.nets import Net
@@ -54,7 +53,7 @@ class Engine:
         lib = library.library()
         if lib is None:
             raise Problem(
-                f"the engine is not compiled ({LIBRARY} is missing, or of another version): "
+                "the engine is not compiled (its library is missing, or of another version): "
                 "python -m facelet.engine.build"
             )
         self._library, self._nets, self._free = lib, dict[str, CNet](), list[Scratch]()

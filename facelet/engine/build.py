@@ -26,16 +26,10 @@ LIBRARY = "libfacelet.dll" if sys.platform == "win32" else "libfacelet.so"
 COMMON = ("-std=gnu11", "-fPIC", "-fvisibility=hidden", "-g0", "-Wall", "-Wextra")
 FAST = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 EXACT = ("-O2", "-ffp-contract=off", "-fno-math-errno")
-# Instruction sets of x86-64 beside what every such processor has: name, flags, floats in a vector,
-# sums in registers (see kernels.c).
+# Instruction sets of x86-64 beside what every such processor has (see kernels.c).
 VARIANTS = {
-    "avx2": (("-mavx2", "-mfma"), 8, 4, 2),
-    "avx512": (
-        ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
-        16,
-        8,
-        4,
-    ),
+    "avx2": ("-mavx2", "-mfma"),
+    "avx512": ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
 }
 X86 = ("x86_64", "AMD64", "amd64")
 
@@ -75,10 +69,8 @@ def build(
         more = ("-mcpu=baseline", *more)  # it would compile for this very processor
     jobs = [("net.c", [*FAST, *(["-DFACELET_VARIANTS"] if several else [])], "net")]
     jobs += [("cascade.c", [*EXACT], "cascade"), ("kernels.c", [*FAST], "base")]
-    for name, (flags, lanes, block, vectors) in VARIANTS.items() if several else ():
-        macros = [f"-DLANES={lanes}", f"-DBLOCK={block}", f"-DVECTORS={vectors}"]
-        macros += [f"-DKERNELS=kernels_{name}", f'-DINSTRUCTIONS="{name}"']
-        jobs.append(("kernels.c", [*FAST, *flags, *macros], name))
+    for name, flags in VARIANTS.items() if several else ():
+        jobs.append(("kernels.c", [*FAST, *flags, f"-DKERNELS=kernels_{name}"], name))
     with tempfile.TemporaryDirectory() as folder:
         objects = []
         for source, given, name in jobs:

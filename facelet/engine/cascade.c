@@ -10,7 +10,7 @@
 enum {
     STRIP = 512,      /* columns that a net slides over at a time: its rows stay in the first caches */
     CROPS = 8,        /* of a batch */
-    MOST_SIDE = 32766,/* of a picture: beyond, OpenCV's remap is not what cuts the crops */
+    MOST_PICTURE = 32766, /* side of a picture: beyond, OpenCV's remap is not what cuts the crops */
     MOST_SCALED = 1 << 20,
     STAGES = 4
 };
@@ -841,7 +841,7 @@ int facelet_detect(const facelet_cascade *nets, facelet_scratch *scratch, const 
 {
     if (faces) memset(faces, 0, sizeof *faces);
     if (!nets || !nets->pnet || !scratch || !pixels || !settings || !faces) return FACELET_NULL;
-    if (width < 1 || height < 1 || width > MOST_SIDE || height > MOST_SIDE || stride < 3 * width ||
+    if (width < 1 || height < 1 || width > MOST_PICTURE || height > MOST_PICTURE || stride < 3 * width ||
         stride > INT64_MAX / height || (uint64_t)stride > SIZE_MAX / (uint64_t)height)
         return FACELET_SIZE;
     if (!are_settings(settings)) return FACELET_SETTINGS;

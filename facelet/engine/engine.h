@@ -28,7 +28,8 @@ enum {
     FACELET_DAMAGED,    /* a net's description that isn't whole, or says what can't be */
     FACELET_UNSUPPORTED,/* a sound net that this engine can't run */
     FACELET_MISMATCH,   /* nets that don't make a cascade */
-    FACELET_SETTINGS    /* settings out of range */
+    FACELET_SETTINGS,   /* settings out of range */
+    FACELET_ABSENT      /* no such net or mode is compiled in */
 };
 
 typedef struct facelet_net facelet_net;         /* weights, read only once made */
