@@ -58,7 +58,7 @@ def _settings(settings):
     return (
         f"{{{float(settings.min_face)!r}, {settings.factor!r}, {three[0]}, {settings.nms_scale!r}, "
         f"{three[1]},\n     {float(settings.vote)!r}, {float(settings.blend)!r}, 0, 0, "
-        f"{int(settings.mirror)}, 1}}"
+        f"{int(settings.mirror)}, 1, 1}}"
     )
 
 

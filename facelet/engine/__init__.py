@@ -45,11 +45,14 @@ class Engine:
 
     nets -- by stage, "pnet" and those of "rnet", "onet" and "landmark" that there are
     instructions -- one of facelet.engine.library.instructions(); None: the best
+    threads -- that work on a picture
 
     Raises Unsupported, EngineError; Problem without a library.
     """
 
-    def __init__(self, nets: Mapping[str, Net], instructions: Optional[str] = None) -> None:
+    def __init__(
+        self, nets: Mapping[str, Net], instructions: Optional[str] = None, threads: int = 1
+    ) -> None:
         lib = library.library()
         if lib is None:
             raise Problem(
@@ -57,7 +60,7 @@ class Engine:
                 "python -m facelet.engine.build"
             )
         self._library, self._nets, self._free = lib, dict[str, CNet](), list[Scratch]()
-        self.made_of = dict(nets)
+        self.made_of, self._threads = dict(nets), threads
         self._cascade = library.Cascade()
         for stage, net in nets.items():
             if not isinstance(net, OnnxNet):
@@ -96,6 +99,7 @@ class Engine:
             *landmark_crop,
             settings.mirror,
             box_points,
+            self._threads,
         )
         try:
             scratch = self._free.pop()
@@ -107,15 +111,15 @@ class Engine:
             self._free.append(scratch)
 
 
-def engine_for(nets: Mapping[str, Net], kind: str) -> Optional[Engine]:
-    """The Engine of a kind, one of KINDS, for nets; None where they run on onnxruntime: for "auto"
+def engine_for(nets: Mapping[str, Net], kind: str, threads: int = 1) -> Optional[Engine]:
+    """The Engine of a kind, one of KINDS, for nets, on so many threads; None where they run on onnxruntime: for "auto"
     with a line in the log "facelet" that says why. Raises Problem for "c" where it can't be."""
     if kind not in KINDS:
         raise Problem(f"engine is {kind!r}: it must be one of {', '.join(KINDS)}")
     if kind == "onnxruntime":
         return None
     try:
-        return Engine(nets)
+        return Engine(nets, threads=threads)
     except (Problem, Unsupported, EngineError) as problem:
         if kind == "c":
             raise Problem(f"the engine can't run these nets: {problem}") from None

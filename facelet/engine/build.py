@@ -31,6 +31,7 @@ VARIANTS = {
     "avx2": ("-mavx2", "-mfma"),
     "avx512": ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
 }
+THREADS = () if sys.platform == "win32" else ("-DFACELET_THREADS", "-pthread")
 X86 = ("x86_64", "AMD64", "amd64")
 
 
@@ -68,7 +69,7 @@ def build(
     if any("zig" in word for word in words):
         more = ("-mcpu=baseline", *more)  # it would compile for this very processor
     jobs = [("net.c", [*FAST, *(["-DFACELET_VARIANTS"] if several else [])], "net")]
-    jobs += [("cascade.c", [*EXACT], "cascade"), ("kernels.c", [*FAST], "base")]
+    jobs += [("cascade.c", [*EXACT, *THREADS], "cascade"), ("kernels.c", [*FAST], "base")]
     for name, flags in VARIANTS.items() if several else ():
         jobs.append(("kernels.c", [*FAST, *flags, f"-DKERNELS=kernels_{name}"], name))
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +79,7 @@ def build(
             _run([*words, *COMMON, *given, *more, "-c", str(HERE / source), "-o", made])
             objects.append(made)
         part = Path(folder, LIBRARY)
-        _run([*words, "-shared", *more, *objects, "-o", str(part), "-lm"])
+        _run([*words, "-shared", *THREADS, *more, *objects, "-o", str(part), "-lm"])
         # Moved into place whole, so that a process that has the old one open keeps it.
         beside = out.with_name(f".{out.name}.{os.getpid()}")
         try:

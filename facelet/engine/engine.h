@@ -17,7 +17,7 @@ extern "C" {
 #define FACELET_API __attribute__((visibility("default")))
 #endif
 
-#define FACELET_ABI 1   /* changes with anything below */
+#define FACELET_ABI 2   /* changes with anything below */
 #define FACELET_TASKS 4 /* cls, bbox, landmark, heatmap: what outputs a net may have */
 
 enum {
@@ -55,6 +55,8 @@ typedef struct {
     double landmark_side, landmark_below;
     int32_t mirror;
     int32_t box_points; /* whether the points that the last net for boxes may give are wanted */
+    int32_t threads;    /* that a picture is worked on by, 0 as 1; the faces are the same bits.
+                           Builds without FACELET_THREADS have one. */
 } facelet_settings;
 
 /* Arrays of the scratch's, valid until its next use. */

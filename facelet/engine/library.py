@@ -9,7 +9,7 @@ import numpy as np
 from facelet.arrays import Array, Floats, Pixels
 from facelet.engine.description import TASKS
 
-ABI = 1  # of engine.h
+ABI = 2  # of engine.h
 Sizes = ctypes.c_int32 * len(TASKS)
 
 
@@ -48,6 +48,7 @@ class CSettings(ctypes.Structure):
         ("landmark_below", ctypes.c_double),
         ("mirror", ctypes.c_int32),
         ("box_points", ctypes.c_int32),
+        ("threads", ctypes.c_int32),
     ]
 
 

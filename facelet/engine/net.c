@@ -381,7 +381,7 @@ static int read_net(facelet_net *net, Bytes bytes, float **memory, int measure, 
 
 int facelet_net_new(const void *data, size_t size, const char *instructions, facelet_net **made)
 {
-    static atomic_uint_least64_t nets;
+    static atomic_size_t nets;
     if (!made) return FACELET_NULL;
     *made = NULL;
     if (!data) return FACELET_NULL;
