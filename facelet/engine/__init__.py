@@ -112,8 +112,9 @@ class Engine:
 
 
 def engine_for(nets: Mapping[str, Net], kind: str, threads: int = 1) -> Optional[Engine]:
-    """The Engine of a kind, one of KINDS, for nets, on so many threads; None where they run on onnxruntime: for "auto"
-    with a line in the log "facelet" that says why. Raises Problem for "c" where it can't be."""
+    """The Engine of a kind, one of KINDS, for nets, on so many threads; None where they run on
+    onnxruntime: for "auto" with a line in the log "facelet" that says why. Raises Problem for "c"
+    where it can't be."""
     if kind not in KINDS:
         raise Problem(f"engine is {kind!r}: it must be one of {', '.join(KINDS)}")
     if kind == "onnxruntime":

@@ -3,6 +3,7 @@ board's; bad input gives a code."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,8 +24,9 @@ from facelet.onnx_net import OnnxNet
 
 ROOT = Path(__file__).resolve().parents[2]
 STRICT = ("-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror")
-FAST_ENOUGH = "-O1"  # to compile and to run
+INSTRUCTIONS = Path(__file__).with_name("instructions.json")
 PLACES, SCORES = 0.01, 1e-5  # pixels; of a score
+WITHIN = 0.03  # of the instructions
 ARM = ("aarch64-linux-gnu-gcc", "qemu-aarch64")
 
 
@@ -52,7 +54,7 @@ def objects(source):
     """The engine and the nets, compiled as strictly as can be."""
     made = [source.parent / "facelet.o", source.parent / "nets.o"]
     for path in made:
-        run(compiler("cc"), *STRICT, FAST_ENOUGH, "-c", source / f"{path.stem}.c", "-o", path)
+        run(compiler("cc"), *STRICT, "-O2", "-c", source / f"{path.stem}.c", "-o", path)
     return made
 
 
@@ -60,7 +62,7 @@ def objects(source):
 def faces(source, objects):
     """The example."""
     out = source.parent / "faces"
-    run("cc", *STRICT, FAST_ENOUGH, source / "main.c", *objects, "-lm", "-o", out)
+    run("cc", *STRICT, "-O2", source / "main.c", *objects, "-lm", "-o", out)
     return out
 
 
@@ -102,6 +104,18 @@ def test_what_it_finds(faces, scene, points, mode, tmp_path):
 def test_points_that_go_without_saying(faces, scene, tmp_path):
     path = ppm(tmp_path, scene)
     assert run(faces, path) == run(faces, path, 5)
+
+
+def test_instructions(faces, scene, tmp_path):
+    """As many as were counted before: a build that is slower shows, however busy the machine is."""
+    before = json.loads(INSTRUCTIONS.read_text())
+    compiled_by = [run("cc", f"-dump{what}").strip() for what in ("machine", "version")]
+    if compiled_by != before["compiler"]:
+        pytest.skip(f"cc is {compiled_by}, and {INSTRUCTIONS.name} has {before['compiler']}")
+    valgrind = [compiler("valgrind"), "--tool=callgrind", "--toggle-collect=facelet_find"]
+    words = [*valgrind, f"--callgrind-out-file={os.devnull}", faces, ppm(tmp_path, scene), 5]
+    count = int(re.search(r"Collected : (\d+)", run(*words))[1])
+    assert abs(count / before["instructions"] - 1) < WITHIN, count
 
 
 def test_on_aarch64(source, scene, tmp_path):
@@ -230,6 +244,17 @@ def test_a_program_of_ones_own_stays(tmp_path, capsys):
     export.export(net, tmp_path, ["c"])
     assert (tmp_path / "main.c").read_text() == "mine" and (tmp_path / "nets.c").exists()
     assert f"{tmp_path / 'main.c'} was there already and stays as it is" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_programs_of_the_documentation(source, tmp_path, number):
+    """They compile. That with the camera is not run."""
+    text = (ROOT / "docs" / "how-to" / "on-a-board.md").read_text()
+    language, program = re.findall(r"```(c|cpp)\n(.*?)```", text, re.DOTALL)[number]
+    path = tmp_path / f"program.{language}"
+    path.write_text(program)
+    name = compiler({"c": "cc", "cpp": "g++"}[language])
+    run(name, "-Wall", "-Wextra", "-Werror", f"-I{source}", "-fsyntax-only", path)
 
 
 def test_folders_without_a_manifest(tmp_path):
