@@ -48,8 +48,7 @@ from core.formats import checkpoint as checkpoints
 from core.formats.checkpoint import Checkpoint
 from facelet.console import Problem, program
 from facelet.detector import landmark_crop
-from facelet.engine import library
-from facelet.engine.description import Unsupported, describe
+from facelet.engine import Unsupported, describe, library
 from facelet.files import known_sums, read_json, sha256, whole_file, write_json
 from facelet.locks import locked
 from facelet.nets import MANIFEST, MODES, STAGES, nets_of, read_manifest

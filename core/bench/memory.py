@@ -1,8 +1,8 @@
 """Memory of the detector, and its first call: core.bench memory.
 
-A process imports what the detector needs, then opens it and detects in a picture several times. What
-it holds more at its height than after the imports is the detector's; the first call is held against
-the median of those after it. Times are the processor's, so that other programs don't count.
+A process imports what the detector needs, then opens it and detects in a picture several times.
+What it holds more at its height than after the imports is the detector's; the first call is held
+against the median of those after it. Times are the processor's, so that other programs don't count.
 """
 
 import json
@@ -40,7 +40,7 @@ print(json.dumps({"before": before / 1024, "most": most / 1024, "ms": spent, "fa
 
 
 def measure(nets, picture, engine):
-    """mb: of imports, and of the detector beside them; ms: to open, of the first call, of others."""
+    """Memory of imports, and of the detector beside them, MB; opening, first and later calls, ms."""
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder, "picture.npy"), picture)
         words = [sys.executable, "-c", CHILD, nets, f"{folder}/picture.npy", engine, CALLS]

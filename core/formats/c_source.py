@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facelet.console import Problem
-from facelet.engine.build import HERE as ENGINE
+from facelet.engine import SOURCE as ENGINE
 from facelet.files import read_text, write_text
 
 TEMPLATES = Path(__file__).resolve().parent / "c"

@@ -14,6 +14,7 @@ library.
 import logging
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Optional
 
 import numpy as np
@@ -27,8 +28,19 @@ from facelet.nets import Net
 from facelet.onnx_net import OnnxNet
 from facelet.settings import Settings
 
-__all__ = ["Engine", "EngineError", "KINDS", "TOO_LARGE", "engine_for"]
+__all__ = [
+    "Engine",
+    "EngineError",
+    "KINDS",
+    "SOURCE",
+    "TOO_LARGE",
+    "Unsupported",
+    "describe",
+    "engine_for",
+    "library",
+]
 
+SOURCE = Path(__file__).resolve().parent  # the folder of the C files
 KINDS = ("auto", "c", "onnxruntime")
 TOO_LARGE = 2  # the library's code for a picture that it does not take
 
