@@ -1,12 +1,16 @@
-"""Trained nets as files for other engines: ONNX, ncnn, ZQCNN.
+"""Trained nets as files for other engines: ONNX, ncnn, ZQCNN, C source.
 
     python -m core.export RUN --out DIR
     python -m core.export NET.params --out DIR --format onnx ncnn zqcnn
     python -m core.export models --out DIR --int8 PICTURES
+    python -m core.export models --out DIR --format c
 
 Of a folder every net in it is exported, by its newest checkpoint; of a finished run of
 core.pipeline, the nets of its detector. Where that folder has a detector.json, DIR gets one that
 names the ONNX models, with the same settings, unless there is one in DIR already.
+
+The format c is the whole detector: the engine that FaceDetector runs on and the nets as C source,
+facelet.c, facelet.h and nets.c, with an example of a program.
 
 Batch norms are merged (ZQCNN's classes do that themselves) and the scale of activations is evened
 out, so that half precision will do as well. ONNX models are in the form that is fast in
@@ -30,15 +34,29 @@ import numpy as np
 
 from core.base import options
 from core.detect.nets import newest_of_each
+from core.formats import (
+    c_source,
+    fuse,
+    ncnn_file,
+    numpy_net,
+    onnx_file,
+    quantize,
+    zqcnn_reader,
+    zqcnn_writer,
+)
 from core.formats import checkpoint as checkpoints
-from core.formats import fuse, ncnn_file, numpy_net, onnx_file, quantize, zqcnn_reader, zqcnn_writer
 from core.formats.checkpoint import Checkpoint
 from facelet.console import Problem, program
+from facelet.detector import landmark_crop
+from facelet.engine import Unsupported, describe, library
 from facelet.files import known_sums, read_json, sha256, whole_file, write_json
 from facelet.locks import locked
-from facelet.nets import MANIFEST, nets_of, read_manifest
+from facelet.nets import MANIFEST, MODES, STAGES, nets_of, read_manifest
+from facelet.settings import Settings
 from symbols.graph import shapes
 
+C = "c"  # the format that has all nets in the same files
+C_LIMIT = 1e-5  # of the difference from the checkpoint, as a part of the largest output
 TRIED, ANOTHER_SIZE = 3, (9, 23)  # pictures at a time; pixels added to height and width
 
 
@@ -115,6 +133,27 @@ def onnx_net(model, name=None):
             "the package onnxruntime is not installed here: pip install onnxruntime"
         ) from None
     return OnnxNet(model, name=name)
+
+
+def description(model):
+    """What the engine runs of a net of onnx_net(). Raises Problem."""
+    try:
+        return describe(model.model, model.facts)
+    except Unsupported as problem:
+        raise Problem(f"{model.name}: the engine can't run it: {problem}") from None
+
+
+def in_engine(text):
+    """The net of a description() in the engine, a function of an input. Raises Problem."""
+    lib = library.library()
+    if lib is None:
+        raise Problem("the engine is not compiled here: python -m facelet.engine.build")
+    net, scratch = library.CNet(lib, text), library.Scratch(lib)
+
+    def run(data):
+        return net.run(scratch, data)
+
+    return run
 
 
 def _write_onnx(source, graph, stem):
@@ -224,29 +263,34 @@ def _export(paths, out, formats, plain, pictures):
                 f"two of the checkpoints are {source.checkpoint.net}, {other} and {path}: export "
                 "each into a folder of its own"
             )
-    manifest = _manifest(paths, files) if "onnx" in formats else None
+    named = _named(paths, files) if {"onnx", C} & {*formats} else None
+    each = [name for name in formats if name != C]
     with _appearing(out) as folder:
         lines = []
-        for source, path in sources:
-            lines += _exported(source, path, folder, out, formats, plain, pictures)
-        if manifest and (out / MANIFEST).exists():
-            lines.append(f"{out / MANIFEST} was there already and stays as it is")
-        elif manifest:
-            write_json(folder / MANIFEST, manifest)
-            lines.append(f"{out / MANIFEST}")
+        for source, path in sources if each or pictures else ():
+            lines += _exported(source, path, folder, out, each, plain, pictures)
+        if named and "onnx" in formats:
+            if (out / MANIFEST).exists():
+                lines.append(f"{out / MANIFEST} was there already and stays as it is")
+            else:
+                write_json(folder / MANIFEST, _manifest(*named))
+                lines.append(f"{out / MANIFEST}")
+        if C in formats:
+            lines += _c_source(sources, named, folder, out)
     print("\n".join(lines), flush=True)
 
 
-def _manifest(paths, exported):
-    """The detector.json of the folders among `paths`, for the ONNX models of the nets in
-    `exported`; None if no folder has one, or several have. Raises Problem."""
+def _named(paths, exported):
+    """Names of nets by stage, for "landmark" perhaps by number of points, and settings, as the
+    detector.json of a folder among `paths` has them; None if no folder has one, or several have.
+    Raises Problem where it names what is not exported."""
     found = [nets_of(path) / MANIFEST for path in paths if Path(path).is_dir()]
     found = [file for file in found if file.exists()]
     if len(found) != 1:
         return None
     (manifest,) = found
 
-    def onnx_name(file):
+    def net_of(file):
         path = manifest.parent / file
         checkpoint = path.suffix == ".params"
         net = checkpoints.load(path).net if checkpoint else onnx_net(path).facts["net"]
@@ -255,18 +299,94 @@ def _manifest(paths, exported):
                 f"{manifest} names {file}, which holds {net}, and no checkpoint of that is "
                 f"exported: give one beside {manifest.parent}, or its .params files one by one"
             )
-        return f"{net}.onnx"
+        return net
 
     files, settings = read_manifest(manifest)
     return {
+        stage: {points: net_of(one) for points, one in file.items()}
+        if isinstance(file, dict)
+        else net_of(file)
+        for stage, file in files.items()
+    }, settings
+
+
+def _manifest(named, settings):
+    """The detector.json for ONNX models."""
+    return {
         **{
-            stage: {points: onnx_name(one) for points, one in file.items()}
-            if isinstance(file, dict)
-            else onnx_name(file)
-            for stage, file in files.items()
+            stage: {points: f"{one}.onnx" for points, one in net.items()}
+            if isinstance(net, dict)
+            else f"{net}.onnx"
+            for stage, net in named.items()
         },
         **settings,
     }
+
+
+def _c_source(sources, named, folder, out):
+    """Write the nets of a detector as C source into a folder, from where it goes to `out`; lines
+    that say what was written."""
+    stages, settings, lines = {}, {}, []
+    if named:
+        for stage, nets in named[0].items():
+            for net in nets.values() if isinstance(nets, dict) else [nets]:
+                stages[net] = stage
+        settings = named[1]
+    else:
+        for source, _ in sources:
+            spec = source.checkpoint.spec
+            stages[spec.name] = STAGES.get(spec.family, "")
+        twice = [s for s in c_source.STAGES[:3] if list(stages.values()).count(s) > 1]
+        if twice:
+            raise Problem(
+                f"there are several nets for the {twice[0]}: give the .params files of one "
+                f"detector, or a folder with a {MANIFEST}"
+            )
+    included = []
+    for source, path in sources:
+        net = source.checkpoint.net
+        if net not in stages:
+            lines.append(f"{path} is not named by {MANIFEST}: left out of nets.c")
+            continue
+        model = onnx_net(onnx_bytes(source, source.fast), name=path)
+        crop = (landmark_crop(model) if stages[net] == "landmark" else None) or (0.0, 0.0)
+        points = model.facts["points"] if "landmark" in model.tasks else 0
+        included.append(c_source.Included(net, stages[net], points, description(model), crop))
+    included.sort(key=lambda net: ([*c_source.STAGES, ""].index(net.stage), net.points))
+    modes = {"": {}, **settings.pop(MODES, {})}
+    c_source.write(
+        folder, included, {name: Settings(**{**settings, **more}) for name, more in modes.items()}
+    )
+    written = c_source.descriptions(folder / "nets.c")
+    for source, path in sources:
+        net = source.checkpoint.net
+        if net in written:
+            found = source.difference(in_engine(written[net]), "what is written in C", C_LIMIT)
+            lines.append(
+                f"{net} of {path}: {len(written[net]):,} bytes, differs from the checkpoint by "
+                f"{found:.1e} (the engine)"
+            )
+    for name in c_source.EXAMPLES:
+        if (out / name).exists():
+            (folder / name).unlink()
+            lines.append(f"  {out / name} was there already and stays as it is")
+    used = [(source, path) for source, path in sources if source.checkpoint.net in written]
+    write_json(
+        folder / c_source.MANIFEST,
+        {
+            "nets": {net.name: net.stage or None for net in included},
+            "modes": {name: {**settings, **more} for name, more in modes.items()},
+            "checkpoints": {
+                source.checkpoint.net: {"file": path.name, "sha256": sha256(path)}
+                for source, path in used
+            },
+            "checksums": {name: sha256(folder / name) for name in c_source.SOURCE},
+        },
+    )
+    for name in (*c_source.SOURCE, *c_source.EXAMPLES, c_source.MANIFEST):
+        if (folder / name).exists():
+            lines.append(f"  {out / name}  {(folder / name).stat().st_size:,} bytes")
+    return lines
 
 
 def _exported(source, path, folder, out, formats, plain, pictures):
@@ -354,7 +474,7 @@ def _int8(source, path, out, pictures):
 def main(argv):
     parser = argparse.ArgumentParser(
         prog="python -m core.export",
-        description="Trained nets as ONNX models and as files for ncnn and ZQCNN.",
+        description="Trained nets as ONNX models, as files for ncnn and ZQCNN, as C source.",
         epilog="Files are run in their engine and compared with the checkpoint before any appears.",
     )
     parser.add_argument(
@@ -366,7 +486,11 @@ def main(argv):
     )
     parser.add_argument("--out", required=True, help="folder for the files")
     parser.add_argument(
-        "--format", nargs="+", default=["onnx"], choices=FORMATS, help="default: onnx"
+        "--format",
+        nargs="+",
+        default=["onnx"],
+        choices=[*FORMATS, C],
+        help="default: onnx; c is a whole detector as C source",
     )
     parser.add_argument(
         "--plain",

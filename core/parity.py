@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from core.base import options
-from core.export import FORMATS, Source, onnx_bytes, opened
+from core.export import FORMATS, Source, description, in_engine, onnx_bytes, onnx_net, opened
 from core.formats import checkpoint as checkpoints
 from core.formats import numpy_net
 from facelet.console import Problem, program
@@ -44,6 +44,10 @@ def _exported(name, form="ready"):
         return FORMATS[name].run(source, stem)(data)
 
     return run
+
+
+def _engine(source, stem, data):
+    return in_engine(description(onnx_net(onnx_bytes(source, source.fast))))(data)
 
 
 def _opencv(source, stem, data):
@@ -136,6 +140,7 @@ ENGINES = {
     "merged": Engine(lambda source, stem, data: numpy_net.run(source.ready, data)),
     "onnx": Engine(_exported("onnx"), "onnxruntime", "onnxruntime"),
     "split": Engine(_exported("onnx", "fast"), "onnxruntime", "onnxruntime"),
+    "c": Engine(_engine, "onnxruntime", "onnxruntime"),
     "opencv": Engine(_opencv, "opencv-python-headless", "cv2"),
     "mnn": Engine(_mnn, "mnn", "MNN"),
     "openvino": Engine(_openvino, "openvino", "openvino"),
@@ -144,9 +149,9 @@ ENGINES = {
 }
 ABOUT = (
     "merged: batch norms merged, activations rescaled, in NumPy; onnx, split: onnxruntime, "
-    "plain and with PReLUs split; opencv, mnn, openvino: from the plain ONNX, the first two "
-    "without Winograd's convolutions; ncnn: in single precision; zqcnn: the files read back, "
-    "in NumPy"
+    "plain and with PReLUs split; c: facelet/engine, which core.export writes as C source; opencv, "
+    "mnn, openvino: from the plain ONNX, the first two without Winograd's "
+    "convolutions; ncnn: in single precision; zqcnn: the files read back, in NumPy"
 )
 
 

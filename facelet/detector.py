@@ -72,7 +72,8 @@ class FaceDetector:
     max_faces -- how many to keep, the best; all if None
     points -- how many a face gets: the net with that number of points is used, which must be among
         those above; 0 for no points; if None, what `landmark` gives, or else the last net before it
-    threads -- of onnxruntime in each net; on nets this small a second one costs more than it brings
+    threads -- that work on a picture in the engine, with the same result; or of onnxruntime in each
+        net, where on nets this small a second one costs more than it brings
     engine -- what runs them: "c", the compiled cascade (facelet.engine); "onnxruntime"; or "auto",
         the first where it is compiled and can run these nets
 
@@ -130,7 +131,8 @@ class FaceDetector:
         if points is not None:
             self._leave_out_other_points(points)
         self.engine: str = engine
-        self._engine: Optional[Engine] = engine_for(self.nets, engine)
+        self.threads: int = int(threads)
+        self._engine: Optional[Engine] = engine_for(self.nets, engine, self.threads)
 
     @classmethod
     def open(
@@ -222,7 +224,7 @@ class FaceDetector:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._engine = engine_for(self.nets, self.engine)
+        self._engine = engine_for(self.nets, self.engine, self.threads)
 
     def __hash__(self) -> int:
         return hash((self.settings, self.max_faces, self.points, *self.nets.items()))

@@ -32,6 +32,7 @@ PAGES = (
     "docs/how-to/add-a-scheme.md",
     "docs/how-to/add-a-reader.md",
     "docs/how-to/deploy.md",
+    "docs/how-to/on-a-board.md",
     "docs/explanation/budgets.md",
     "docs/explanation/measuring.md",
     "docs/explanation/speed.md",

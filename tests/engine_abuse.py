@@ -47,7 +47,7 @@ def signed(body):
 def settings(**changed):
     s = Settings()
     values = CSettings(
-        s.min_face, s.factor, s.thresholds, s.nms_scale, s.nms, s.vote, s.blend, 0, 0, 0, 1
+        s.min_face, s.factor, s.thresholds, s.nms_scale, s.nms, s.vote, s.blend, 0, 0, 0, 1, 1
     )
     for name, value in changed.items():
         setattr(values, name, value)
@@ -106,6 +106,8 @@ def bad_calls(lib):
     for name in ("thresholds", "nms"):
         wrong = settings(**{name: (ctypes.c_double * 3)(0.5, nan, 0.5)})
         assert code(settings=ctypes.byref(wrong)) == SETTINGS
+    for threads in (-1, 1025, 2**31 - 1):
+        assert code(settings=ctypes.byref(settings(threads=threads))) == SETTINGS
     pnet, rnet, onet, landmark = (net.handle for net in kept)
     for wrong in ((rnet,), (pnet, pnet), (pnet, None, onet), (pnet, rnet, landmark)):
         assert code(nets=ctypes.byref(Cascade(*wrong))) == MISMATCH

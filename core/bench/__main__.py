@@ -5,6 +5,7 @@
     python -m core.bench landmarks [--faces STORE] [--size 48 96] [--rounds N] [--json]
     python -m core.bench detect --nets DIR [--pictures DIR] [--yunet FILE] [--min-face PX ...]
         [--rounds N] [--json]
+    python -m core.bench memory [--nets DIR] [--picture FILE] [--size 640x480] [--json]
     python -m core.bench mine --nets DIR [--data DIR] [--count N] [--for NET ...] [--rounds N]
                               [--json]
 
@@ -18,11 +19,17 @@ updates, and of both at once (core.bench.landmarks).
 
 detect: pictures/s of detectors on one thread, ours by stage (core.bench.detect).
 
+memory: what a detector of facelet takes beside the interpreter and its imports, and its first call
+(core.bench.memory).
+
 mine: pictures/s of mining hard examples (core.bench.mine).
 """
 
 import argparse
 import json
+import re
+
+import numpy as np
 
 from core.base.options import parse
 from core.bench.common import (
@@ -34,8 +41,10 @@ from core.bench.common import (
     machine,
     title,
 )
+from facelet import picture as pictures
 from facelet.console import Problem, program
 from facelet.locks import locked
+from facelet.nets import MODELS
 
 
 def _line(row):
@@ -167,6 +176,18 @@ def main(argv):
         "--facenet", action="store_true", help="facenet-pytorch too, which must be installed"
     )
     frontier.add_argument("--out", required=True, metavar="FOLDER", help="for table and picture")
+    memory = commands.add_parser("memory", help="of a detector, and its first call")
+    memory.add_argument(
+        "--nets",
+        default=MODELS,
+        metavar="DIR",
+        help="folder with a detector's ONNX models (default: the included ones)",
+    )
+    memory.add_argument(
+        "--picture", metavar="FILE", help="a picture (default: one of a single colour)"
+    )
+    memory.add_argument("--size", default="640x480", metavar="WxH", help="it is brought to")
+    memory.add_argument("--json", action="store_true", help="print a list of objects")
     mine = commands.add_parser("mine", help="mining of hard examples, pictures/s")
     mine.add_argument(
         "--nets", required=True, metavar="DIR", help="folder with the .params files so far"
@@ -190,7 +211,7 @@ def main(argv):
         )
         command.add_argument("--json", action="store_true", help="print a list of objects")
     args = parse(parser, argv, renamed={"--sizes": "--size"}, settings=False)
-    if args.rounds < 1:
+    if args.command != "memory" and args.rounds < 1:
         raise Problem(f"--rounds {args.rounds}: it must be at least 1")
     if args.command == "detect":
         from core.bench import detect as bench_detect
@@ -214,6 +235,15 @@ def main(argv):
                 args.out,
                 args.json,
             )
+    elif args.command == "memory":
+        from core.bench import memory as bench_memory
+
+        if not re.fullmatch(r"[1-9]\d{1,3}x[1-9]\d{1,3}", args.size):
+            raise Problem(f"--size {args.size}: it must be like 640x480")
+        picture = (
+            pictures.read(args.picture) if args.picture else np.full((480, 640, 3), 128, np.uint8)
+        )
+        bench_memory.run(args.nets, picture, args.size, args.json)
     elif args.command == "mine":
         from core.bench import mine as bench_mine
 

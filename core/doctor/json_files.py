@@ -8,6 +8,7 @@ from core.detect import nets
 from core.doctor.net_checks import report_points
 from core.doctor.report import counted, some
 from core.doctor.stores import STORES, report_sums, store
+from core.formats import c_source
 from core.formats import checkpoint as checkpoints
 from core.formats.checkpoint import Checkpoint, describe
 from facelet.files import known_sums, read_json, sha256
@@ -140,10 +141,26 @@ def _detector(report):
         report.fact(key, str(value))
 
 
+def _c_source(report):
+    manifest = read_json(report.path)
+    nets = manifest.get("nets") if isinstance(manifest, dict) else None
+    if not isinstance(nets, dict) or not isinstance(manifest.get("modes"), dict):
+        report.damage("not what core.export says of C source, or damaged: export it anew")
+        return
+    report.title = f"{report.path}: a detector as C source"
+    for net, stage in nets.items():
+        report.fact(str(stage or "no stage"), net)
+    report.fact("modes", ", ".join(name or "the ordinary one" for name in manifest["modes"]))
+    report_sums(report, known_sums(manifest, report.path))
+
+
 def json_file(report):
     """Examine a JSON file: a manifest of any kind, or a symbol."""
     if report.path.name == MANIFEST:
         _detector(report)
+        return
+    if report.path.name == c_source.MANIFEST:
+        _c_source(report)
         return
     if report.path.name in STORES:
         store(report)

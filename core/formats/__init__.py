@@ -1,7 +1,8 @@
-"""Nets as files and as graphs: checkpoints, ONNX, ncnn and ZQCNN, how a graph is rewritten, and how
-a foreign net becomes one of the zoo."""
+"""Nets as files and as graphs: checkpoints, ONNX, ncnn, ZQCNN, C source, how a graph is
+rewritten, and how a foreign net becomes one of the zoo."""
 
 __all__ = [
+    "c_source",
     "checkpoint",
     "conversion",
     "fuse",

@@ -14,22 +14,34 @@ library.
 import logging
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Optional
 
 import numpy as np
 
 from facelet.arrays import Array, Pixels
 from facelet.console import Problem
-from facelet.engine import build, library
-from facelet.engine.build import LIBRARY
+from facelet.engine import library
 from facelet.engine.description import Unsupported, describe
 from facelet.engine.library import CNet, EngineError, Scratch
 from facelet.nets import Net
 from facelet.onnx_net import OnnxNet
 from facelet.settings import Settings
 
-__all__ = ["KINDS", "TOO_LARGE", "Engine", "EngineError", "build", "engine_for", "library"]
+__all__ = [
+    "Engine",
+    "EngineError",
+    "KINDS",
+    "SOURCE",
+    "TOO_LARGE",
+    "Unsupported",
+    "build",  # noqa: F822, a module that runs as a program: not imported here
+    "describe",
+    "engine_for",
+    "library",
+]
 
+SOURCE = Path(__file__).resolve().parent  # the folder of the C files
 KINDS = ("auto", "c", "onnxruntime")
 TOO_LARGE = 2  # the library's code for a picture that it does not take
 
@@ -46,19 +58,22 @@ class Engine:
 
     nets -- by stage, "pnet" and those of "rnet", "onet" and "landmark" that there are
     instructions -- one of facelet.engine.library.instructions(); None: the best
+    threads -- that work on a picture
 
     Raises Unsupported, EngineError; Problem without a library.
     """
 
-    def __init__(self, nets: Mapping[str, Net], instructions: Optional[str] = None) -> None:
+    def __init__(
+        self, nets: Mapping[str, Net], instructions: Optional[str] = None, threads: int = 1
+    ) -> None:
         lib = library.library()
         if lib is None:
             raise Problem(
-                f"the engine is not compiled ({LIBRARY} is missing, or of another version): "
+                "the engine is not compiled (its library is missing, or of another version): "
                 "python -m facelet.engine.build"
             )
         self._library, self._nets, self._free = lib, dict[str, CNet](), list[Scratch]()
-        self.made_of = dict(nets)
+        self.made_of, self._threads = dict(nets), threads
         self._cascade = library.Cascade()
         for stage, net in nets.items():
             if not isinstance(net, OnnxNet):
@@ -97,6 +112,7 @@ class Engine:
             *landmark_crop,
             settings.mirror,
             box_points,
+            self._threads,
         )
         try:
             scratch = self._free.pop()
@@ -108,15 +124,16 @@ class Engine:
             self._free.append(scratch)
 
 
-def engine_for(nets: Mapping[str, Net], kind: str) -> Optional[Engine]:
-    """The Engine of a kind, one of KINDS, for nets; None where they run on onnxruntime: for "auto"
-    with a line in the log "facelet" that says why. Raises Problem for "c" where it can't be."""
+def engine_for(nets: Mapping[str, Net], kind: str, threads: int = 1) -> Optional[Engine]:
+    """The Engine of a kind, one of KINDS, for nets, on so many threads; None where they run on
+    onnxruntime: for "auto" with a line in the log "facelet" that says why. Raises Problem for "c"
+    where it can't be."""
     if kind not in KINDS:
         raise Problem(f"engine is {kind!r}: it must be one of {', '.join(KINDS)}")
     if kind == "onnxruntime":
         return None
     try:
-        return Engine(nets)
+        return Engine(nets, threads=threads)
     except (Problem, Unsupported, EngineError) as problem:
         if kind == "c":
             raise Problem(f"the engine can't run these nets: {problem}") from None

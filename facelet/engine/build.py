@@ -26,17 +26,12 @@ LIBRARY = "libfacelet.dll" if sys.platform == "win32" else "libfacelet.so"
 COMMON = ("-std=gnu11", "-fPIC", "-fvisibility=hidden", "-g0", "-Wall", "-Wextra")
 FAST = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 EXACT = ("-O2", "-ffp-contract=off", "-fno-math-errno")
-# Instruction sets of x86-64 beside what every such processor has: name, flags, floats in a vector,
-# sums in registers (see kernels.c).
+# Instruction sets of x86-64 beside what every such processor has (see kernels.c).
 VARIANTS = {
-    "avx2": (("-mavx2", "-mfma"), 8, 4, 2),
-    "avx512": (
-        ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
-        16,
-        8,
-        4,
-    ),
+    "avx2": ("-mavx2", "-mfma"),
+    "avx512": ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
 }
+THREADS = () if sys.platform == "win32" else ("-DFACELET_THREADS", "-pthread")
 X86 = ("x86_64", "AMD64", "amd64")
 
 
@@ -60,37 +55,41 @@ def build(
     words: Optional[Sequence[str]] = None,
     more: Sequence[str] = (),
     machine: Optional[str] = None,
+    link: Sequence[str] = ("-shared",),
 ) -> Path:
     """Compile the library; its path.
 
     out -- where it goes; words -- a compiler; more -- flags for every file; machine -- what it is
-        for, as platform.machine() says it
+        for, as platform.machine() says it; link -- what makes the linker make a library of it
 
     Raises CannotBuild.
     """
-    out = HERE / LIBRARY if out is None else out
-    words = compiler() if words is None else list(words)
     several = (machine or platform.machine()) in X86
-    if any("zig" in word for word in words):
-        more = ("-mcpu=baseline", *more)  # it would compile for this very processor
     jobs = [("net.c", [*FAST, *(["-DFACELET_VARIANTS"] if several else [])], "net")]
-    jobs += [("cascade.c", [*EXACT], "cascade"), ("kernels.c", [*FAST], "base")]
-    for name, (flags, lanes, block, vectors) in VARIANTS.items() if several else ():
-        macros = [f"-DLANES={lanes}", f"-DBLOCK={block}", f"-DVECTORS={vectors}"]
-        macros += [f"-DKERNELS=kernels_{name}", f'-DINSTRUCTIONS="{name}"']
-        jobs.append(("kernels.c", [*FAST, *flags, *macros], name))
-    return link(jobs, HERE, out, words, more)
+    jobs += [("cascade.c", [*EXACT, *THREADS], "cascade"), ("kernels.c", [*FAST], "base")]
+    for name, flags in VARIANTS.items() if several else ():
+        jobs.append(("kernels.c", [*FAST, *flags, f"-DKERNELS=kernels_{name}"], name))
+    return compile_all(jobs, HERE, HERE / LIBRARY if out is None else out, words, more, link)
 
 
-def link(
+def compile_all(
     jobs: Sequence[tuple[str, Sequence[str], str]],
     sources: Path,
     out: Path,
-    words: Sequence[str],
+    words: Optional[Sequence[str]] = None,
     more: Sequence[str] = (),
+    link: Sequence[str] = ("-shared",),
 ) -> Path:
-    """Compile jobs (a file in `sources`, its flags, a name for what comes of it) to a library;
-    its path. Raises CannotBuild."""
+    """Compile jobs to one library; its path.
+
+    jobs -- of each a file in the folder `sources`, its flags, a name for what is made of it; the
+        others as build() has them
+
+    Raises CannotBuild.
+    """
+    words = compiler() if words is None else list(words)
+    if any("zig" in word for word in words):
+        more = ("-mcpu=baseline", *more)  # it would compile for this very processor
     with tempfile.TemporaryDirectory() as folder:
         objects = []
         for source, given, name in jobs:
@@ -98,7 +97,7 @@ def link(
             _run([*words, *COMMON, *given, *more, "-c", str(sources / source), "-o", made])
             objects.append(made)
         part = Path(folder, out.name)
-        _run([*words, "-shared", *more, *objects, "-o", str(part), "-lm"])
+        _run([*words, *link, *THREADS, *more, *objects, "-o", str(part), "-lm"])
         # Moved into place whole, so that a process that has the old one open keeps it.
         beside = out.with_name(f".{out.name}.{os.getpid()}")
         try:
@@ -111,10 +110,18 @@ def link(
 
 def up_to_date(path: Path, sources: Path = HERE) -> bool:
     """Whether a library can be loaded here and is newer than what it is made of."""
-    parts = [*sources.glob("*.[ch]"), *sources.glob("build.py"), Path(__file__)]
+    try:
+        ctypes.CDLL(str(path))
+    except OSError:
+        return False
+    return is_newer(path, sources)
+
+
+def is_newer(path: Path, sources: Path = HERE) -> bool:
+    """Whether a file is there, and newer than what a library is made of."""
+    parts = [*sources.glob("*.[ch]"), sources / "build.py", Path(__file__)]
     try:
         made = path.stat().st_mtime
-        ctypes.CDLL(str(path))
     except OSError:
         return False
     return all(part.stat().st_mtime < made for part in parts)

@@ -4,14 +4,20 @@
 #include "net.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(FACELET_THREADS)
+#include <pthread.h>
+#include <signal.h>
+#endif
 
 enum {
     STRIP = 512,      /* columns that a net slides over at a time: its rows stay in the first caches */
     CROPS = 8,        /* of a batch */
-    MOST_SIDE = 32766,/* of a picture: beyond, OpenCV's remap is not what cuts the crops */
+    MOST_PICTURE = 32766, /* side of a picture: beyond, OpenCV's remap is not what cuts the crops */
     MOST_SCALED = 1 << 20,
+    MOST_THREADS = 1024,
     STAGES = 4
 };
 
@@ -36,12 +42,18 @@ typedef struct {
     size_t room;
 } Room;
 
-enum { WINDOWS, RANKED, GRID, NEAR, FOUND, OTHER, CROP_BYTES, CROP_AT, ACROSS, ROWS, KEPT, ROOMS };
+enum {
+    STRIPS, WINDOWS, GATHERED, RANKED, GRID, NEAR, FOUND, OTHER, CROP_BYTES, CROP_AT, ACROSS, ROWS,
+    KEPT, ROOMS
+};
 
 struct facelet_scratch {
     Plan plans[STAGES];
     Room room[ROOMS];
-    float as_float[256]; /* of a byte */
+    int64_t windows;         /* in WINDOWS */
+    float as_float[256];     /* of a byte */
+    int helpers;             /* scratches that there are for further threads */
+    facelet_scratch **helper;/* MOST_THREADS - 1, or NULL */
 };
 
 int facelet_scratch_new(facelet_scratch **made)
@@ -59,6 +71,8 @@ void facelet_scratch_free(facelet_scratch *scratch)
     if (!scratch) return;
     for (int stage = 0; stage < STAGES; stage++) plan_free(&scratch->plans[stage]);
     for (int r = 0; r < ROOMS; r++) release(scratch->room[r].memory);
+    for (int h = 0; h < scratch->helpers; h++) facelet_scratch_free(scratch->helper[h]);
+    free(scratch->helper);
     free(scratch);
 }
 
@@ -69,6 +83,7 @@ size_t facelet_scratch_bytes(const facelet_scratch *scratch)
     bytes = sizeof *scratch;
     for (int stage = 0; stage < STAGES; stage++) bytes += plan_bytes(&scratch->plans[stage]);
     for (int r = 0; r < ROOMS; r++) bytes += scratch->room[r].room;
+    for (int h = 0; h < scratch->helpers; h++) bytes += facelet_scratch_bytes(scratch->helper[h]);
     return bytes;
 }
 
@@ -94,6 +109,91 @@ static void *more_room(facelet_scratch *scratch, int which, size_t count, size_t
     release(r->memory);
     *r = larger;
     return r->memory;
+}
+
+/* ---- threads ----------------------------------------------------------------------------- */
+
+/* A part of a stage's work, by its number; what it makes must not depend on the thread, whose
+ * scratch it is given. Gives a code. */
+typedef int Part(void *context, facelet_scratch *scratch, int64_t number);
+
+typedef struct {
+    Part *part;
+    void *context;
+    int64_t count;
+    atomic_int next, code;
+} Parts;
+
+typedef struct {
+    Parts *work;
+    facelet_scratch *scratch;
+} Worker;
+
+static void *do_parts(void *argument)
+{
+    const Worker *worker = argument;
+    Parts *work = worker->work;
+    for (;;) {
+        int number = atomic_fetch_add(&work->next, 1);
+        if (number >= work->count || atomic_load(&work->code)) return NULL;
+        int code = work->part(work->context, worker->scratch, number), right = FACELET_OK;
+        if (code) atomic_compare_exchange_strong(&work->code, &right, code);
+    }
+}
+
+#if defined(FACELET_THREADS)
+static void *do_parts_aside(void *argument)
+{
+    const uint64_t before = tiny_off();
+    do_parts(argument);
+    tiny_as(before);
+    return NULL;
+}
+
+/* The scratch of a further thread, NULL without memory. */
+static facelet_scratch *helper(facelet_scratch *scratch, int number)
+{
+    if (!scratch->helper)
+        scratch->helper = calloc(MOST_THREADS - 1, sizeof *scratch->helper);
+    if (!scratch->helper) return NULL;
+    if (number == scratch->helpers && !facelet_scratch_new(&scratch->helper[number]))
+        scratch->helpers++;
+    return number < scratch->helpers ? scratch->helper[number] : NULL;
+}
+#endif
+
+/* Does all parts, on several threads where that is asked for. They live no longer than this call, so
+ * that a process may fork between calls; where there can't be as many, fewer do the work. */
+static int do_all(facelet_scratch *scratch, int threads, Part *part, void *context, int64_t count)
+{
+    Parts work = {.part = part, .context = context, .count = count};
+    Worker first = {&work, scratch};
+    if (count > INT32_MAX - MOST_THREADS) return FACELET_MEMORY;
+#if defined(FACELET_THREADS)
+    if (threads > count) threads = (int)count;
+    if (threads > 1) {
+        pthread_t others[MOST_THREADS - 1];
+        Worker workers[MOST_THREADS - 1];
+        sigset_t all, before;
+        int started = 0;
+        sigfillset(&all); /* signals are for the threads of the program */
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        for (; started < threads - 1; started++) {
+            workers[started] = (Worker){&work, helper(scratch, started)};
+            if (!workers[started].scratch ||
+                pthread_create(&others[started], NULL, do_parts_aside, &workers[started]))
+                break;
+        }
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        do_parts(&first);
+        for (int i = 0; i < started; i++) pthread_join(others[i], NULL);
+        return atomic_load(&work.code);
+    }
+#else
+    (void)threads;
+#endif
+    do_parts(&first);
+    return atomic_load(&work.code);
 }
 
 /* ---- nets alone -------------------------------------------------------------------------- */
@@ -377,74 +477,116 @@ static void from_picture(void *context, const Plan *plan, int row, float *out)
     to_planes(scaled->scratch->as_float, bytes, plan, out);
 }
 
-/* Windows of a scale over the threshold, in scratch's WINDOWS, in the order of rows and columns
- * within each strip; -code for an error. */
-static int64_t slide(facelet_scratch *scratch, const facelet_net *net, const Picture *picture,
-                     int width, int height, float threshold, int *rows, int *columns)
+/* Columns of a picture at a scale that a net slides over at a time, and what it finds there. */
+typedef struct {
+    int width, height;      /* of the whole picture at the scale */
+    int left, columns;
+    int before, kept;       /* columns of windows in the strips on the left, and of its own */
+    int rows;
+    const facelet_scratch *scratch; /* whose WINDOWS has them, in the order of rows and columns */
+    int64_t first, count;
+} Strip;
+
+typedef struct {
+    const facelet_net *net;
+    const Picture *picture;
+    float threshold;
+    Strip *strips;
+} Sliding;
+
+/* A Part: the windows of a strip over the threshold. */
+static int slide(void *context, facelet_scratch *scratch, int64_t number)
+{
+    const Sliding *sliding = context;
+    const facelet_net *net = sliding->net;
+    const Picture *picture = sliding->picture;
+    Strip *strip = &sliding->strips[number];
+    Plan *plan = &scratch->plans[0];
+    Scaled scaled = {.scratch = scratch, .kernels = net->kernels, .picture = picture,
+                     .width = strip->width, .height = strip->height, .left = strip->left,
+                     .columns = strip->columns, .row = {-1, -1}};
+    const size_t most = (size_t)strip->columns + 32;
+    scaled.at = room(scratch, ACROSS, 3 * most, sizeof(int32_t));
+    int16_t *shorts = room(scratch, ROWS, 8 * most, sizeof(int16_t));
+    if (!scaled.at || !shorts) return FACELET_MEMORY;
+    scaled.part = scaled.at + most;
+    scaled.across[0] = shorts, scaled.across[1] = shorts + 3 * most;
+    scaled.bytes = (uint8_t *)(shorts + 6 * most);
+    for (int x = 0; x < scaled.columns; x++) {
+        int at = between(scaled.left + x, picture->width, scaled.width, scaled.part + 2 * x);
+        scaled.at[x] = 3 * at;
+        if (at + 2 < picture->width) scaled.checked = x + 1;
+    }
+    int code = plan_for(plan, net, scaled.height, scaled.columns, 1);
+    if (code) return code;
+    plan_start(plan, 1, from_picture, &scaled);
+    const int cls = net->output[CLS], bbox = net->output[BBOX];
+    const Map *map = &plan->map[cls], *offsets = &plan->map[bbox];
+    const int face = net->blob[cls].channels - 1;
+    if (strip->kept > map->width) strip->kept = map->width;
+    strip->rows = map->height;
+    strip->scratch = scratch, strip->first = scratch->windows;
+    for (int row = 0; row < map->height; row++) {
+        const float *prob = plan_row(plan, cls, row) + face * map->plane;
+        const float *moves = plan_row(plan, bbox, row);
+        for (int x = 0; x < strip->kept; x++) {
+            if (!(prob[x] > sliding->threshold)) continue;
+            const int64_t count = scratch->windows;
+            Window *windows = more_room(scratch, WINDOWS, (size_t)count + 1, sizeof *windows);
+            if (!windows || count == INT32_MAX) return FACELET_MEMORY;
+            Window *window = &windows[scratch->windows++];
+            *window = (Window){prob[x], {0}, row, strip->before + x};
+            for (int i = 0; i < 4; i++) window->offsets[i] = moves[i * offsets->plane + x];
+        }
+    }
+    strip->count = scratch->windows - strip->first;
+    return FACELET_OK;
+}
+
+/* The strips of all scales, in scratch's STRIPS. */
+static int make_strips(facelet_scratch *scratch, const facelet_net *net, const Picture *picture,
+                       const facelet_settings *settings, int64_t *count)
 {
     const int cell = net->size, stride = net->stride;
     /* The last window of a strip but the last isn't used: pooling may reach over its edge. */
     const int longest = 4 * cell > STRIP ? 4 * cell : STRIP, kept = (longest - cell) / stride;
-    Plan *plan = &scratch->plans[0];
-    Scaled scaled = {.scratch = scratch, .kernels = net->kernels, .picture = picture,
-                     .width = width, .height = height, .row = {-1, -1}};
-    const size_t most = (size_t)longest + 32;
-    scaled.at = room(scratch, ACROSS, 3 * most, sizeof(int32_t));
-    int16_t *shorts = room(scratch, ROWS, 8 * most, sizeof(int16_t));
-    if (!scaled.at || !shorts) return -FACELET_MEMORY;
-    scaled.part = scaled.at + most;
-    scaled.across[0] = shorts, scaled.across[1] = shorts + 3 * most;
-    scaled.bytes = (uint8_t *)(shorts + 6 * most);
-    int64_t count = 0;
-    int before = 0; /* columns of windows in the strips that are done */
-    for (int left = 0;; left += kept * stride, before += kept) {
-        const int last = left + longest >= width;
-        scaled.left = left, scaled.columns = last ? width - left : longest;
-        scaled.row[0] = scaled.row[1] = -1;
-        scaled.checked = 0;
-        for (int x = 0; x < scaled.columns; x++) {
-            int at = between(left + x, picture->width, width, scaled.part + 2 * x);
-            scaled.at[x] = 3 * at;
-            if (at + 2 < picture->width) scaled.checked = x + 1;
+    for (double scale = cell / settings->min_face;; scale *= settings->factor) {
+        double width = floor(picture->width * scale), height = floor(picture->height * scale);
+        if (fmin(width, height) < cell) return FACELET_OK;
+        if (fmax(width, height) > MOST_SCALED) return FACELET_SIZE;
+        for (int left = 0, before = 0, last = 0; !last; left += kept * stride, before += kept) {
+            last = left + longest >= (int)width;
+            Strip *strips = more_room(scratch, STRIPS, (size_t)*count + 1, sizeof *strips);
+            if (!strips) return FACELET_MEMORY;
+            strips[(*count)++] = (Strip){.width = (int)width, .height = (int)height, .left = left,
+                                         .columns = last ? (int)width - left : longest,
+                                         .before = before, .kept = last ? INT32_MAX : kept};
         }
-        int code = plan_for(plan, net, height, scaled.columns, 1);
-        if (code) return -code;
-        plan_start(plan, 1, from_picture, &scaled);
-        const int cls = net->output[CLS], bbox = net->output[BBOX];
-        const Map *map = &plan->map[cls], *offsets = &plan->map[bbox];
-        const int face = net->blob[cls].channels - 1, wide = last ? map->width : kept;
-        *rows = map->height, *columns = before + wide;
-        for (int row = 0; row < map->height; row++) {
-            const float *prob = plan_row(plan, cls, row) + face * map->plane;
-            const float *moves = plan_row(plan, bbox, row);
-            for (int x = 0; x < wide; x++) {
-                if (!(prob[x] > threshold)) continue;
-                Window *windows = more_room(scratch, WINDOWS, (size_t)count + 1, sizeof *windows);
-                if (!windows || count == INT32_MAX) return -FACELET_MEMORY;
-                Window *window = &windows[count++];
-                *window = (Window){prob[x], {0}, row, before + x};
-                for (int i = 0; i < 4; i++) window->offsets[i] = moves[i * offsets->plane + x];
-            }
-        }
-        if (last) return count;
     }
 }
 
-/* A Pnet's proposals at a scale, added to the found ones. */
+/* A Pnet's proposals at a scale, of which there are the strips, added to the found ones. */
 static int propose_at(facelet_scratch *scratch, const facelet_net *net, const Picture *picture,
-                      int width, int height, const facelet_settings *settings, int64_t *found)
+                      const Strip *strips, int several, const facelet_settings *settings,
+                      int64_t *found)
 {
     const int cell = net->size, stride = net->stride, reach = (cell - 1) / stride;
-    int rows = 0, columns = 0;
-    int64_t count = slide(scratch, net, picture, width, height, (float)settings->thresholds[0],
-                          &rows, &columns);
-    if (count < 0) return (int)-count;
+    const int rows = strips->rows, columns = strips[several - 1].before + strips[several - 1].kept;
+    int64_t count = 0;
+    for (int i = 0; i < several; i++) count += strips[i].count;
     if (!count) return FACELET_OK;
+    if (count > INT32_MAX) return FACELET_MEMORY;
+    Window *windows = room(scratch, GATHERED, (size_t)count, sizeof *windows), *to = windows;
+    if (!windows) return FACELET_MEMORY;
+    for (int i = 0; i < several; to += strips[i++].count) {
+        const Window *from = strips[i].scratch->room[WINDOWS].memory;
+        if (strips[i].count)
+            memcpy(to, from + strips[i].first, (size_t)strips[i].count * sizeof *to);
+    }
     Ranked *order = room(scratch, RANKED, 2 * (size_t)count, sizeof *order);
     uint8_t *gone = room(scratch, GRID, (size_t)rows * (size_t)columns, 1);
     uint8_t *near = room(scratch, NEAR, (size_t)(2 * reach + 1) * (size_t)(2 * reach + 1), 1);
     if (!order || !gone || !near) return FACELET_MEMORY;
-    const Window *windows = scratch->room[WINDOWS].memory;
     for (int y = -reach; y <= reach; y++)
         for (int x = -reach; x <= reach; x++) {
             int common = (cell - stride * abs(y)) * (cell - stride * abs(x));
@@ -456,7 +598,8 @@ static int propose_at(facelet_scratch *scratch, const facelet_net *net, const Pi
         order[i] = (Ranked){(int64_t)windows[i].row * columns + windows[i].column, (int32_t)i,
                             windows[i].score};
     order = sort(order, count);
-    const double scale_x = (double)width / picture->width, scale_y = (double)height / picture->height;
+    const double scale_x = (double)strips->width / picture->width;
+    const double scale_y = (double)strips->height / picture->height;
     for (int64_t i = 0; i < count; i++) {
         const Window *window = &windows[order[i].place];
         if (gone[(size_t)window->row * (size_t)columns + (size_t)window->column]) continue;
@@ -500,14 +643,18 @@ static int room_for_faces(facelet_scratch *scratch, int which, int64_t count, in
 static int propose(facelet_scratch *scratch, const facelet_net *net, const Picture *picture,
                    const facelet_settings *settings, Found *proposed)
 {
-    int64_t count = 0;
-    for (double scale = net->size / settings->min_face;; scale *= settings->factor) {
-        double width = floor(picture->width * scale), height = floor(picture->height * scale);
-        if (fmin(width, height) < net->size) break;
-        if (fmax(width, height) > MOST_SCALED) return FACELET_SIZE;
-        int code = propose_at(scratch, net, picture, (int)width, (int)height, settings, &count);
-        if (code) return code;
+    int64_t count = 0, parts = 0;
+    int code = make_strips(scratch, net, picture, settings, &parts);
+    Sliding sliding = {net, picture, (float)settings->thresholds[0], scratch->room[STRIPS].memory};
+    scratch->windows = 0;
+    for (int h = 0; h < scratch->helpers; h++) scratch->helper[h]->windows = 0;
+    if (!code) code = do_all(scratch, settings->threads, slide, &sliding, parts);
+    const Strip *strips = sliding.strips;
+    for (int64_t i = 0, next; i < parts && !code; i = next) {
+        for (next = i + 1; next < parts && strips[next].left;) next++;
+        code = propose_at(scratch, net, picture, strips + i, (int)(next - i), settings, &count);
     }
+    if (code) return code;
     const float *values = scratch->room[FOUND].memory;
     Found all;
     if (room_for_faces(scratch, OTHER, count, 0, &all)) return FACELET_MEMORY;
@@ -647,59 +794,89 @@ static void points_in(const float *square, const float *values, int points, floa
         }
 }
 
+typedef struct {
+    int stage;
+    const facelet_net *net;
+    const Picture *picture;
+    const facelet_settings *settings;
+    int points;
+    Found before, all;
+} Refining;
+
+/* A Part: what a net makes of a batch of boxes, each in its place in `all`. */
+static int refine_some(void *context, facelet_scratch *scratch, int64_t number)
+{
+    const Refining *refining = context;
+    const facelet_net *net = refining->net;
+    const facelet_settings *settings = refining->settings;
+    const Found *before = &refining->before, *all = &refining->all;
+    const int last = refining->stage == 2, mirror = last && settings->mirror;
+    const int points = refining->points;
+    const float blend = last ? (float)settings->blend : 0;
+    const int64_t first = number * CROPS;
+    const int some = before->count - first < CROPS ? (int)(before->count - first) : CROPS;
+    float *squares = all->windows + 4 * first, scores[CROPS], offsets[4 * CROPS];
+    for (int i = 0; i < some; i++) square_around(before->boxes + 4 * (first + i), squares + 4 * i);
+    Crops crops;
+    Plan *plan = &scratch->plans[refining->stage];
+    int code = look(scratch, refining->stage, net, refining->picture, squares, some, &crops);
+    if (code) return code;
+    const int face = net->blob[net->output[CLS]].channels - 1;
+    if (mirror) {
+        crops.mirrored = 1;
+        plan_start(plan, some, from_crops, &crops);
+        for (int i = 0; i < some; i++) {
+            const float *box = output(plan, BBOX, i);
+            scores[i] = output(plan, CLS, i)[face];
+            offsets[4 * i] = -box[2], offsets[4 * i + 1] = box[1];
+            offsets[4 * i + 2] = -box[0], offsets[4 * i + 3] = box[3];
+        }
+        crops.mirrored = 0;
+    }
+    plan_start(plan, some, from_crops, &crops);
+    for (int i = 0; i < some; i++) {
+        float box[4], score = output(plan, CLS, i)[face];
+        memcpy(box, output(plan, BBOX, i), sizeof box);
+        if (mirror) {
+            score = (score + scores[i]) / 2;
+            for (int k = 0; k < 4; k++) box[k] = (box[k] + offsets[4 * i + k]) / 2;
+        }
+        if (blend > 0)
+            score = powf(score, (float)(1 - settings->blend)) *
+                    powf(before->scores[first + i], blend);
+        moved_by(squares + 4 * i, box, all->boxes + 4 * (first + i));
+        all->scores[first + i] = score;
+        if (points)
+            points_in(squares + 4 * i, output(plan, LANDMARK, i), points,
+                      all->landmarks + 2 * points * (first + i));
+    }
+    return FACELET_OK;
+}
+
 static int refine(facelet_scratch *scratch, int stage, const facelet_net *net,
                   const Picture *picture, const facelet_settings *settings, int points,
                   Found *found)
 {
-    const int last = stage == 2, mirror = last && settings->mirror;
+    const int last = stage == 2;
     const float threshold = (float)settings->thresholds[stage];
-    const float blend = last ? (float)settings->blend : 0;
-    const Found before = *found; /* in FOUND; what is kept of it goes to OTHER */
-    Found all;
+    Refining refining = {stage, net, picture, settings, points, *found, {0}};
+    Found all; /* in OTHER, as what came before is in FOUND */
+    if (room_for_faces(scratch, OTHER, found->count, points, &all)) return FACELET_MEMORY;
+    refining.all = all;
+    int code = do_all(scratch, settings->threads, refine_some, &refining,
+                      (found->count + CROPS - 1) / CROPS);
+    if (code) return code;
     int64_t count = 0;
-    if (room_for_faces(scratch, OTHER, before.count, points, &all)) return FACELET_MEMORY;
-    for (int64_t first = 0; first < before.count; first += CROPS) {
-        int some = before.count - first < CROPS ? (int)(before.count - first) : CROPS;
-        float squares[4 * CROPS], scores[CROPS], offsets[4 * CROPS];
-        for (int i = 0; i < some; i++)
-            square_around(before.boxes + 4 * (first + i), squares + 4 * i);
-        Crops crops;
-        Plan *plan = &scratch->plans[stage];
-        int code = look(scratch, stage, net, picture, squares, some, &crops);
-        if (code) return code;
-        const int face = net->blob[net->output[CLS]].channels - 1;
-        if (mirror) {
-            crops.mirrored = 1;
-            plan_start(plan, some, from_crops, &crops);
-            for (int i = 0; i < some; i++) {
-                const float *box = output(plan, BBOX, i);
-                scores[i] = output(plan, CLS, i)[face];
-                offsets[4 * i] = -box[2], offsets[4 * i + 1] = box[1];
-                offsets[4 * i + 2] = -box[0], offsets[4 * i + 3] = box[3];
-            }
-            crops.mirrored = 0;
+    for (int64_t i = 0; i < found->count; i++) {
+        if (!(all.scores[i] > threshold) || !whole(all.boxes + 4 * i)) continue;
+        if (count < i) {
+            all.scores[count] = all.scores[i];
+            memcpy(all.boxes + 4 * count, all.boxes + 4 * i, 4 * sizeof(float));
+            memcpy(all.windows + 4 * count, all.windows + 4 * i, 4 * sizeof(float));
+            memcpy(all.landmarks + 2 * points * count, all.landmarks + 2 * points * i,
+                   2 * (size_t)points * sizeof(float));
         }
-        plan_start(plan, some, from_crops, &crops);
-        for (int i = 0; i < some; i++) {
-            float box[4], score = output(plan, CLS, i)[face];
-            memcpy(box, output(plan, BBOX, i), sizeof box);
-            if (mirror) {
-                score = (score + scores[i]) / 2;
-                for (int k = 0; k < 4; k++) box[k] = (box[k] + offsets[4 * i + k]) / 2;
-            }
-            if (blend > 0)
-                score = powf(score, (float)(1 - settings->blend)) *
-                        powf(before.scores[first + i], blend);
-            float *to = all.boxes + 4 * count;
-            moved_by(squares + 4 * i, box, to);
-            if (!(score > threshold) || !whole(to)) continue;
-            all.scores[count] = score;
-            memcpy(all.windows + 4 * count, squares + 4 * i, 4 * sizeof(float));
-            if (points)
-                points_in(squares + 4 * i, output(plan, LANDMARK, i), points,
-                          all.landmarks + 2 * points * count);
-            count++;
-        }
+        count++;
     }
     int64_t left = suppress(scratch, last ? all.boxes : all.windows, all.scores, count,
                             (float)settings->nms[stage], last);
@@ -728,34 +905,43 @@ static int refine(facelet_scratch *scratch, int stage, const facelet_net *net,
     return FACELET_OK;
 }
 
+/* A Part: the points of a batch of faces. */
+static int landmarks_of_some(void *context, facelet_scratch *scratch, int64_t number)
+{
+    const Refining *refining = context;
+    const facelet_net *net = refining->net;
+    const Found *all = &refining->all;
+    const int64_t first = number * CROPS;
+    const int some = all->count - first < CROPS ? (int)(all->count - first) : CROPS;
+    float squares[4 * CROPS] = {0};
+    for (int i = 0; i < some; i++) {
+        const float *box = all->boxes + 4 * (first + i);
+        if (refining->settings->landmark_side > 0)
+            landmark_square(box, refining->settings, squares + 4 * i);
+        else
+            square_around(box, squares + 4 * i);
+    }
+    Crops crops;
+    Plan *plan = &scratch->plans[refining->stage];
+    int code = look(scratch, refining->stage, net, refining->picture, squares, some, &crops);
+    if (code) return code;
+    plan_start(plan, some, from_crops, &crops);
+    for (int i = 0; i < some; i++)
+        points_in(squares + 4 * i, output(plan, LANDMARK, i), refining->points,
+                  all->landmarks + 2 * refining->points * (first + i));
+    return FACELET_OK;
+}
+
 static int landmarks(facelet_scratch *scratch, const facelet_net *net, const Picture *picture,
                      const facelet_settings *settings, Found *found)
 {
-    const int points = net->points;
+    Refining refining = {3, net, picture, settings, net->points, *found, {0}};
     Found with;
-    if (room_for_faces(scratch, OTHER, found->count, points, &with)) return FACELET_MEMORY;
+    if (room_for_faces(scratch, OTHER, found->count, net->points, &with)) return FACELET_MEMORY;
     memcpy(with.boxes, found->boxes, 9 * (size_t)found->count * sizeof(float));
-    for (int64_t first = 0; first < found->count; first += CROPS) {
-        int some = found->count - first < CROPS ? (int)(found->count - first) : CROPS;
-        float squares[4 * CROPS];
-        for (int i = 0; i < some; i++) {
-            const float *box = found->boxes + 4 * (first + i);
-            if (settings->landmark_side > 0)
-                landmark_square(box, settings, squares + 4 * i);
-            else
-                square_around(box, squares + 4 * i);
-        }
-        Crops crops;
-        Plan *plan = &scratch->plans[3];
-        int code = look(scratch, 3, net, picture, squares, some, &crops);
-        if (code) return code;
-        plan_start(plan, some, from_crops, &crops);
-        for (int i = 0; i < some; i++)
-            points_in(squares + 4 * i, output(plan, LANDMARK, i), points,
-                      with.landmarks + 2 * points * (first + i));
-    }
-    *found = with;
-    return FACELET_OK;
+    refining.all = *found = with;
+    return do_all(scratch, settings->threads, landmarks_of_some, &refining,
+                  (found->count + CROPS - 1) / CROPS);
 }
 
 /* ---- the door ---------------------------------------------------------------------------- */
@@ -810,7 +996,8 @@ static int are_settings(const facelet_settings *s)
     int right = in_range(s->min_face, 1, 1e9) && in_range(s->factor, 0.1, 0.95) &&
                 in_range(s->nms_scale, 0, 1) && s->vote > 0 && in_range(s->vote, 0, 1) &&
                 in_range(s->blend, 0, 1) && s->blend < 1 && in_range(s->landmark_side, 0, 1000) &&
-                in_range(s->landmark_below, -1000, 1000);
+                in_range(s->landmark_below, -1000, 1000) && s->threads >= 0 &&
+                s->threads <= MOST_THREADS;
     for (int i = 0; i < 3; i++)
         right = right && in_range(s->thresholds[i], 0, 1) && in_range(s->nms[i], 0, 1);
     return right;
@@ -841,7 +1028,7 @@ int facelet_detect(const facelet_cascade *nets, facelet_scratch *scratch, const 
 {
     if (faces) memset(faces, 0, sizeof *faces);
     if (!nets || !nets->pnet || !scratch || !pixels || !settings || !faces) return FACELET_NULL;
-    if (width < 1 || height < 1 || width > MOST_SIDE || height > MOST_SIDE || stride < 3 * width ||
+    if (width < 1 || height < 1 || width > MOST_PICTURE || height > MOST_PICTURE || stride < 3 * width ||
         stride > INT64_MAX / height || (uint64_t)stride > SIZE_MAX / (uint64_t)height)
         return FACELET_SIZE;
     if (!are_settings(settings)) return FACELET_SETTINGS;

@@ -17,7 +17,7 @@ extern "C" {
 #define FACELET_API __attribute__((visibility("default")))
 #endif
 
-#define FACELET_ABI 1   /* changes with anything below */
+#define FACELET_ABI 2   /* changes with anything below */
 #define FACELET_TASKS 4 /* cls, bbox, landmark, heatmap: what outputs a net may have */
 
 enum {
@@ -28,7 +28,8 @@ enum {
     FACELET_DAMAGED,    /* a net's description that isn't whole, or says what can't be */
     FACELET_UNSUPPORTED,/* a sound net that this engine can't run */
     FACELET_MISMATCH,   /* nets that don't make a cascade */
-    FACELET_SETTINGS    /* settings out of range */
+    FACELET_SETTINGS,   /* settings out of range */
+    FACELET_ABSENT      /* no such net or mode is compiled in */
 };
 
 typedef struct facelet_net facelet_net;         /* weights, read only once made */
@@ -54,6 +55,8 @@ typedef struct {
     double landmark_side, landmark_below;
     int32_t mirror;
     int32_t box_points; /* whether the points that the last net for boxes may give are wanted */
+    int32_t threads;    /* that a picture is worked on by, 0 as 1; the faces are the same bits.
+                           Builds without FACELET_THREADS have one. */
 } facelet_settings;
 
 /* Arrays of the scratch's, valid until its next use. */

@@ -1,13 +1,24 @@
-/* Inner loops in the compiler's own vectors. This file is compiled several times, with LANES floats
- * to a vector, BLOCK and VECTORS as the registers allow, and KERNELS the name of the table. */
+/* Inner loops in the compiler's own vectors, for the instruction set that this file is compiled for.
+ * The library has it several times over, with KERNELS the name of each table. */
 #include "kernels.h"
 
 #include <string.h>
 
-#ifndef LANES
+/* LANES floats to a vector. As the registers allow: BLOCK channels x 3 sums of the planar
+ * convolutions, VECTORS x 6 of the others. */
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#define INSTRUCTIONS "avx512"
+#define LANES 16
+#define BLOCK 8
+#define VECTORS 4
+#elif defined(__AVX2__) && defined(__FMA__)
+#define INSTRUCTIONS "avx2"
+#define LANES 8
+#define BLOCK 4
+#define VECTORS 2
+#else
+#define INSTRUCTIONS "base"
 #define LANES 4
-#endif
-#ifndef BLOCK /* channels x 3 sums of the planar convolutions, VECTORS x 6 of the others */
 #if defined(__aarch64__)
 #define BLOCK 8
 #define VECTORS 4
@@ -18,7 +29,6 @@
 #endif
 #ifndef KERNELS
 #define KERNELS kernels_base
-#define INSTRUCTIONS "base"
 #endif
 
 #define PIXELS 6 /* of a `last` block */
@@ -393,7 +403,7 @@ static void crop_row(const uint8_t *upper, const uint8_t *lower, const int32_t *
     }
 }
 
-const Kernels KERNELS = {INSTRUCTIONS,   LANES,          BLOCK,     VECTORS,
+FACELET_LOCAL const Kernels KERNELS = {INSTRUCTIONS,   LANES,          BLOCK,     VECTORS,
                          planar_conv,    planar_depthwise, planar_pool, last_conv,
                          last_depthwise, last_pool,      last_prelu, planar_prelu,
                          add,            sigmoid,        resize_across, resize_down,

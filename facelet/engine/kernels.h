@@ -5,6 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Of what one file of the engine has and another uses: "static" where all are one file. */
+#ifndef FACELET_LOCAL
+#define FACELET_LOCAL
+#define FACELET_OTHER extern
+#endif
+
 /* A layer's work on one row of a map. Layouts of a row:
  *
  * planar, of nets that slide: planes of one channel and of every `phases`-th column, so that what a

@@ -7,10 +7,9 @@ from typing import Any, Optional
 import numpy as np
 
 from facelet.arrays import Array, Floats, Pixels
-from facelet.engine.build import HERE, LIBRARY
 from facelet.engine.description import TASKS
 
-ABI = 1  # of engine.h
+ABI = 2  # of engine.h
 Sizes = ctypes.c_int32 * len(TASKS)
 
 
@@ -49,6 +48,7 @@ class CSettings(ctypes.Structure):
         ("landmark_below", ctypes.c_double),
         ("mirror", ctypes.c_int32),
         ("box_points", ctypes.c_int32),
+        ("threads", ctypes.c_int32),
     ]
 
 
@@ -116,7 +116,9 @@ def opened(path: str) -> Optional[ctypes.CDLL]:
 @cache
 def library() -> Optional[ctypes.CDLL]:
     """The library that was compiled when the package was installed, or None."""
-    return opened(str(HERE / LIBRARY))
+    from facelet.engine import build  # not above, or python -m facelet.engine.build warns of that
+
+    return opened(str(build.HERE / build.LIBRARY))
 
 
 def check(lib: ctypes.CDLL, code: int) -> None:

@@ -21,9 +21,9 @@ enum {
 };
 static const char MAGIC[8] = {'F', 'A', 'C', 'E', 'N', 'E', 'T', 1};
 
-extern const Kernels kernels_base;
+FACELET_OTHER const Kernels kernels_base;
 #if defined(FACELET_VARIANTS)
-extern const Kernels kernels_avx2, kernels_avx512;
+FACELET_OTHER const Kernels kernels_avx2, kernels_avx512;
 #include <cpuid.h>
 
 /* Floats of the widest vectors that the processor has and the system keeps. Not
@@ -72,12 +72,13 @@ const char *facelet_error(int code)
         "a net that this engine can't run",
         "the nets don't belong together",
         "a setting is out of range",
+        "no such net or mode is compiled in",
     };
     int known = code >= 0 && code < (int)(sizeof TEXTS / sizeof *TEXTS);
     return known ? TEXTS[code] : "an unknown error";
 }
 
-int room_for(void **memory, size_t *room, size_t wanted)
+FACELET_LOCAL int room_for(void **memory, size_t *room, size_t wanted)
 {
     const size_t line = LINE * sizeof(float);
     if (wanted <= *room) return FACELET_OK;
@@ -95,7 +96,7 @@ int room_for(void **memory, size_t *room, size_t wanted)
     return FACELET_OK;
 }
 
-void release(void *memory)
+FACELET_LOCAL void release(void *memory)
 {
     char *given = NULL;
     if (memory) memcpy(&given, (char *)memory - sizeof given, sizeof given);
@@ -284,7 +285,7 @@ static int side_of(const Layer *layer, int side) /* -1: the kernel doesn't fit *
            1;
 }
 
-int net_sizes(const facelet_net *net, int height, int width, int *heights, int *widths)
+FACELET_LOCAL int net_sizes(const facelet_net *net, int height, int width, int *heights, int *widths)
 {
     if (!within(height, net->size, MOST_SIDE) || !within(width, net->size, MOST_SIDE))
         return FACELET_SIZE;
@@ -380,7 +381,7 @@ static int read_net(facelet_net *net, Bytes bytes, float **memory, int measure, 
 
 int facelet_net_new(const void *data, size_t size, const char *instructions, facelet_net **made)
 {
-    static atomic_uint_least64_t nets;
+    static atomic_size_t nets;
     if (!made) return FACELET_NULL;
     *made = NULL;
     if (!data) return FACELET_NULL;
@@ -516,7 +517,7 @@ static size_t offsets_of(const Plan *plan, int number, int32_t *to)
     return 3 * pixels;
 }
 
-int plan_for(Plan *plan, const facelet_net *net, int height, int width, int batch)
+FACELET_LOCAL int plan_for(Plan *plan, const facelet_net *net, int height, int width, int batch)
 {
     if (plan->id == net->id && plan->height == height && plan->width == width &&
         plan->batch == batch)
@@ -573,7 +574,7 @@ int plan_for(Plan *plan, const facelet_net *net, int height, int width, int batc
     return FACELET_OK;
 }
 
-void plan_free(Plan *plan)
+FACELET_LOCAL void plan_free(Plan *plan)
 {
     release(plan->map);
     release(plan->floats);
@@ -581,7 +582,7 @@ void plan_free(Plan *plan)
     memset(plan, 0, sizeof *plan);
 }
 
-size_t plan_bytes(const Plan *plan)
+FACELET_LOCAL size_t plan_bytes(const Plan *plan)
 {
     return plan->maps_room + plan->floats_room + plan->offsets_room;
 }
@@ -759,13 +760,13 @@ static void make_row(Plan *plan, int blob)
     map->next++;
 }
 
-void plan_start(Plan *plan, int count, Source *source, void *context)
+FACELET_LOCAL void plan_start(Plan *plan, int count, Source *source, void *context)
 {
     plan->count = count, plan->source = source, plan->context = context;
     for (int b = 0; b <= plan->net->layers; b++) plan->map[b].next = 0;
 }
 
-const float *plan_row(Plan *plan, int blob, int row)
+FACELET_LOCAL const float *plan_row(Plan *plan, int blob, int row)
 {
     while (plan->map[blob].next <= row) make_row(plan, blob);
     return row_at(plan, blob, row);

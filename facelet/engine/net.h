@@ -60,12 +60,12 @@ struct Plan {
     void *context;
 };
 
-int net_sizes(const facelet_net *net, int height, int width, int *heights, int *widths);
-int plan_for(Plan *plan, const facelet_net *net, int height, int width, int batch);
-void plan_start(Plan *plan, int count, Source *source, void *context);
-const float *plan_row(Plan *plan, int blob, int row); /* makes it if it isn't there */
-void plan_free(Plan *plan);
-size_t plan_bytes(const Plan *plan);
+FACELET_LOCAL int net_sizes(const facelet_net *net, int height, int width, int *heights, int *widths);
+FACELET_LOCAL int plan_for(Plan *plan, const facelet_net *net, int height, int width, int batch);
+FACELET_LOCAL void plan_start(Plan *plan, int count, Source *source, void *context);
+FACELET_LOCAL const float *plan_row(Plan *plan, int blob, int row); /* makes it if it isn't there */
+FACELET_LOCAL void plan_free(Plan *plan);
+FACELET_LOCAL size_t plan_bytes(const Plan *plan);
 /* From one to the other, numbers below the smallest ordinary float32 are taken for 0. Decay leaves
  * thousands of such weights in channels that a net does not use, and processors are up to a hundred
  * times slower on them. */
@@ -100,8 +100,8 @@ static inline void tiny_as(uint64_t before)
 }
 
 /* Memory of a size or more, by whole cache lines; zeros where it is new. release() frees it. */
-int room_for(void **memory, size_t *room, size_t wanted);
-void release(void *memory);
+FACELET_LOCAL int room_for(void **memory, size_t *room, size_t wanted);
+FACELET_LOCAL void release(void *memory);
 
 /* Where a pixel's channels, or a channel's pixels, are in a row that plan_row() gives. */
 static inline size_t last_at(const Plan *plan, int blob, int picture, int column)

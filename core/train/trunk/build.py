@@ -11,7 +11,7 @@ import platform
 import sys
 from pathlib import Path
 
-from facelet.engine.build import FAST, VARIANTS, X86, CannotBuild, compiler, link, up_to_date
+from facelet.engine.build import FAST, THREADS, VARIANTS, X86, CannotBuild, compile_all, up_to_date
 
 HERE = Path(__file__).resolve().parent
 LIBRARY = HERE / "libtrunk.so"
@@ -22,11 +22,10 @@ def build(out=LIBRARY, words=None, more=()):
     every file. Raises CannotBuild."""
     if sys.platform == "win32":
         raise CannotBuild("it needs POSIX threads")
-    jobs = [("trunk.c", [*FAST, "-pthread"], "base")]
-    for name, (flags, lanes, *_) in VARIANTS.items() if platform.machine() in X86 else ():
-        macros = [f"-DLANES={lanes}", f"-DTABLE=trunk_{name}"]
-        jobs.append(("trunk.c", [*FAST, "-pthread", *flags, *macros], name))
-    return link(jobs, HERE, out, compiler() if words is None else words, more)
+    jobs = [("trunk.c", [*FAST, *THREADS], "base")]
+    for name, flags in VARIANTS.items() if platform.machine() in X86 else ():
+        jobs.append(("trunk.c", [*FAST, *THREADS, *flags, f"-DTABLE=trunk_{name}"], name))
+    return compile_all(jobs, HERE, out, words, more)
 
 
 def main(argv=None):

@@ -1,8 +1,10 @@
 """Whole detections of the engine against those of facelet.cascade on onnxruntime."""
 
 import logging
+import os
 import pickle
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,6 +158,57 @@ def test_threads_and_processes(scenes):
     again = pickle.loads(pickle.dumps(detector))
     assert again == detector and again._engine is not None
     assert again.detect(scenes[0]) == expected[0]
+
+
+def bits(faces):
+    parts = faces.boxes, faces.scores, faces.windows, faces.landmarks
+    return [None if part is None else part.tobytes() for part in parts]
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_a_picture_on_several_threads(scenes, threads):
+    """The same bits; and none is left."""
+    one, several = (
+        FaceDetector.open(
+            engine="c", threads=count, points=68, thresholds=(0.1, 0.1, 0.3), mirror=True
+        )
+        for count in (1, threads)
+    )
+    assert several.threads == threads and several != one
+    before = len(os.listdir("/proc/self/task"))
+    wide = cv2.resize(scenes[1], (1300, 400))
+    for scene in (wide, scenes[0], np.zeros((1, 1, 3), np.uint8)):
+        assert bits(several.found(scene)) == bits(one.found(scene))
+    assert len(os.listdir("/proc/self/task")) == before
+
+
+def test_processes_that_fork_between_and_within_calls(scenes):
+    """As workers do: children have the parent's buffers, and none of its threads."""
+    detector = FaceDetector.open(engine="c", threads=2)
+    expected = bits(detector.found(scenes[0]))
+    stop, wrong = threading.Event(), []
+
+    def work():
+        while not stop.is_set():
+            if bits(detector.found(scenes[0])) != expected:
+                wrong.append(1)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(3):
+            child = os.fork()
+            if not child:
+                os._exit(bits(detector.found(scenes[0])) != expected)
+            deadline = time.monotonic() + 60
+            while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert ended[1] == 0
+    finally:
+        stop.set()
+        thread.join()
+    assert not wrong
 
 
 def test_buffers_do_not_grow_with_use_nor_with_the_picture(scenes):
