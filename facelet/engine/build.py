@@ -60,11 +60,12 @@ def build(
     words: Optional[Sequence[str]] = None,
     more: Sequence[str] = (),
     machine: Optional[str] = None,
+    link: Sequence[str] = ("-shared",),
 ) -> Path:
     """Compile the library; its path.
 
     out -- where it goes; words -- a compiler; more -- flags for every file; machine -- what it is
-        for, as platform.machine() says it
+        for, as platform.machine() says it; link -- what makes the linker make a library of it
 
     Raises CannotBuild.
     """
@@ -86,7 +87,7 @@ def build(
             _run([*words, *COMMON, *given, *more, "-c", str(HERE / source), "-o", made])
             objects.append(made)
         part = Path(folder, LIBRARY)
-        _run([*words, "-shared", *more, *objects, "-o", str(part), "-lm"])
+        _run([*words, *link, *more, *objects, "-o", str(part), "-lm"])
         # Moved into place whole, so that a process that has the old one open keeps it.
         beside = out.with_name(f".{out.name}.{os.getpid()}")
         try:
@@ -99,10 +100,18 @@ def build(
 
 def up_to_date(path: Path) -> bool:
     """Whether a library can be loaded here and is newer than what it is made of."""
+    try:
+        ctypes.CDLL(str(path))
+    except OSError:
+        return False
+    return is_newer(path)
+
+
+def is_newer(path: Path) -> bool:
+    """Whether a file is there, and newer than what the library is made of."""
     sources = [*HERE.glob("*.[ch]"), Path(__file__)]
     try:
         made = path.stat().st_mtime
-        ctypes.CDLL(str(path))
     except OSError:
         return False
     return all(source.stat().st_mtime < made for source in sources)
