@@ -8,6 +8,8 @@ they are asked for), what it has to know of them (detector.json), and a picture.
 
 import argparse
 import http.server
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -17,6 +19,7 @@ PAGE = ROOT / "web"
 SITE = PAGE / "site"  # where it is built
 SAMPLE = ROOT / "docs" / "sample.jpg"
 PORT = 8008
+ENVIRONMENT = ROOT / ".venv-web"
 ZIG = (sys.executable, "-m", "ziglang", "cc")
 # All browsers since 2023 have vectors of 128 bits.
 TARGET = ("-target", "wasm32-wasi", "-mcpu=generic+simd128+bulk_memory", "-fno-PIC")
@@ -36,6 +39,8 @@ def build_engine(out):
 
     if build.is_newer(out):
         return
+    for kind in ("GLOBAL", "LOCAL"):  # what zig makes of its C library, once
+        os.environ.setdefault(f"ZIG_{kind}_CACHE_DIR", str(ENVIRONMENT / "zig"))
     try:
         build.build(out, ZIG, TARGET, machine="wasm32", link=LINK)
     except build.CannotBuild as problem:
@@ -143,13 +148,21 @@ def build_site(out, nets_folder):
     return sum(path.stat().st_size for path in out.iterdir())
 
 
+def policy():
+    """What the page may ask for, as index.html says it. Threads go by what comes with their own
+    file, so a server should send it with all."""
+    text = (PAGE / "index.html").read_text(encoding="utf-8")
+    return re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
+
+
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Files of the folder, with the types that browsers insist on, never from a cache."""
+    """Files of the folder, with the types that browsers insist on, asked for anew each time."""
 
     extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, **TYPES}
 
     def end_headers(self):
         self.send_header("Cache-Control", "no-cache")
+        self.send_header("Content-Security-Policy", policy())
         super().end_headers()
 
     def log_message(self, *_):

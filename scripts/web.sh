@@ -13,6 +13,4 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/scripts/environment.sh"
 environment .venv-web requirements-web.txt \
     "it downloads 180 MB and takes 700 MB of disk; about two minutes"
-# What zig makes of its C library, once.
-export ZIG_GLOBAL_CACHE_DIR=$root/.venv-web/zig ZIG_LOCAL_CACHE_DIR=$root/.venv-web/zig
 exec "$root/.venv-web/bin/python" "$root/scripts/web.py" "$@"

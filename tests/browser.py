@@ -29,7 +29,14 @@ class Browser:
         words += ["--disable-dev-shm-usage", "--disable-background-networking", *arguments]
         # It reads from 3 and writes to 4.
         self._process = subprocess.Popen(
-            ["bash", "-c", f'exec "$@" 3<&{their_in} 4>&{their_out}', "bash", *words, "about:blank"],
+            [
+                "bash",
+                "-c",
+                f'exec "$@" 3<&{their_in} 4>&{their_out}',
+                "bash",
+                *words,
+                "about:blank",
+            ],
             pass_fds=(their_in, their_out),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -309,7 +309,6 @@ function stopCamera() {
 function cameraSays(on) {
   $("camera").setAttribute("aria-pressed", on);
   $("camera").querySelector("span").textContent = on ? "Stop" : "Camera";
-  $("time-of").textContent = on ? "milliseconds a picture" : "milliseconds";
 }
 
 /** Shows the camera's pictures, each with its own faces, until it is stopped. */
