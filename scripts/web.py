@@ -1,9 +1,9 @@
 """Builds the page that finds faces in a browser, and shows it; see scripts/web.sh, which sets up
 what it needs.
 
-The page is web/ as it stands, the engine as WebAssembly (engine.wasm), the nets of a detector as the
-engine reads them (nets.bin, and pointsN.bin of each net for landmarks, which the page fetches when
-they are asked for), what it has to know of them (detector.json), and a picture.
+The page is web/ as it stands, the engine as WebAssembly (engine.wasm), the nets of a detector as
+the engine reads them (nets.bin, and pointsN.bin of each net for landmarks, which the page fetches
+when they are asked for), what it has to know of them (detector.json), and a picture.
 """
 
 import argparse
@@ -103,28 +103,22 @@ def detector(nets_folder):
         packed = _packed(net)
         places[stage] = [len(data), len(data) + len(packed)]
         data += packed
-    files = {"nets.bin": data}
-    facts = {
-        "nets": places,
-        "points": _facts(last) if len(boxes) > 1 and "landmark" in last.tasks else None,
-        "landmark": {},
-        "always": nets["landmark"].facts["points"] if "landmark" in nets else None,
-        "settings": asdict(settings),
-        "modes": {name: asdict(replace(settings, **values)) for name, values in modes.items()},
-    }
-    for points in folders.points_in(nets_folder) or [facts["always"]]:
-        if points is None:
-            continue
+    files, landmark = {"nets.bin": data}, {}
+    always = nets["landmark"].facts["points"] if "landmark" in nets else None
+    for points in folders.points_in(nets_folder) or ([always] if always else []):
         path = folders.in_folder(nets_folder, points=points)[0]["landmark"]
         net = as_stage("landmark", folders.open_net(path))
         file = f"points{points}.bin"
         files[file] = _packed(net)
-        facts["landmark"][points] = {
-            **_facts(net),
-            "file": file,
-            "crop": landmark_crop(net) or (0, 0),
-        }
-    return files, facts
+        landmark[points] = {**_facts(net), "file": file, "crop": landmark_crop(net) or (0, 0)}
+    return files, {
+        "nets": places,
+        "points": _facts(last) if len(boxes) > 1 and "landmark" in last.tasks else None,
+        "landmark": landmark,
+        "always": always,
+        "settings": asdict(settings),
+        "modes": {name: asdict(replace(settings, **values)) for name, values in modes.items()},
+    }
 
 
 def build_site(out, nets_folder):
