@@ -191,8 +191,9 @@ def main(argv=None):
         description="Builds the page that finds faces in a browser, and shows it until ctrl-C.",
     )
     parser.add_argument("--nets", metavar="DIR", help="nets of a detector (default: models)")
-    parser.add_argument("--build", metavar="DIR", help="build it into this folder, and end")
-    parser.add_argument(
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--build", metavar="DIR", help="build it into this folder, and end")
+    either.add_argument(
         "--port", type=_port, default=PORT, help="on 127.0.0.1; 0: any (default: %(default)s)"
     )
     args = parser.parse_args(argv)
