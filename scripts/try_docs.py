@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     "docs/tutorial.md",
     "docs/facelet.md",
+    "docs/how-to/in-the-browser.md",
     "docs/how-to/train-a-detector.md",
     "docs/how-to/train-landmarks.md",
     "docs/how-to/add-a-net.md",

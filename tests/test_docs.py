@@ -20,7 +20,7 @@ STAGE = re.compile(r"^(pnet|pnet_hard|rnet|onet)\.")  # core.pipeline: a setting
 OTHERS = re.compile(
     r"^(pip install|git (clone|commit|rebase|config)|cd |"
     r"\.venv/bin/python (scripts/\w+\.py|-m pytest|-m tests\.attack)|"
-    r"scripts/(setup|test|check|docs)\.sh)"
+    r"scripts/(setup|test|check|docs|web)\.sh)"
 )
 # Run here on the drawn set of the tests; the part of a command that says which.
 QUICK = (

@@ -367,7 +367,7 @@ def test_help_does_not_wait_for_set_up(clone, script, arguments, wanted):
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-@pytest.mark.parametrize("name", ["run.sh", "setup.sh", "check.sh", "docs.sh", "test.sh"])
+@pytest.mark.parametrize("name", ["run.sh", "setup.sh", "check.sh", "docs.sh", "test.sh", "web.sh"])
 def test_help_of_a_script_does_nothing_else(clone, name, flag):
     result = subprocess.run(
         [clone / "scripts" / name, flag],

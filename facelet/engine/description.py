@@ -366,4 +366,7 @@ def _int32(*values: int) -> bytes:
 
 
 def _float32(values: Array) -> bytes:
-    return np.ascontiguousarray(values, "<f4").tobytes()
+    """Numbers below the smallest ordinary float32 as 0, which the library takes them for: not every
+    processor, and no browser, can be told to."""
+    floats = np.ascontiguousarray(values, "<f4")
+    return np.where(np.abs(floats) < np.finfo(np.float32).tiny, np.float32(0), floats).tobytes()
