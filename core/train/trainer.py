@@ -279,7 +279,12 @@ def train(net, options, data, out, settings=defaults, start=None):
         held_out = in_common([task.rule, *first.manifest.get("held_out", [])])
         run = Run(out, spec.name, identity)
         with contextlib.closing(task.batches):
-            return _train(run, first, task, held_out, settings, status)
+            try:
+                return _train(run, first, task, held_out, settings, status)
+            finally:
+                # Operators written in Python must not be at work when Python ends: MXNet would
+                # wait for them for ever, or crash.
+                mx.nd.waitall()
 
 
 def _train(run, first, task, held_out, settings, status):
