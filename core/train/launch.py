@@ -32,6 +32,7 @@ TICK = 0.5  # s
 SILENT = 15  # s without a sign of life, then a process hangs
 STALLED = 25  # s without a step, after one and before the next of an epoch, then all hang
 HOST = re.compile(r"([A-Za-z0-9_.-]+@)?[A-Za-z0-9][A-Za-z0-9_.:-]*")
+COMMAND = (sys.executable, "-m", "core.train.node")
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5")
 # What of this process's environment holds for those on other hosts.
 PASSED = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "DMLC_INTERFACE", "PS_VERBOSE")
@@ -78,9 +79,9 @@ class Node:
         self.role, self.rank = role, rank
         self.facts, self.step, self.done, self.problem = None, None, False, None
         self.silent = self.standing = 0.0  # s
-        command = [sys.executable, "-m", "core.train.node"]
+        command = COMMAND
         if host:
-            command = [*SSH, host, f"cd {shlex.quote(str(ROOT))} && exec {shlex.join(command)}"]
+            command = [*SSH, host, f"cd {shlex.quote(str(ROOT))} && exec {shlex.join(COMMAND)}"]
         # Not in this terminal's group: ctrl-C is this process's to answer.
         self.process = subprocess.Popen(
             command,
