@@ -9,6 +9,7 @@ them; the parameter server's own number does not count.
 import hashlib
 import itertools
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ class Alone:
     """The one worker of a run on one machine."""
 
     rank, count, alone = 0, 1, True
+    seconds = None  # that went by in adding up, and in waiting for others to; of a Cluster
 
     def check_same(self, facts):
         """Nothing to compare with."""
@@ -62,7 +64,7 @@ class Cluster(Alone):
 
     def __init__(self, rank, count, lifeline, compression):
         self.rank, self.count, self.lifeline = rank, count, lifeline
-        self.compression = compression
+        self.compression, self.seconds = compression, 0.0
         self._store, self._buffers, self._steps = None, {}, itertools.count()
 
     def check_same(self, facts):
@@ -78,7 +80,7 @@ class Cluster(Alone):
 
     def add(self, values, compression="none"):
         """The sum of float32 arrays (N,), one of each worker, with the same N: (N,)."""
-        kind = COMPRESSION[compression]
+        kind, begun = COMPRESSION[compression], time.perf_counter()
         key = f"{len(values)} {kind.__name__}"
         with one_line("the parameter server"):
             if key not in self._buffers:
@@ -87,7 +89,9 @@ class Cluster(Alone):
             self._buffers[key][:] = mx.nd.array(values, dtype=kind)
             self._store.push(key, self._buffers[key])
             self._store.pull(key, self._buffers[key])
-            return self._buffers[key].asnumpy().astype(np.float32)
+            found = self._buffers[key].asnumpy().astype(np.float32)
+        self.seconds += time.perf_counter() - begun
+        return found
 
     def first(self, values):
         """The first worker's array (N,) of float32, to all."""

@@ -293,7 +293,7 @@ def _train_epoch(trainer, batches, epoch, settings, loss_weights, progress, chec
     sums, right, kept, waited = dict.fromkeys(trainer.heads, 0.0), 0, 0, 0.0
     first = (epoch - 1) * batches.steps
     progress.begin(epoch)
-    start = time.perf_counter()
+    start, communicated = time.perf_counter(), trainer.cluster.seconds
     feed = batches.ahead(range(first, first + batches.steps), progress.status.print)
     for number, (batch, wait) in enumerate(feed, start=1):
         results = trainer.step(batch)
@@ -326,6 +326,11 @@ def _train_epoch(trainer, batches, epoch, settings, loss_weights, progress, chec
         **({"left_out": len(batches.unreadable)} if batches.unreadable else {}),
         "samples_per_second": batches.steps * settings.batch / seconds,
         "waiting": waited / seconds,
+        **(
+            {}
+            if trainer.cluster.alone
+            else {"communicating": (trainer.cluster.seconds - communicated) / seconds}
+        ),
     }
 
 

@@ -59,7 +59,7 @@ def learnt(folder, epoch, net="Pnet12"):
 
 def figures(folder):
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    speed = ("samples_per_second", "waiting")
+    speed = ("samples_per_second", "waiting", "communicating")
     return [{k: v for k, v in row["train"].items() if k not in speed} for row in rows]
 
 
