@@ -392,9 +392,7 @@ def main(argv):
     face_set = teacher.clean_labels(
         wider.open_set(args.data, args.split), settings.teacher, args.teacher_boxes, args.scores
     )
-    make_store(
-        face_set, given, args.target, args.size, args.out, settings, args.workers, args.part
-    )
+    make_store(face_set, given, args.target, args.size, args.out, settings, args.workers, args.part)
 
 
 if __name__ == "__main__":

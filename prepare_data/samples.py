@@ -344,7 +344,8 @@ def make_store(face_set, size, out, settings, workers=None, part=None):
     """Cut the samples of a FaceSet into a store at `out`, as cut_store() does. Returns counts by
     kind. Stopped between the store and its mosaic, the same call draws that.
 
-    settings -- as config.samples; part -- of cut_store(). Raises Problem: disk too small, nothing to cut.
+    settings -- as config.samples; part -- of cut_store(). Raises Problem: disk too
+    small, nothing to cut.
     """
     if size not in SIZES:
         raise Problem(f"--size {size}: it must be one of {', '.join(map(str, SIZES))}")

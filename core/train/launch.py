@@ -32,7 +32,7 @@ TICK = 0.5  # s
 SILENT = 15  # s without a sign of life, then a process hangs
 STALLED = 25  # s without a step, after one and before the next of an epoch, then all hang
 HOST = re.compile(r"([A-Za-z0-9_.-]+@)?[A-Za-z0-9][A-Za-z0-9_.:-]*")
-COMMAND = (sys.executable, "-m", "core.train.node")
+COMMAND = (sys.executable, "-c", "from core.train import node; node.main()")
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5")
 # What of this process's environment holds for those on other hosts.
 PASSED = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "DMLC_INTERFACE", "PS_VERBOSE")
@@ -84,11 +84,7 @@ class Node:
             command = [*SSH, host, f"cd {shlex.quote(str(ROOT))} && exec {shlex.join(COMMAND)}"]
         # Not in this terminal's group: ctrl-C is this process's to answer.
         self.process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
         self.lines = SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -186,7 +182,9 @@ def _watch(nodes, way_on):
         ended = [node for node in nodes if node.hear() and not node.done]
         for node in nodes:
             if node.problem:
-                raise Problem(node.problem if node is workers[0] else f"{node.name}: {node.problem}")
+                raise Problem(
+                    node.problem if node is workers[0] else f"{node.name}: {node.problem}"
+                )
         if ended:
             raise Problem(f"{ended[0].name} {ended[0].end()}: all have ended{way_on}")
         for node in nodes:

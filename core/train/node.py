@@ -98,7 +98,3 @@ def main():
     sys.stdout.flush()
     # At once: what the parameter server has to say at the end may wait for ever for others.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

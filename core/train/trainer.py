@@ -162,9 +162,7 @@ class Trainer:
         (executor,), parts = self.module._exec_group.execs, []
         for head, whole in self._gathered(each, length).items():
             valid = (
-                losses.is_valid(head, batch["label"])
-                if "label" in batch
-                else np.ones(length, bool)
+                losses.is_valid(head, batch["label"]) if "label" in batch else np.ones(length, bool)
             )
             keep, factor = losses.weights_of(whole, valid, self.loss[head])
             results[f"{head}_keep"] = keep = keep[rows].astype(np.float32)

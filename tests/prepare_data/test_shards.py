@@ -18,7 +18,10 @@ def programs(drawn_set, nets):  # noqa: F811
     given = [f"--{stage}={path}" for stage, path in nets.items()]
     return {
         "samples": (samples.main, [*data, "--size", 12]),
-        "mined": (mine.main, [*data, *given, "--for", "onet", "--size", 24, *QUICK, "mine.total=40"]),
+        "mined": (
+            mine.main,
+            [*data, *given, "--for", "onet", "--size", 24, *QUICK, "mine.total=40"],
+        ),
         "landmarks": (landmark_samples.main, [*faces, "--size", 24]),
         "cuts": (points.main, ["cut", *faces, "--size", 48]),
     }

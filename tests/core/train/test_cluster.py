@@ -194,9 +194,7 @@ def test_the_launcher_ends_all(how, words, monkeypatch, capfd):
     monkeypatch.setattr(launch, "SILENT", 2)
     monkeypatch.setattr(launch, "STALLED", 2)
     started, real = [], launch.Node
-    monkeypatch.setattr(
-        launch, "Node", lambda *how: started.append(real(*how)) or started[-1]
-    )
+    monkeypatch.setattr(launch, "Node", lambda *how: started.append(real(*how)) or started[-1])
     expected = pytest.raises(Problem, match=words) if words else contextlib.nullcontext()
     with expected:
         launch.launch([], "RUN", 2, 1)
@@ -210,7 +208,7 @@ def test_hosts_are_reached_by_ssh(monkeypatch, tmp_path, capfd):
     """What ssh is asked to run is run by a shell, as it would be there."""
     ssh = tmp_path / "ssh"
     ssh.write_text(
-        '#!/bin/sh\nhost=\nfor last; do before=$host; host=$last; done\n'
+        "#!/bin/sh\nhost=\nfor last; do before=$host; host=$last; done\n"
         'echo "$before" >> "$0.log"\nexec sh -c "$last"\n'
     )
     ssh.chmod(0o755)
