@@ -56,7 +56,7 @@ class Cluster(Alone):
     """One of several workers, in a process that the launcher has started.
 
     rank -- of this worker; count -- of workers
-    lifeline -- core.train.node.Lifeline, to the launcher
+    lifeline -- core.train.lifeline.Lifeline, to the launcher
     compression -- of gradients on their way: a key of COMPRESSION
     """
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from core.base.parallel import cores
-from core.train.node import MARK
+from core.train.lifeline import MARK
 from facelet.console import Problem, check_stop
 from facelet.files import read_lines
 from facelet.isolated import signal_name

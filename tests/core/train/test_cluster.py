@@ -13,8 +13,7 @@ import pytest
 
 from config import config
 from core.formats import checkpoint
-from core.train import launch
-from core.train import node as node_module
+from core.train import launch, lifeline
 from facelet.console import Problem
 from prepare_data import samples, wider
 
@@ -147,7 +146,7 @@ def test_a_process_ends_with_its_launcher():
     given = {"role": "scheduler", "rank": 0, "argv": [], "environment": environment}
     node.stdin.write(json.dumps(given) + "\n")
     node.stdin.flush()
-    assert node.stdout.readline().startswith(node_module.MARK) and node.poll() is None
+    assert node.stdout.readline().startswith(lifeline.MARK) and node.poll() is None
     node.stdin.close()
     assert node.wait(30) == 1
 
