@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from config import config, for_landmarks, override
-from core.base import options, parallel
+from core.base import options, parallel, shards
 from facelet import boxes as geometry
 from facelet import isolated, schemes
 from facelet import picture as pictures
 from facelet.console import Problem, program
-from facelet.locks import locked
 from prepare_data import samples, store
 from prepare_data.face_crop import crop, plain, to_crop, to_picture
 from prepare_data.points import face_sets
@@ -127,13 +126,13 @@ def _chunk(size, index, points, crops=(), squares=(), placed=()):
     }
 
 
-def make_store(point_set, size, out, settings, workers=None, keep=False):
+def make_store(point_set, size, out, settings, workers=None, keep=False, part=None):
     """Cut the samples of a PointSet into a store of what="landmark" at `out`, as
     prepare_data.samples.cut_store() does. Returns counts by kind. Stopped between the store and its
     mosaic, the same call draws that.
 
-    settings -- as config.landmark_samples; keep -- whether the store may be there already. Raises
-    Problem: disk too small, nothing to cut.
+    settings -- as config.landmark_samples; keep -- whether the store may be there already; part --
+    of cut_store(). Raises Problem: disk too small, nothing to cut.
     """
     if size not in SIZES:
         raise Problem(f"--size {size}: it must be one of {', '.join(map(str, SIZES))}")
@@ -158,8 +157,9 @@ def make_store(point_set, size, out, settings, workers=None, keep=False):
         size=size,
         settings=settings,
     )
-    with locked(out):
-        counts = samples.finished(out, size, facts, keep=keep, **kinds)
+    with shards.writing(out, part):
+        journal = shards.left(out, part)
+        counts = samples.finished(out, size, facts, journal=journal, keep=keep, **kinds)
         if counts is not None:
             return counts
         face_sets.check_scale(point_set)
@@ -168,7 +168,7 @@ def make_store(point_set, size, out, settings, workers=None, keep=False):
         samples.print_some("rejected", point_set.rejected, where)
         items = list(enumerate(faces.items()))
         return samples.cut_store(
-            out, size, items, cut_picture, list(faces), facts, workers, **kinds
+            out, size, items, cut_picture, list(faces), facts, workers, part, **kinds
         )
 
 
@@ -201,6 +201,7 @@ def main(argv):
         help="hold out this share of the pictures, in a second store at OUT-val",
     )
     options.workers(parser)
+    shards.arguments(parser)
     args = options.parse(parser, argv, {"--points": "--faces"})
     settings = override(config, args.settings).landmark_samples
     point_set, parts = landmarks.from_args(args.faces, args), {}
@@ -213,7 +214,7 @@ def main(argv):
     # Stopped between the two, the first may be there.
     keep = not all((Path(out) / samples.MOSAIC).is_file() for out in parts)
     for out, part in parts.items():
-        make_store(part, args.size, out, settings, args.workers, keep)
+        make_store(part, args.size, out, settings, args.workers, keep, args.part)
 
 
 if __name__ == "__main__":

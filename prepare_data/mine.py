@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from config import config, override
-from core.base import options, parallel
+from core.base import options, parallel, shards
 from core.base.journal import Journal
 from core.detect import nets as net_files
 from core.detect.detector import FaceDetector
@@ -33,7 +33,6 @@ from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem, Progress, program
 from facelet.files import sha256
-from facelet.locks import locked
 from prepare_data import samples, store, teacher, wider
 
 STAGES = ("pnet", "rnet", "onet")
@@ -217,13 +216,15 @@ def _estimate(face_set, nets, target, size, settings, workers):
     return count, count * store.sample_bytes(size), seconds * scale / min(workers, len(numbered))
 
 
-def make_store(face_set, nets, target, size, out, settings, workers=None):
+def make_store(face_set, nets, target, size, out, settings, workers=None, part=None):
     """Mine hard examples in a FaceSet into a store at `out`; prints an estimate, progress and what
     it made, and draws `out`/mosaic.png. Returns counts by kind.
 
     nets -- paths by stage; those before the target are used, for a Pnet itself
     target -- "pnet", "rnet" or "onet": which net is to learn from them
     size -- of the crops, pixels; settings -- the whole configuration
+    part -- core.base.shards.Shard: the detector runs over its pictures alone, for MERGE to choose
+        from all and to cut
 
     Stopped at any moment, the same call goes on. Raises Problem: nets that are missing or can't be
     these stages, disk too small, not one box found, a journal of other nets or settings.
@@ -231,11 +232,11 @@ def make_store(face_set, nets, target, size, out, settings, workers=None):
     if size not in samples.SIZES:
         raise Problem(f"--size {size}: it must be one of {', '.join(map(str, samples.SIZES))}")
     out, nets = Path(out), cascade_for(target, nets)
-    with locked(out):
-        return _make_store(face_set, nets, target, size, out, settings, workers)
+    with shards.writing(out, part):
+        return _make_store(face_set, nets, target, size, out, settings, workers, part)
 
 
-def _make_store(face_set, nets, target, size, out, settings, workers):
+def _make_store(face_set, nets, target, size, out, settings, workers, part):
     workers = workers or parallel.cores()
     opened = _open(nets, target, settings).nets
     facts = {
@@ -252,17 +253,24 @@ def _make_store(face_set, nets, target, size, out, settings, workers):
             **face_set.checked_by,
         },
     }
-    journal_folder = out.with_name(f".{out.name}.journal")
+    journal_folder = shards.folder_of(out)
     identity = {**facts, "pictures": len(face_set.annotations), "format": JOURNAL}
     left = Journal(journal_folder, identity) if journal_folder.is_dir() else None
     counts = samples.finished(out, size, facts, "hard", journal=left)
     if counts is not None:
         return counts
     print(face_set.describe())
-    count, *expected = _estimate(face_set, nets, target, size, settings, workers)
-    samples.expect(out, size, count, *expected, workers)
-    journal = left or Journal(journal_folder, identity)
-    found, left_out, unread, outside = _detect(face_set, nets, target, settings, journal, workers)
+    jobs = _jobs(face_set, nets, target, settings)
+    if isinstance(part, shards.Shard):
+        shards.do(part, out, identity, _detect_job, jobs, workers, _pictures_of)
+        return None
+    if part:
+        journal = shards.journal_to_merge(out, identity, jobs)
+    else:
+        count, *expected = _estimate(face_set, nets, target, size, settings, workers)
+        samples.expect(out, size, count, *expected, workers)
+        journal = left or Journal(journal_folder, identity)
+    found, left_out, unread, outside = _detect(face_set, jobs, journal, workers)
     kept = _lowest(found["labels"], found["ranks"], settings.mine.total)
     left_out[LEFT_OUT.index("over the cap")] += len(found["labels"]) - len(kept)
     left_out = dict(zip(LEFT_OUT, left_out.tolist()))
@@ -308,20 +316,29 @@ def _by_picture(picture, kept):
         yield picture[part[0]], part
 
 
-def _detect(face_set, nets, target, settings, journal, workers):
-    """All samples without their crops, as arrays; counts left out; pictures that can't be read, and
-    faces outside of theirs."""
+def _jobs(face_set, nets, target, settings):
+    """What _detect_job() takes, for all pictures."""
     numbered = list(enumerate(face_set.annotations))
-    jobs = [
+    return [
         (face_set.images, numbered[i : i + PICTURES_PER_JOB], nets, target, settings)
         for i in range(0, len(numbered), PICTURES_PER_JOB)
     ]
+
+
+def _pictures_of(job):
+    return len(job[1])
+
+
+def _detect(face_set, jobs, journal, workers):
+    """All samples without their crops, as arrays; counts left out; pictures that can't be read, and
+    faces outside of theirs."""
+    pictures_in_all = len(face_set.annotations)
     if journal.done:
         print(f"going on: {len(journal.done) * PICTURES_PER_JOB:,} pictures are done already")
-    progress, parts = Progress(len(numbered), "pictures"), []
+    progress, parts = Progress(pictures_in_all, "pictures"), []
     for job, result in zip(jobs, journal.run(_detect_job, jobs, workers)):
         parts.append(result)
-        progress.step(len(job[1]))
+        progress.step(_pictures_of(job))
     progress.close()
     joined = {
         name: np.concatenate([part[name] for part in parts])
@@ -330,7 +347,7 @@ def _detect(face_set, nets, target, settings, journal, workers):
     skipped, outside = (
         [str(reason) for part in parts for reason in part[name]] for name in ("skipped", "outside")
     )
-    if len(skipped) == len(numbered):
+    if len(skipped) == pictures_in_all:
         raise Problem(f"not one picture could be used; the first: {skipped[0]}")
     return joined, sum(part["left_out"] for part in parts), skipped, outside
 
@@ -366,6 +383,7 @@ def main(argv):
     teacher.arguments(parser)
     parser.add_argument("--out", required=True, help="folder to make the store in")
     options.workers(parser)
+    shards.arguments(parser)
     args = options.parse(parser, argv, teacher.RENAMED)
     settings = override(config, args.settings)
     given = {stage: path for stage in STAGES[:2] if (path := getattr(args, stage))}
@@ -374,7 +392,7 @@ def main(argv):
     face_set = teacher.clean_labels(
         wider.open_set(args.data, args.split), settings.teacher, args.teacher_boxes, args.scores
     )
-    make_store(face_set, given, args.target, args.size, args.out, settings, args.workers)
+    make_store(face_set, given, args.target, args.size, args.out, settings, args.workers, args.part)
 
 
 if __name__ == "__main__":

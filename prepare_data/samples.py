@@ -21,19 +21,19 @@ from pathlib import Path
 import numpy as np
 
 from config import config, override
-from core.base import options, parallel
+from core.base import options, parallel, shards
 from facelet import boxes as geometry
 from facelet import isolated
 from facelet import picture as pictures
 from facelet.console import Problem, Progress, clock, program
 from facelet.files import check_new, is_new, sha256, to_json
-from facelet.locks import locked
 from prepare_data import mosaic, store, teacher, wider
 from prepare_data.face_crop import crop, rotation
 
 SIZES = (12, 16, 20, 24, 48)
 TRIES = 20  # draws per negative wanted, then a picture makes do with what was found
 PICTURES_PER_JOB = 8
+JOURNAL = 1  # the format of what a job gives
 ESTIMATE_FROM = 40  # pictures that the estimate of size and time is made from
 FREE_SPACE_MARGIN = 1.1
 MOSAIC = "mosaic.png"  # of a store, which counts as done when it is there
@@ -188,8 +188,18 @@ def chunk(size, index, crops=(), labels=(), offsets=(), squares=()):
 
 
 def _job(arguments):
+    """The samples of some pictures as a chunk of a store, with "skipped", why there are none of
+    some."""
     cut_picture, items = arguments
-    return [cut_picture(item) for item in items]
+    found = [cut_picture(item) for item in items]
+    return {
+        **{name: np.concatenate([part[name] for part, _ in found]) for name in found[0][0]},
+        "skipped": np.array([reason for _, reasons in found for reason in reasons], str),
+    }
+
+
+def _pictures_of(job):
+    return len(job[1])
 
 
 def _estimate(items, cut_picture, bytes_each, workers):
@@ -253,7 +263,7 @@ def _draw_mosaic(made):
     print(f"{made.path / MOSAIC}: samples by kind with their boxes or points")
 
 
-def cut_store(out, size, items, cut_picture, paths, facts, workers=None, **kinds):
+def cut_store(out, size, items, cut_picture, paths, facts, workers=None, part=None, **kinds):
     """Cut samples out of many pictures into a store at `out`: prints an estimate, progress and
     what it made, and draws `out`/mosaic.png. Returns counts by kind.
 
@@ -262,6 +272,7 @@ def cut_store(out, size, items, cut_picture, paths, facts, workers=None, **kinds
         in other processes
     paths -- of the pictures, what the chunks' sources count in
     facts -- to keep in store.json, beside the reasons as "skipped"
+    part -- core.base.shards.Shard: its pictures alone, for MERGE to make the store of; it has none
     kinds -- `what` and `points` of store.write_store
 
     Raises Problem: disk too small, nothing to cut.
@@ -269,23 +280,30 @@ def cut_store(out, size, items, cut_picture, paths, facts, workers=None, **kinds
     out = Path(out)
     check_new(out)
     workers = workers or parallel.cores()
-    bytes_each = store.sample_bytes(size, kinds.get("points"))
-    expect(out, size, *_estimate(items, cut_picture, bytes_each, workers), workers)
-
     jobs = [
         (cut_picture, items[i : i + PICTURES_PER_JOB])
         for i in range(0, len(items), PICTURES_PER_JOB)
     ]
+    identity = {**facts, **kinds, "size": size, "pictures": len(items), "format": JOURNAL}
+    if isinstance(part, shards.Shard):
+        shards.do(part, out, identity, _job, jobs, workers, _pictures_of)
+        return None
+    if part:
+        journal = shards.journal_to_merge(out, identity, jobs)
+        results = journal.run(_job, jobs, workers)
+    else:
+        bytes_each = store.sample_bytes(size, kinds.get("points"))
+        expect(out, size, *_estimate(items, cut_picture, bytes_each, workers), workers)
+        results = parallel.in_order(_job, jobs, workers)
     skipped, progress = [], Progress(len(items), "pictures")
 
     def chunks():
         made = 0
-        for results in parallel.in_order(_job, jobs, workers):
-            for found, reasons in results:
-                made += len(found["labels"])
-                skipped.extend(reasons)
-                yield found
-            progress.step(len(results))
+        for job, found in zip(jobs, results):
+            made += len(found["labels"])
+            skipped.extend(map(str, found["skipped"]))
+            yield found
+            progress.step(_pictures_of(job))
         progress.close()
         if not made:
             raise Problem(
@@ -304,6 +322,8 @@ def cut_store(out, size, items, cut_picture, paths, facts, workers=None, **kinds
     print_some("skipped", skipped, f"all named in {out / 'store.json'}")
     print(f"{out}: " + ", ".join(f"{n:,} {kind}" for kind, n in counts.items()))
     _draw_mosaic(store.Store(out))
+    if part:
+        journal.remove()
     return counts
 
 
@@ -320,11 +340,12 @@ def _cut_numbered(numbered, images, size, settings):
     return cut(images, annotation, index, size, settings)
 
 
-def make_store(face_set, size, out, settings, workers=None):
+def make_store(face_set, size, out, settings, workers=None, part=None):
     """Cut the samples of a FaceSet into a store at `out`, as cut_store() does. Returns counts by
     kind. Stopped between the store and its mosaic, the same call draws that.
 
-    settings -- as config.samples. Raises Problem: disk too small, nothing to cut.
+    settings -- as config.samples; part -- of cut_store(). Raises Problem: disk too
+    small, nothing to cut.
     """
     if size not in SIZES:
         raise Problem(f"--size {size}: it must be one of {', '.join(map(str, SIZES))}")
@@ -337,8 +358,8 @@ def make_store(face_set, size, out, settings, workers=None):
             **face_set.checked_by,
         },
     }
-    with locked(out):
-        counts = finished(out, size, facts)
+    with shards.writing(out, part):
+        counts = finished(out, size, facts, journal=shards.left(out, part))
         if counts is not None:
             return counts
         print(face_set.describe())
@@ -350,6 +371,7 @@ def make_store(face_set, size, out, settings, workers=None):
             [a.path for a in face_set.annotations],
             facts,
             workers,
+            part,
         )
 
 
@@ -372,12 +394,13 @@ def main(argv):
     parser.add_argument("--out", required=True, help="folder to make the store in")
     teacher.arguments(parser)
     options.workers(parser)
+    shards.arguments(parser)
     args = options.parse(parser, argv, teacher.RENAMED)
     settings = override(config, args.settings)
     face_set = teacher.clean_labels(
         wider.open_set(args.data, args.split), settings.teacher, args.teacher_boxes, args.scores
     )
-    make_store(face_set, args.size, args.out, settings.samples, args.workers)
+    make_store(face_set, args.size, args.out, settings.samples, args.workers, args.part)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ PAGES = (
     "docs/how-to/add-a-reader.md",
     "docs/how-to/deploy.md",
     "docs/how-to/on-a-board.md",
+    "docs/scale.md",
     "docs/explanation/budgets.md",
     "docs/explanation/measuring.md",
     "docs/explanation/speed.md",
@@ -149,6 +150,7 @@ GOES_ON = ("core.pipeline", "core.landmarks")  # with what is in --out already
 # What needs more than the clone: (part of the command, why it is not run here).
 NOT_RUN = (
     ("docs/figures.md", "its data can't be passed on"),
+    ("--hosts", "needs other machines"),
     ("--gpu", "needs an NVIDIA card"),
     ("det4-dw48-v2n", "needs released nets; tests/core/test_convert.py makes such files"),
     ("evaluate wider", "needs WIDER FACE; tests/core/evaluate/test_wider.py makes a small one"),

@@ -6,7 +6,7 @@ from symbols.architectures import ARCHITECTURES, resolve
 from symbols.blocks import Blocks, Signed
 from symbols.mxnet_import import mx
 
-MODES = ("test", "train")
+MODES = ("test", "train", "part")
 
 
 def build(name, mode="test", base=None, points=None, landmark=False, loss=None):
@@ -14,7 +14,8 @@ def build(name, mode="test", base=None, points=None, landmark=False, loss=None):
 
     name -- as in symbols.names()
     mode -- "test": data (N, 3, H, W) float32, BGR, (x - 127.5) / 128, to the outputs below;
-        "train": the same parameters, ending in losses, see symbols.losses.training_graph
+        "train": the same parameters, ending in losses, see symbols.losses.training_graph; "part":
+        as "train", for a part of a batch
     base -- width of an Lnet (16 to 128 in train-mtcnn)
     points -- number of landmark points, where there are any
     landmark -- give an Onet or a classic net its landmark head
@@ -34,12 +35,12 @@ def build(name, mode="test", base=None, points=None, landmark=False, loss=None):
     net = zoo.spec(name, landmark)
     options = resolve(net, base, points)
     graph.describe(name, base, points, landmark)  # MXNet doesn't say which layer doesn't fit
-    layers = Blocks(train=mode == "train")
+    layers = Blocks(train=mode != "test")
     data = mx.sym.var("data")
-    if mode == "train":
+    if mode != "test":
         outputs = ARCHITECTURES[net.architecture](net, options, layers, Signed(lambda sign: data))
         outputs = {task: out.signed(1) for task, out in outputs.items()}
-        return losses.training_graph(net, outputs, loss, options.points)
+        return losses.training_graph(net, outputs, loss, options.points, mode == "part")
     outputs = ARCHITECTURES[net.architecture](net, options, layers, data)
     if "cls" in outputs:
         # Channel mode refuses a 2-D input, which a dense layer gives.

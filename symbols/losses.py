@@ -14,6 +14,11 @@ The rule, per task and batch: of the n valid samples the floor(ohem * n) with th
 kept, one at least if there is any; the loss is weight * sum of theirs / number kept. With none
 valid it is 0, and so is its gradient.
 
+Of a batch that is spread over several workers (core.train.cluster) the rule is about all of it, and
+no worker has all of it. So there the graph gives the loss of each sample, weights_of() tells from
+all of these what each counts, and the loss is the sum of the losses times their weights, which are
+an input: summed over the workers it has the value and the gradient of the whole batch's.
+
 Landmarks have two things more. Weights, one for each point, multiply what its coordinates lose
 before anything is mined (point_weights() makes them). And of the m points of the samples kept, the
 floor(point_ohem * m) with the largest loss are kept, whichever samples they are of; the loss is
@@ -38,6 +43,8 @@ from facelet.console import Problem
 from symbols.mxnet_import import mx
 
 CLASSES = 2
+# The labels of the samples that a task looks at, where there are labels.
+LABELS = {"cls": (1, 0), "bbox": (1, -1), "landmark": (-2,)}
 FINEST_PART = 10_000  # the largest denominator of a part that is kept
 
 
@@ -72,12 +79,50 @@ def keep_hardest(loss, valid, part):
         return valid, count
     order = mx.sym.argsort(mx.sym.where(valid, loss, -mx.sym.ones_like(loss)), is_ascend=False)
     rank = mx.sym.argsort(order)
-    # As a fraction, so that a whole part * n stays one: 0.65 * 180 in float32 is less than 117.
-    part = Fraction(part).limit_denominator(FINEST_PART)
+    part = _fraction(part)
     kept = mx.sym.broadcast_maximum(
         mx.sym.floor(count * part.numerator / part.denominator), mx.sym.clip(count, 0, 1)
     )
     return mx.sym.broadcast_lesser(rank, kept), kept
+
+
+def _fraction(part):
+    """As a fraction, so that a whole part * n stays one: 0.65 * 180 in float32 is less than 117."""
+    return Fraction(part).limit_denominator(FINEST_PART)
+
+
+def _hardest(losses, valid, part):
+    """keep_hardest() of NumPy arrays: a mask of those kept."""
+    count = int(valid.sum())
+    if part >= 1:
+        return valid
+    part = _fraction(part)
+    kept = max(count * part.numerator // part.denominator, min(count, 1))
+    order = np.argsort(-np.where(valid, losses, -1), kind="stable")
+    return np.isin(np.arange(len(losses)), order[:kept])
+
+
+def weights_of(losses, valid, options):
+    """Which losses of a batch are kept, a mask like `losses`, and what they are multiplied by.
+    losses (N,) or, where points are mined, (N, P); valid bool (N,); options -- of the task."""
+    by_sample = losses if losses.ndim == 1 else losses.sum(axis=1)
+    keep, factor = _hardest(by_sample, valid, options["ohem"]), options["weight"]
+    if losses.ndim == 2:
+        # Of each point of the samples kept, wherever it is.
+        valid = np.repeat(keep, losses.shape[1])
+        keep = _hardest(losses.ravel(), valid, options["point_ohem"]).reshape(losses.shape)
+        factor *= losses.shape[1]
+    return keep, factor / max(int(keep.sum()), 1)
+
+
+def is_valid(task, label):
+    """Which samples of a batch a task looks at: bool (N,) of labels (N,)."""
+    return np.isin(label, LABELS[task])
+
+
+def is_mined(options):
+    """Whether it takes the losses to tell what counts, by the options of a task."""
+    return min(options["ohem"], options.get("point_ohem", 1)) < 1
 
 
 def _mean_of_hardest(loss, valid, part, name):
@@ -96,7 +141,15 @@ def _part(task, options, key):
 
 def _mined(task, loss, valid, options, by_point=None, points=None):
     """Scalar loss (1,) of a task from its losses by sample, and the mask of those kept; by_point,
-    the same losses by point (N, points), where points are mined as well."""
+    the same losses by point (N, points), where points are mined as well. Of a part of a batch, the
+    sum of the losses times weights that are given, and the losses."""
+    if valid is None:
+        each = loss if by_point is None else by_point
+        total = mx.sym.sum(each * mx.sym.var(f"{task}_weights"), keepdims=True)
+        return (
+            mx.sym.MakeLoss(mx.sym.reshape(total, (1,)), name=f"{task}_part"),
+            mx.sym.BlockGrad(each, name=f"{task}_each"),
+        )
     mean, keep = _mean_of_hardest(loss, valid, _part(task, options, "ohem"), f"{task}_keep")
     if by_point is not None:
         valid = mx.sym.broadcast_mul(mx.sym.ones_like(by_point), mx.sym.expand_dims(keep, 1))
@@ -110,12 +163,18 @@ def _mined(task, loss, valid, options, by_point=None, points=None):
     return mx.sym.MakeLoss(options["weight"] * mean, name=f"{task}_loss"), keep
 
 
-def _classification(scores, label, options):
+def _classification(scores, label, options, part):
     scores = mx.sym.reshape(scores, (-1, CLASSES))
     log_prob = mx.sym.log_softmax(scores, axis=1)
     loss = -mx.sym.pick(log_prob, mx.sym.clip(label, 0, 1), axis=1)
     prob = mx.sym.BlockGrad(mx.sym.exp(log_prob), name="cls_prob")
-    return (prob, *_mined("cls", loss, label >= 0, options))
+    return (prob, *_mined("cls", loss, None if part else _valid("cls", label), options))
+
+
+def _valid(task, label):
+    """is_valid() as a symbol: a mask of 0 and 1."""
+    first, *others = LABELS[task]
+    return sum((label == one for one in others), label == first)
 
 
 def point_weights(options, scheme, errors=None):
@@ -174,12 +233,12 @@ def _regression(task, values, size, valid, options, points=None):
             else mx.sym.sum(mx.sym.reshape(loss, (-1, 2, points)), axis=1)
         )
     loss = mx.sym.sum(loss, axis=1)
-    valid = valid(loss)
+    valid = valid and valid(loss)
     prediction = mx.sym.BlockGrad(values, name=f"{task}_pred")
     return (prediction, *_mined(task, loss, valid, options, by_point, points))
 
 
-def training_graph(net, outputs, loss=None, points=None):
+def training_graph(net, outputs, loss=None, points=None, part=False):
     """Group, per task in the order of `outputs`: prediction (probabilities (N, 2), offsets,
     coordinates), loss (1,), mask of the samples kept (N,); named e.g. cls_prob_output,
     cls_loss_output, cls_keep_output, bbox_pred_output, ...
@@ -190,6 +249,9 @@ def training_graph(net, outputs, loss=None, points=None):
     loss -- settings by task, config.loss if None; that of landmarks may have `weights`, a list of
         one number for each point
     points -- how many there are, where landmarks are learnt
+    part -- whether it is for a part of a batch: then in place of the loss and the mask there are
+        cls_part (1,), the sum of the losses times cls_weights, an input more, and cls_each, the
+        losses (N,), or (N, points) where points are mined
 
     Bind it with gradients, to predict too: without (grad_req="null") MXNet 1.9.1 fuses
     convolutions and ReLUs in a way that gives wrong values, unless MXNET_SUBGRAPH_BACKEND=NONE.
@@ -205,14 +267,16 @@ def training_graph(net, outputs, loss=None, points=None):
         return mx.sym.BlockGrad(mx.sym.ones_like(per_sample))
 
     valid = {
-        "bbox": lambda per_sample: mx.sym.abs(label) == 1,
-        "landmark": (lambda per_sample: label == -2) if joint else everything,
+        "bbox": lambda per_sample: _valid("bbox", label),
+        "landmark": (lambda per_sample: _valid("landmark", label)) if joint else everything,
         "heatmap": everything,
     }
+    if part:
+        valid = dict.fromkeys(valid)
     ends = []
     for task, out in outputs.items():
         if task == "cls":
-            ends.extend(_classification(out, label, loss["cls"]))
+            ends.extend(_classification(out, label, loss["cls"], part))
         else:
             ends.extend(
                 _regression(task, out, 4 if task == "bbox" else 0, valid[task], loss[task], points)

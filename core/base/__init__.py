@@ -1,4 +1,4 @@
 """Work spread over processes, journals of it that survive a stop, and command lines: nothing about
 faces."""
 
-__all__ = ["arrays", "journal", "options", "parallel"]
+__all__ = ["arrays", "journal", "options", "parallel", "shards"]

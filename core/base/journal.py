@@ -2,6 +2,8 @@
 the last moments only."""
 
 import json
+import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +41,18 @@ class Journal:
                     f"{self.folder} was begun otherwise ({differing}): give what it was "
                     "begun with to go on, or remove it to start over"
                 )
-        elif any(not file.name.startswith(".") for file in self.folder.iterdir()):
-            raise Problem(f"{self.folder} is there already and is no journal: remove it")
         else:
-            write_json(path, identity)
+            self._begin(path, identity)
         self.done = {int(path.stem) for path in self.folder.glob("*.npz") if path.stem.isdecimal()}
+
+    def _begin(self, path, identity):
+        others = any(not file.name.startswith(".") for file in self.folder.iterdir())
+        if others and not path.exists():
+            raise Problem(f"{self.folder} is there already and is no journal: remove it")
+        # Several machines may begin the same journal at one time.
+        own = self.folder / f".{IDENTITY}.{socket.gethostname()}.{os.getpid()}"
+        write_json(own, identity)
+        os.replace(own, path)
 
     def _file(self, number):
         return self.folder / f"{number:06d}.npz"
@@ -70,6 +79,15 @@ class Journal:
                 arrays = next(results)
                 self.save(number, arrays)
                 yield arrays
+
+    def do(self, function, jobs, workers, numbers):
+        """Yields those of `numbers` of a list of jobs, as each is done and kept."""
+        missing = [number for number in numbers if number not in self.done]
+        results = parallel.in_order(function, [jobs[number] for number in missing], workers)
+        for number in numbers:
+            if number not in self.done:
+                self.save(number, next(results))
+            yield number
 
     def remove(self):
         """To be called when what the work makes is in its place."""

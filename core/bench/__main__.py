@@ -8,6 +8,7 @@
     python -m core.bench memory [--nets DIR] [--picture FILE] [--size 640x480] [--json]
     python -m core.bench mine --nets DIR [--data DIR] [--count N] [--for NET ...] [--rounds N]
                               [--json]
+    python -m core.bench dist [--net NAME] [--workers N ...] [--rounds N] [--json]
 
 train: images/s of whole training steps, from arrays to the outputs as arrays (core.bench.train).
 --torch adds the same net in PyTorch (channels last, cross entropy and L2 without mining).
@@ -23,6 +24,9 @@ memory: what a detector of facelet takes beside the interpreter and its imports,
 (core.bench.memory).
 
 mine: pictures/s of mining hard examples (core.bench.mine).
+
+dist: steps/s of training by several workers on this machine, and the share of the time that goes by
+in communication (core.bench.dist).
 """
 
 import argparse
@@ -31,7 +35,7 @@ import re
 
 import numpy as np
 
-from core.base.options import parse
+from core.base.options import parse, whole
 from core.bench.common import (
     FED_NETS,
     LANDMARK_SIZES,
@@ -205,7 +209,17 @@ def main(argv):
         choices=("pnet", "rnet", "onet"),
         help="the nets that are to learn from them",
     )
-    for command in (train, load, landmarks, detect, frontier, mine):
+    dist = commands.add_parser("dist", help="training by several workers, steps/s")
+    dist.add_argument("--net", default="Pnet20_v1", metavar="NAME")
+    dist.add_argument(
+        "--workers",
+        nargs="+",
+        type=whole(1, 100),
+        default=[1, 2],
+        metavar="N",
+        help="numbers of them to measure with (default: 1 2)",
+    )
+    for command in (train, load, landmarks, detect, frontier, mine, dist):
         command.add_argument(
             "--rounds", type=int, default=5, help="measurements of each competitor"
         )
@@ -244,6 +258,16 @@ def main(argv):
             pictures.read(args.picture) if args.picture else np.full((480, 640, 3), 128, np.uint8)
         )
         bench_memory.run(args.nets, picture, args.size, args.json)
+    elif args.command == "dist":
+        from core.bench import dist as bench_dist
+
+        facts = machine(["mxnet", "numpy"])
+        rows = bench_dist.bench(args.net, args.workers, args.rounds)
+        if args.json:
+            print(json.dumps([{**row, "machine": facts} for row in rows], indent=1))
+            return
+        print(f"{title(facts)}; {args.net}, batches of {rows[0]['batch']:,}, a thread a worker")
+        print("\n".join([bench_dist.COLUMNS, *map(bench_dist.line, rows)]))
     elif args.command == "mine":
         from core.bench import mine as bench_mine
 

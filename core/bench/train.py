@@ -283,6 +283,12 @@ def training(net, size, kind):
 
 def make_crops(folder, size, number):
     """Write the same made-up crops as a store and as JPEG files."""
+    for i, crop in enumerate(make_store(folder, size, number)):
+        cv2.imwrite(str(folder / f"{i}.jpg"), crop)
+
+
+def make_store(folder, size, number, pictures=1):
+    """Write a store of made-up crops, said to be of so many pictures. Returns the crops."""
     rng = np.random.default_rng(size)
     coarse = rng.uniform(0, 255, (number, 5, 5, 3)).astype(np.float32)  # as smooth as pictures
     crops = np.stack([cv2.resize(c, (size, size), interpolation=cv2.INTER_CUBIC) for c in coarse])
@@ -295,15 +301,16 @@ def make_crops(folder, size, number):
             {
                 "crops": crops,
                 "labels": labels,
-                "sources": np.tile([0, 0, 0, 1, 1], (number, 1)),
+                "sources": np.column_stack(
+                    [np.arange(number) % pictures, np.tile([0, 0, 1, 1], (number, 1))]
+                ),
                 "offsets": rng.normal(0, 0.1, (number, 4)) * (labels != 0)[:, None],
             }
         ],
-        ["drawn"],
+        [f"drawn {i}" for i in range(pictures)],
         {},
     )
-    for i, crop in enumerate(crops):
-        cv2.imwrite(str(folder / f"{i}.jpg"), crop)
+    return crops
 
 
 def _batches(folder, size):

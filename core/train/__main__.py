@@ -13,6 +13,9 @@ as they are; or from crops made once, stores of prepare_data.landmark_samples. S
 labels and one of pseudo-labels (prepare_data.points label), are learnt from in the shares of their
 sizes. L14_heatmap learns from a list of bodies with joints.
 
+With --workers, that many processes train it together, here or, with --hosts, on several machines
+(docs/scale.md).
+
 Stopped at any moment, the same command goes on after the last finished epoch and ends with the
 same parameters.
 """
@@ -21,7 +24,8 @@ import argparse
 from pathlib import Path
 
 from config import config, for_landmarks, override
-from core.base.options import parse
+from core.base.options import parse, whole
+from core.train.launch import MOST, launch, read_hosts
 from facelet.console import Problem, program
 from prepare_data import joints
 from prepare_data.points import face_sets
@@ -67,7 +71,8 @@ def opened(net, args, settings):
     ]
 
 
-def main(argv):
+def parsed(argv):
+    """The arguments of the program."""
     parser = argparse.ArgumentParser(
         prog="python -m core.train",
         description=__doc__,
@@ -104,7 +109,37 @@ def main(argv):
     parser.add_argument(
         "--out", required=True, metavar="RUN", help="folder for checkpoints, log and curves"
     )
+    parser.add_argument(
+        "--workers",
+        type=whole(1, MOST),
+        metavar="N",
+        help="processes that train it together, each with its rows of every batch",
+    )
+    parser.add_argument(
+        "--servers",
+        type=whole(1, MOST),
+        metavar="N",
+        help="processes that add up what the workers have (default: 1)",
+    )
+    parser.add_argument(
+        "--hosts",
+        metavar="FILE",
+        help="machines that they run on in turn, over ssh: a NAME or USER@NAME a line",
+    )
+    parser.add_argument(
+        "--compression",
+        default="none",
+        choices=("none", "fp16"),
+        help="of gradients between the workers",
+    )
     args = parse(parser, argv, renamed=_renamed(argv))
+    if not args.workers and (args.servers or args.hosts):
+        raise Problem("--servers and --hosts go with --workers: say how many")
+    return args
+
+
+def train(args):
+    """Train a net in this process, whether alone or as one of several workers."""
     from core.train import trainer  # here, so that MXNet missing is one line
 
     net, options = spec(args.net, args.landmark_head), {}
@@ -126,6 +161,15 @@ def main(argv):
     data = opened(net, args, settings)
     params = trainer.train(net.name, options, data, args.out, settings, args.start)
     print(f"{params}: the trained net; curves.png, log.jsonl and config.json beside it")
+
+
+def main(argv):
+    args = parsed(argv)
+    if not args.workers:
+        train(args)
+        return
+    hosts = read_hosts(args.hosts) if args.hosts else None
+    launch(argv, args.out, args.workers, args.servers or 1, hosts)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ class Augment:
         # a place drawn for each picture, from one long row.
         self.noise = np.random.default_rng([seed, 1]).standard_normal(NOISE_TABLE, dtype=np.float32)
 
-    def __call__(self, crops, rng, out=None):
+    def __call__(self, crops, rng, out=None, rows=slice(None)):
         """crops (N, H, W, 3) uint8 BGR -> (N, 3, H, W) float32, (value - mean) * scale; in `out`
-        if it is given."""
+        if it is given; some `rows` of that, as they are in it, if these are."""
         settings, n, pixels = self.settings, len(crops), crops[0].size
         mean, scale = np.float32(config.input.mean), np.float32(config.input.scale)
         gains = rng.choice(np.array(settings.brightness, np.float32), n)[:, None]
@@ -43,7 +43,10 @@ class Augment:
         if most > 0:
             deviation = np.sqrt(rng.integers(least, most + 1, n)).astype(np.float32) * scale
             windows = np.lib.stride_tricks.sliding_window_view(self.noise, pixels)
-            starts = rng.integers(0, len(windows), n)
+            starts = rng.integers(0, len(windows), n)[rows]
+            deviation = deviation[rows]
+        crops, gains, gray = crops[rows], gains[rows], gray[rows]
+        n = len(crops)
         if out is None:
             out = np.empty((n, 3, *crops.shape[1:3]), np.float32)
         # A few at a time, so that they stay in the processor's cache from step to step.

@@ -38,9 +38,13 @@ class LandmarkBatches:
     unreadable -- {(path of a set, index of a face): why its picture can't be read}, as far as met;
         in its place stands the next face of the set
 
+    rows -- of "data", that ahead() gives
+
     Raises Problem for sets that don't go together, settings that the scheme can't follow, cuts with
     too little room for crop.*, and a batch of more than there is.
     """
+
+    rows = slice(None)
 
     def __init__(self, sets, indices, size, train, crop, augment, shares=None, workers=None):
         self.sets, self.size, self.batch, self.seed = list(sets), size, train.batch, train.seed
@@ -185,7 +189,7 @@ class LandmarkBatches:
         if not self.workers:
             for batch, spent in prefetched(self.make, numbers, self.prefetch):
                 self._report_unreadable(note)
-                yield batch, spent
+                yield self._own(batch), spent
             return
         if self._ahead is None:
             self._ahead = parallel.Ahead(
@@ -194,7 +198,10 @@ class LandmarkBatches:
         for batch, unreadable, spent in self._ahead.batches(numbers):
             self.unreadable.update(unreadable)
             self._report_unreadable(note)
-            yield batch, spent
+            yield self._own(batch), spent
+
+    def _own(self, batch):
+        return {**batch, "data": batch["data"][self.rows]}
 
     def _report_unreadable(self, note):
         """Name on stderr what has been left out since the last time."""

@@ -137,6 +137,7 @@ class Batches:
     """
 
     unreadable = {}  # what was packed can be read
+    rows = slice(None)  # of "data", that are made
 
     def __init__(self, samples, indices, settings, landmarks=False):
         train, self.degrade = settings.train, settings.degrade
@@ -174,8 +175,9 @@ class Batches:
         """Nothing stays open."""
 
     def make(self, number):
-        """Batch `number`, counted from 0 through all epochs: data (N, 3, S, S), label (N,),
-        bbox_target (N, 4) and, for nets that learn landmarks, landmark_target (N, 2 P), float32."""
+        """Batch `number`, counted from 0 through all epochs: data (N, 3, S, S) or the `rows` of it,
+        label (N,), bbox_target (N, 4) and, for nets that learn landmarks, landmark_target (N, 2 P),
+        float32."""
         chosen = np.concatenate(
             [
                 stream.take(number * self.shares[kind], self.shares[kind])
@@ -197,7 +199,7 @@ class Batches:
                     )
                 )
         degrade(crops, self.degrade, rng)
-        return {"data": self.augment(crops, rng), **batch}
+        return {"data": self.augment(crops, rng, rows=self.rows), **batch}
 
 
 def _targets(samples, chosen, landmarks):

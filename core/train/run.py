@@ -146,5 +146,6 @@ def describe(row, epochs):
     return (
         f"epoch {row['epoch']}/{epochs}  loss{losses}  held out:{held_out}  "
         f"{train['samples_per_second']:,.0f}/s, {train['waiting']:.0%} waiting"
+        + (f", {train['communicating']:.0%} communicating" if "communicating" in train else "")
         + (f", {left_out:,} unreadable left out" if left_out else "")
     )

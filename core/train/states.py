@@ -18,7 +18,7 @@ PICKLE = b"\x80"  # what the files of former versions begin with
 UPDATES = "updates"
 
 
-def _updater(module):
+def updater_of(module):
     """The object that holds a Module's states, and its keys' names."""
     if module._update_on_kvstore:  # on several GPUs; parameters go by their names there
         return module._kvstore._updater, {name: name for name in module._param_names}
@@ -26,14 +26,30 @@ def _updater(module):
     return updater, updater.optimizer.idx2name
 
 
-def _parts(state):
+def parts(state):
     """NDArrays of one parameter's state as MXNet's optimisers have it."""
     return () if state is None else state if isinstance(state, (tuple, list)) else (state,)
 
 
+def begin(module):
+    """Give a Module's optimiser the states that it has before its first step."""
+    updater, _ = updater_of(module)
+    for key, state in _fresh(module).items():
+        updater.states[key], updater.states_synced[key] = state, True
+
+
+def _fresh(module):
+    """States before the first step, by key."""
+    updater, names = updater_of(module)
+    weights = dict(zip(module._param_names, module._exec_group.param_arrays))
+    return {
+        key: updater.optimizer.create_state(key, weights[name][0]) for key, name in names.items()
+    }
+
+
 def save(module, updates, path):
     """Write the states of a Module's optimiser after `updates` steps, whole or not at all."""
-    updater, names = _updater(module)
+    updater, names = updater_of(module)
     params_file.write(
         path,
         {
@@ -41,7 +57,7 @@ def save(module, updates, path):
             **{
                 f"{names[key]}:{number}": part.asnumpy()
                 for key, state in updater.states.items()
-                for number, part in enumerate(_parts(state))
+                for number, part in enumerate(parts(state))
             },
         },
     )
@@ -74,15 +90,11 @@ def load(module, updates, path, checksum):
         arrays = params_file.read(path)
     except Problem as problem:
         raise Problem(f"{path} is damaged ({problem}): {way_on}") from None
-    updater, names = _updater(module)
-    weights = dict(zip(module._param_names, module._exec_group.param_arrays))
-    fresh = {
-        key: updater.optimizer.create_state(key, weights[name][0]) for key, name in names.items()
-    }
+    (updater, names), fresh = updater_of(module), _fresh(module)
     shapes = {
         f"{names[key]}:{number}": part.shape
         for key, state in fresh.items()
-        for number, part in enumerate(_parts(state))
+        for number, part in enumerate(parts(state))
     }
     shapes[UPDATES] = (1,)
     if {name: array.shape for name, array in arrays.items()} != shapes:
@@ -93,6 +105,6 @@ def load(module, updates, path, checksum):
             f"{updates:,}): {way_on}"
         )
     for key, state in fresh.items():
-        for number, part in enumerate(_parts(state)):
+        for number, part in enumerate(parts(state)):
             part[:] = mx.nd.array(arrays[f"{names[key]}:{number}"])
         updater.states[key], updater.states_synced[key] = state, True

@@ -4,10 +4,13 @@ import contextlib
 import math
 import time
 
+import numpy as np
+
 import symbols
 from config import config as defaults
 from core.detect.nets import file_of
 from core.formats import checkpoint
+from core.train import cluster as clusters
 from core.train import states as optimizer_states
 from core.train.run import CURVES, Run, describe
 from core.train.tasks import task_of
@@ -16,7 +19,7 @@ from facelet.console import Problem, Status, check_stop, clock
 from facelet.files import sha256
 from facelet.locks import locked
 from prepare_data.held_out import in_common
-from symbols import zoo
+from symbols import losses, zoo
 from symbols.mxnet_import import devices, mx, ndarrays, one_line, threads
 
 LABELS = {
@@ -47,26 +50,33 @@ class Schedule(mx.lr_scheduler.LRScheduler):
 
 
 class Trainer:
-    """A net with its optimiser, bound for batches of one size.
+    """A net with its optimiser, bound for batches of one size; of a Cluster's worker, for its rows
+    of them.
 
     start -- Checkpoint with the parameters to begin from
     updates -- optimiser steps made so far
     states -- path of the optimiser's (core.train.states), whose checksum the manifest of `start`
-        has; None at the start
+        has; None at the start, and with workers that don't have the file
     """
 
     def __init__(self, start, settings, loss, steps, updates=0, states=None):
         self.start, self.name = start, f"{start.net}, batches of {settings.batch}"
+        self.cluster, self.loss = clusters.joined(), loss
         with one_line(self.name):
             self._bind(settings, loss)
             self._init_optimizer(settings, steps, updates)
         if states:
             checksum = start.manifest.get("checksums", {}).get(states.name)
             optimizer_states.load(self.module, updates, states, checksum)
+        elif updates:
+            optimizer_states.begin(self.module)  # the first worker's come to all
+        self.agree()
 
     def _bind(self, settings, loss):
-        start, size, batch = self.start, self.start.spec.size, settings.batch
-        graph = operator.training_graph(start.net, loss, settings.gpus, **start.options)
+        start, size = self.start, self.start.spec.size
+        batch = len(np.arange(settings.batch)[self.cluster.rows(settings.batch)])
+        mode = "train" if self.cluster.alone else "part"
+        graph = operator.training_graph(start.net, mode, loss, settings.gpus, **start.options)
         self.heads = [head.task for head in start.spec.heads]
         self.labels = [LABELS[head] for head in self.heads]
         # A target is as wide as what the net gives.
@@ -75,6 +85,15 @@ class Trainer:
             LABELS[head]: (batch, math.prod(shape[1:])) for head, shape in zip(self.heads, widths)
         }
         shapes["label"] = (batch,)
+        self.weights = []  # inputs of a graph for a part of a batch
+        if not self.cluster.alone:
+            given = {name: shapes[name] for name in self.labels}
+            _, outputs, _ = graph.infer_shape(data=(batch, 3, size, size), **given)
+            by_name = dict(zip(graph.list_outputs(), outputs))
+            for head in self.heads:
+                shapes[f"{head}_weights"] = by_name[f"{head}_each_output"]
+            self.weights = [f"{head}_weights" for head in self.heads]
+            self.labels += self.weights
         contexts = devices(settings.gpus)
         self.module = mx.mod.Module(graph, ["data"], self.labels, context=contexts)
         self.module.bind(
@@ -85,6 +104,7 @@ class Trainer:
             aux_params=ndarrays(start.auxiliary),
             initializer=None,
         )
+        self.no_weights = {name: np.zeros(shapes[name], np.float32) for name in self.weights}
         self.outputs = [name[: -len("_output")] for name in graph.list_outputs()]
 
     def _init_optimizer(self, settings, steps, updates):
@@ -123,16 +143,90 @@ class Trainer:
         return {name: out.asnumpy() for name, out in zip(self.outputs, self.module.get_outputs())}
 
     def step(self, batch):
-        """One update; returns the graph's outputs as arrays by name."""
+        """One update with a batch, of which "data" has this worker's rows alone; returns the
+        graph's outputs for those as arrays by name, but the losses of the whole batch."""
         with one_line(self.name):
+            if not self.cluster.alone:
+                return self._step_together(batch)
             self.module.forward_backward(self._batch(batch))
             self.module.update()
             return self._results()
 
-    def predict(self, batch):
-        """The graph's outputs with the running means of the batch norms."""
+    def _step_together(self, batch):
+        length = len(batch[LABELS[self.heads[0]]])
+        rows = self.cluster.rows(length)
+        own = {name: batch[name][rows] for name in self.labels if name not in self.weights}
+        given = {"data": batch["data"], **own, **self.no_weights}
+        self.module.forward(self._batch(given), is_train=True)
+        results = self._results()
+        each = {head: results[f"{head}_each"] for head in self.heads}
+        (executor,), parts = self.module._exec_group.execs, []
+        for head, whole in self._gathered(each, length).items():
+            valid = (
+                losses.is_valid(head, batch["label"]) if "label" in batch else np.ones(length, bool)
+            )
+            keep, factor = losses.weights_of(whole, valid, self.loss[head])
+            results[f"{head}_keep"] = keep = keep[rows].astype(np.float32)
+            executor.arg_dict[f"{head}_weights"][:] = mx.nd.array(keep * factor)
+            parts.append((keep * factor * each[head]).sum())
+        self.module.backward()
+        gradients = [gradient for (gradient,) in self.module._exec_group.grad_arrays]
+        sums = self._add(
+            [*(gradient.asnumpy() for gradient in gradients), np.float32(parts)],
+            self.cluster.compression,
+        )
+        for gradient, total in zip(gradients, sums):
+            gradient[:] = mx.nd.array(total)
+        self.module.update()
+        return {**results, **{f"{head}_loss": sums[-1][i : i + 1] for i, head in enumerate(each)}}
+
+    def _gathered(self, each, length):
+        """Losses of this worker's rows, by head, as those of the whole batch; zeros where none has
+        to be known to tell what counts."""
+        whole = {
+            head: np.zeros((length, *values.shape[1:]), np.float32) for head, values in each.items()
+        }
+        mined = [head for head in each if losses.is_mined(self.loss[head])]
+        for head in mined:
+            whole[head][self.cluster.rows(length)] = each[head]
+        if mined:
+            whole.update(zip(mined, self._add([whole[head] for head in mined])))
+        return whole
+
+    def _add(self, arrays, *how):
+        """What arrays of all workers add up to, in one message."""
+        return _apart(self.cluster.add(np.concatenate([a.ravel() for a in arrays]), *how), arrays)
+
+    def agree(self):
+        """Let all workers have the first one's parameters and states, and the mean of what their
+        batch norms have seen."""
+        if self.cluster.alone:
+            return
         with one_line(self.name):
-            self.module.forward(self._batch(batch), is_train=False)
+            arguments, auxiliary = self.module.get_params()
+            updater, _ = optimizer_states.updater_of(self.module)
+            arrays = [*arguments.values()]
+            for _, state in sorted(updater.states.items()):
+                arrays += optimizer_states.parts(state)
+            known = [array.asnumpy() for array in arrays]
+            if self.cluster.rank:
+                known = [np.zeros_like(value) for value in known]
+            seen = [value.asnumpy() / self.cluster.count for value in auxiliary.values()]
+            arrays += auxiliary.values()
+            for array, value in zip(arrays, self._add(known + seen)):
+                array[:] = mx.nd.array(value)
+            self.module.set_params(arguments, auxiliary)
+
+    def predict(self, batch):
+        """The graph's outputs with the running means of the batch norms, for a batch of any
+        length."""
+        with one_line(self.name):
+            length = len(batch["data"])
+            weights = {
+                name: np.zeros((length, *value.shape[1:]), np.float32)
+                for name, value in self.no_weights.items()
+            }
+            self.module.forward(self._batch({**batch, **weights}), is_train=False)
             return self._results()
 
     def checkpoint(self):
@@ -146,6 +240,12 @@ class Trainer:
     def save_states(self, updates, path):
         """Those of the optimiser after `updates` steps, for another Trainer to go on."""
         optimizer_states.save(self.module, updates, path)
+
+
+def _apart(values, like):
+    """Values (N,) as arrays of the shapes of some others."""
+    ends = np.cumsum([0, *(array.size for array in like)])
+    return [values[a:b].reshape(array.shape) for a, b, array in zip(ends, ends[1:], like)]
 
 
 class Progress:
@@ -192,11 +292,11 @@ def _train_epoch(trainer, batches, epoch, settings, loss_weights, progress, chec
     sums, right, kept, waited = dict.fromkeys(trainer.heads, 0.0), 0, 0, 0.0
     first = (epoch - 1) * batches.steps
     progress.begin(epoch)
-    start = time.perf_counter()
+    start, communicated = time.perf_counter(), trainer.cluster.seconds
     feed = batches.ahead(range(first, first + batches.steps), progress.status.print)
     for number, (batch, wait) in enumerate(feed, start=1):
         results = trainer.step(batch)
-        check()
+        check(number)
         waited, progress.done = waited + wait, number
         for head in sums:
             value = float(results[f"{head}_loss"][0])
@@ -210,8 +310,10 @@ def _train_epoch(trainer, batches, epoch, settings, loss_weights, progress, chec
         if "cls" in sums:
             keep = results["cls_keep"] > 0
             guess = results["cls_prob"][:, 1] >= 0.5
-            right += int((guess == (batch["label"] == 1))[keep].sum())
+            label = batch["label"][trainer.cluster.rows(len(batch["label"]))]
+            right += int((guess == (label == 1))[keep].sum())
             kept += int(keep.sum())
+    right, kept = trainer.cluster.total(right, kept)
     seconds = time.perf_counter() - start
     # Losses are shown without their weights, so that runs can be compared.
     return {
@@ -223,6 +325,11 @@ def _train_epoch(trainer, batches, epoch, settings, loss_weights, progress, chec
         **({"left_out": len(batches.unreadable)} if batches.unreadable else {}),
         "samples_per_second": batches.steps * settings.batch / seconds,
         "waiting": waited / seconds,
+        **(
+            {}
+            if trainer.cluster.alone
+            else {"communicating": (trainer.cluster.seconds - communicated) / seconds}
+        ),
     }
 
 
@@ -254,7 +361,9 @@ def train(net, options, data, out, settings=defaults, start=None):
     spec = zoo.spec(net, options.get("landmark", False))
     # What can be wrong with the settings shows before the run's folder is there.
     symbols.build(net, **options)
-    with locked(out), Status() as status:
+    cluster = clusters.joined()
+    clusters.check(settings.train)
+    with locked(out) if cluster.rank == 0 else contextlib.nullcontext(), Status() as status:
         status.set(f"{spec.name}: preparing")
         task = task_of(spec, options, data, settings)
         devices(settings.train.gpus)
@@ -277,7 +386,9 @@ def train(net, options, data, out, settings=defaults, start=None):
             identity["start"] = sha256(file_of(start))
         # What the net has never seen: with another to begin from, only what that had not either.
         held_out = in_common([task.rule, *first.manifest.get("held_out", [])])
-        run = Run(out, spec.name, identity)
+        cluster.check_same(clusters.facts(identity))
+        task.batches.rows = cluster.rows(settings.train.batch)
+        run = Run(out, spec.name, identity) if cluster.rank == 0 else None
         with contextlib.closing(task.batches):
             try:
                 return _train(run, first, task, held_out, settings, status)
@@ -290,59 +401,61 @@ def train(net, options, data, out, settings=defaults, start=None):
 def _train(run, first, task, held_out, settings, status):
     """The epochs of a run that are left; returns the path of the last parameters.
 
+    run -- Run; None with a worker that is not the first, which leaves the folder to that
     held_out -- which pictures the net has never seen, for its manifest (prepare_data.held_out)
     """
     spec, batches, epochs = first.spec, task.batches, settings.train.epochs
+    cluster = clusters.joined()
+    done = cluster.share(run and run.epoch)  # epochs
 
     def trainer_after(epoch):
         """A Trainer with the state after `epoch`, and the losses of the next."""
-        loss = task.loss(settings.loss, run.log[-1] if epoch else None)
+        goes_on = run and epoch
+        loss = task.loss(settings.loss, cluster.share(run.log[-1] if goes_on else None))
         return Trainer(
-            checkpoint.load(run.params_path(epoch)) if epoch else first,
+            checkpoint.load(run.params_path(epoch)) if goes_on else first,
             settings.train,
             losses_of_epoch(loss, settings.train, epoch + 1),
             batches.steps,
             epoch * batches.steps,
-            run.states_path(epoch) if epoch else None,
+            run.states_path(epoch) if goes_on else None,
         )
 
-    if run.epoch:
-        how = "going on" if run.epoch < epochs else "finished already,"
-        status.print(f"{run.folder}: {how} after epoch {run.epoch}")
-        manifest = checkpoint.read_manifest(run.params_path(run.epoch).with_suffix(".json"))
-        then = manifest.get("threads", threads())
-        if run.epoch < epochs and then != threads():
-            status.print(
-                f"{run.folder}: it ran with {then} threads and goes on with {threads()}: its "
-                "parameters will differ, from their last bits on, from those of a run that was "
-                f"not stopped; OMP_NUM_THREADS={then} makes them the same"
-            )
+    if run and done:
+        _say_how_it_goes_on(run, epochs, cluster, status)
 
-    def check():
+    def check(step=None):
         """Raise what forbids going on: KeyboardInterrupt, and Problem where the folder is gone."""
         check_stop()
-        run.check_there()
+        cluster.alive(step)
+        if run:
+            run.check_there()
 
-    trainer = trainer_after(run.epoch)
+    trainer = trainer_after(done)
     status.print(
         f"{spec.name}: {task}; {batches.steps} steps of {settings.train.batch} an epoch, "
-        f"{epochs} epochs"
+        f"{epochs} epochs" + ("" if cluster.alone else f", {cluster}")
     )
-    run.drop_states(run.epoch)
-    _draw_missing(run, task, trainer, epochs)
-    progress = Progress(status, run.epoch, epochs, batches.steps, settings.train.batch)
+    if run:
+        run.drop_states(done)
+        _draw_missing(run, task, trainer, epochs)
+    progress = Progress(status, done, epochs, batches.steps, settings.train.batch)
 
     def report(*how_far):
         check()
         progress.report(*how_far)
 
-    for epoch in range(run.epoch + 1, epochs + 1):
+    for epoch in range(done + 1, epochs + 1):
         changed = epoch == settings.train.mine_from or settings.loss.landmark.adaptive
-        if changed and epoch > run.epoch + 1:
+        if changed and epoch > done + 1:
             trainer = trainer_after(epoch - 1)
         figures = _train_epoch(
             trainer, batches, epoch, settings.train, settings.loss, progress, check
         )
+        check()
+        trainer.agree()
+        if not run:
+            continue
         row = {"epoch": epoch, "train": figures, "val": task.validate(trainer, report)}
         status.set(f"epoch {epoch}/{epochs}: saving")
         # The manifest comes last, also after all that is drawn: an epoch counts when it is there,
@@ -359,6 +472,7 @@ def _train(run, first, task, held_out, settings, status):
                 **task.manifest,
                 "held_out": held_out,
                 "threads": threads(),
+                **cluster.manifest(),
                 "figures": row,
                 "config": run.identity["config"],
                 **{
@@ -372,7 +486,28 @@ def _train(run, first, task, held_out, settings, status):
         run.drop_states(epoch)
         left = f", {clock(progress.seconds_left())} to go" if epoch < epochs else ""
         status.print(describe(row, epochs) + left)
-    return run.params_path(max(run.epoch, epochs))
+    return run.params_path(max(done, epochs)) if run else None
+
+
+def _say_how_it_goes_on(run, epochs, cluster, status):
+    """Print that a run goes on, and what will not be as if it had not been stopped."""
+    how = "going on" if run.epoch < epochs else "finished already,"
+    status.print(f"{run.folder}: {how} after epoch {run.epoch}")
+    if run.epoch >= epochs:
+        return
+    manifest = checkpoint.read_manifest(run.params_path(run.epoch).with_suffix(".json"))
+    then = manifest.get("threads", threads())
+    if then != threads():
+        status.print(
+            f"{run.folder}: it ran with {then} threads and goes on with {threads()}: its "
+            "parameters will differ, from their last bits on, from those of a run that was "
+            f"not stopped; OMP_NUM_THREADS={then} makes them the same"
+        )
+    if manifest.get("workers") != cluster.manifest().get("workers"):
+        status.print(
+            f"{run.folder}: it ran with other workers: its parameters will differ from those of a "
+            "run that was not stopped"
+        )
 
 
 def _draw_missing(run, task, trainer, epochs):

@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 from config import CROPS, for_landmarks
-from core.base import options, parallel
+from core.base import options, parallel, shards
 from facelet import isolated, schemes
 from facelet import picture as pictures
 from facelet.console import Problem, Progress
@@ -50,6 +50,8 @@ EDGE = 2  # px of a picture, around the room, that interpolation may read
 PICTURES_PER_JOB = 16
 OFFLINE = 10  # crops of each face, made once, that a store is compared with ...
 ESTIMATED_FROM = 200  # ... by those of as many faces
+ARRAYS = ("points", "boxes", "rooms", "sources")  # of a store, a row for each cut
+JOURNAL = 1  # the format of what a job gives
 
 
 # ---- making a store ------------------------------------------------------------------------
@@ -94,43 +96,68 @@ def cut(picture, data, face, settings, scheme, size):
 
 
 def _cut_all(numbered, images, settings, scheme, size, least):
-    """[(index of the picture, its bytes, cuts, reasons)] of some pictures."""
-    found = []
+    """The cuts of some pictures, arrays by name: "data", their bytes one behind the other, "ends"
+    of each in there, points, boxes, rooms and sources as in a store; "read", bytes of the pictures;
+    "rejected", reasons."""
+    cuts, sources, rejected, read = [], [], [], 0
     for index, (path, faces) in numbered:
         parallel.at(images / path)
         try:
             data = (images / path).read_bytes()
             picture = isolated.read(images / path)
         except OSError as error:
-            found.append((index, 0, [], [f"{images / path}: {error.strerror}"]))
+            rejected.append(f"{images / path}: {error.strerror}")
             continue
         except pictures.BrokenPicture as error:
-            found.append((index, 0, [], [str(error)]))
+            rejected.append(str(error))
             continue
-        cuts, reasons = [], []
+        read += len(data)
         for face in faces:
             reason = reason_against(face, *picture.shape[1::-1])
             side = np.ptp(face.points, axis=0).max()
             if not reason and side < least:
                 reason = f"points over {side:.0f} px: crop.min_face is {least}"
             if reason:
-                reasons.append(f"{face.source}: {reason}")
+                rejected.append(f"{face.source}: {reason}")
             else:
-                cuts.append(cut(picture, data, face, settings, scheme, size))
-        found.append((index, len(data), cuts, reasons))
-    return found
+                *made, square = cut(picture, data, face, settings, scheme, size)
+                cuts.append(made)
+                sources.append([index, *square])
+    points = len(numbered[0][1][1][0].points)
+    data, places, boxes, rooms = zip(*cuts) if cuts else ((), (), (), ())
+    return {
+        "data": np.frombuffer(b"".join(data), np.uint8),
+        "ends": np.cumsum([len(one) for one in data], dtype=np.int64),
+        "points": np.array(places, np.float32).reshape(-1, points, 2),
+        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "rooms": np.array(rooms, np.float32),
+        "sources": np.array(sources, np.int32).reshape(-1, 5),
+        "read": np.array(read),
+        "rejected": np.array(rejected, str),
+    }
 
 
-def make_store(point_set, size, out, settings, workers=None):
+def make_store(point_set, size, out, settings, workers=None, part=None):
     """Cut the faces of a PointSet into a store at `out`, whole or not at all. Returns its Cuts.
 
     size -- longer side of a cut at most, px; settings -- as config.crop, what there must be room
         for beside every row of config.CROPS
+    part -- core.base.shards.Shard: its pictures alone, for MERGE to make the store of; it has none
 
     Raises Problem: nothing to cut."""
     out, workers = Path(out), workers or parallel.cores()
     if not 16 <= size <= 4096:
         raise Problem(f"--size {size}: it must be from 16 to 4,096")
+    with shards.writing(out, part):
+        return _make_store(point_set, size, out, settings, workers, part)
+
+
+def _make_store(point_set, size, out, settings, workers, part):
+    journal = shards.left(out, part)
+    if journal:  # a merge was stopped when all was made
+        made = Cuts(out)
+        journal.remove()
+        return made
     check_new(out)
     check_scale(point_set)
     print(point_set.describe())
@@ -150,54 +177,55 @@ def make_store(point_set, size, out, settings, workers=None):
         size=size,
         least=settings.min_face,
     )
-    index, points, boxes, rooms, sources, rejected = [0], [], [], [], [], []
-    progress, read = Progress(len(numbered), "pictures"), 0
-    with whole_folder(out) as part:
-        with open(part / "faces.bin", "wb") as file:
-            for results in parallel.in_order(work, jobs, workers):
-                for picture, length, cuts, reasons in results:
-                    read += length
-                    rejected += reasons
-                    for data, places, box, room, square in cuts:
-                        file.write(data)
-                        index.append(index[-1] + len(data))
-                        points.append(places)
-                        boxes.append(box)
-                        rooms.append(room)
-                        sources.append([picture, *square])
-                progress.step(len(results))
+    facts = {
+        "version": VERSION,
+        "points": point_set.points,
+        "scheme": point_set.scheme,
+        "size": size,
+        "quality": QUALITY,
+        "settings": dict(settings),
+        "source": source_of(point_set),
+    }
+    identity = {**facts, "pictures": len(numbered), "format": JOURNAL}
+    if isinstance(part, shards.Shard):
+        shards.do(part, out, identity, work, jobs, workers)
+        return None
+    if part:
+        journal = shards.journal_to_merge(out, identity, jobs)
+        results = journal.run(work, jobs, workers)
+    else:
+        results = parallel.in_order(work, jobs, workers)
+    rejected, read, length = [], 0, 0
+    ends, arrays = [np.zeros(1, np.int64)], {name: [] for name in ARRAYS}
+    progress = Progress(len(numbered), "pictures")
+    with whole_folder(out) as folder:
+        with open(folder / "faces.bin", "wb") as file:
+            for job, found in zip(jobs, results):
+                file.write(found["data"])
+                ends.append(length + found["ends"])
+                length += len(found["data"])
+                for name in ARRAYS:
+                    arrays[name].append(found[name])
+                read += int(found["read"])
+                rejected += map(str, found["rejected"])
+                progress.step(len(job))
         progress.close()
-        if not points:
+        if not sum(map(len, arrays["points"])):
             raise Problem(
                 "not one face could be cut" + (f"; the first: {rejected[0]}" if rejected else "")
             )
-        for name, values, kind in (
-            ("index", index, np.int64),
-            ("points", points, np.float32),
-            ("boxes", boxes, np.float32),
-            ("rooms", rooms, np.float32),
-            ("sources", sources, np.int32),
-        ):
-            np.save(part / f"{name}.npy", np.array(values, kind))
-        write_pictures(part, faces)
-        write_json(
-            part / "cuts.json",
-            {
-                "version": VERSION,
-                "points": point_set.points,
-                "scheme": point_set.scheme,
-                "faces": len(points),
-                "size": size,
-                "quality": QUALITY,
-                "settings": dict(settings),
-                "source": source_of(point_set),
-                "rejected": point_set.rejected + rejected,
-                "checksums": checksums(part),
-            },
-        )
+        np.save(folder / "index.npy", np.concatenate(ends))
+        for name, values in arrays.items():
+            np.save(folder / f"{name}.npy", np.concatenate(values))
+        write_pictures(folder, faces)
+        facts["rejected"] = point_set.rejected + rejected
+        facts["faces"] = sum(map(len, arrays["points"]))
+        write_json(folder / "cuts.json", {**facts, "checksums": checksums(folder)})
     print_some("rejected", rejected, f"all named in {out / 'cuts.json'}")
     made = Cuts(out)
     print(_saved(made, read, settings))
+    if part:
+        journal.remove()
     return made
 
 
@@ -227,6 +255,7 @@ def arguments(parser):
     parser.add_argument("--size", type=int, required=True, help="longer side of a cut, px")
     parser.add_argument("--out", required=True, metavar="STORE", help="folder to make")
     options.workers(parser)
+    shards.arguments(parser)
 
 
 def main(args, settings):
@@ -238,4 +267,5 @@ def main(args, settings):
         args.out,
         for_landmarks(point_set.points, args.settings).crop,
         args.workers,
+        args.part,
     )

@@ -217,7 +217,7 @@ def test_interruption_leaves_nothing(drawn_set, tmp_path, monkeypatch):
 
         def failing(self, values):
             calls.append(1)
-            if len(calls) > 30:
+            if len(calls) > 6:
                 raise error
             append(self, values)
 

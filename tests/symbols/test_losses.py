@@ -29,7 +29,7 @@ class Heads:
     """The losses alone, on outputs given as numbers; names without label are those of a net
     with nothing but points."""
 
-    def __init__(self, batch, loss, tasks=TASKS, maps=False, points=5):
+    def __init__(self, batch, loss, tasks=TASKS, maps=False, points=5, part=False):
         tail = (1, 1) if maps else ()
         sizes = {"cls": 2, "bbox": 4, "landmark": 2 * points, "heatmap": 12}
         shapes = {task: (batch, sizes[task], *tail) for task in tasks}
@@ -37,7 +37,7 @@ class Heads:
         if "cls" in tasks:
             shapes["label"] = (batch,)
         symbol = losses.training_graph(
-            None, {task: mx.sym.var(task) for task in tasks}, loss, points
+            None, {task: mx.sym.var(task) for task in tasks}, loss, points, part
         )
         self.tasks = tasks
         self.executor = symbol.simple_bind(mx.cpu(), grad_req="write", **shapes)
@@ -501,3 +501,42 @@ def test_only_landmark_samples_pull_the_landmark_head():
         executor.backward()
         assert (executor.grad_dict["fc4_weight"].asnumpy() != 0).any() == pulled
         assert (executor.grad_dict["fc2_weight"].asnumpy() != 0).any()
+
+
+# ---- parts of a batch ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("point_ohem", [1.0, 0.6])
+@pytest.mark.parametrize("ohem", [1.0, 0.7])
+def test_parts_of_a_batch_add_up_to_the_whole(ohem, point_ohem):
+    """Losses and gradients of two unequal parts, with the weights of all of it, against the graph
+    of the whole batch."""
+    rng = np.random.default_rng(5)
+    label = rng.choice([1, 0, -1, -2], 41).astype(np.float32)
+    values, loss = batch_of(rng, label), settings(ohem)
+    loss.landmark.point_ohem = point_ohem
+    outputs, gradients = Heads(41, loss)(**values)
+    parts = [np.arange(0, 41, 3), np.setdiff1d(np.arange(41), np.arange(0, 41, 3))]
+    heads, each = [Heads(len(rows), loss, part=True) for rows in parts], {}
+    own = [{name: value[rows] for name, value in values.items()} for rows in parts]
+    for one, rows, some in zip(heads, parts, own):
+        found, _ = one(**some)
+        for task in TASKS:
+            got = found[f"{task}_each"]
+            each.setdefault(task, np.zeros((41, *got.shape[1:]), np.float32))[rows] = got
+    weights = {}
+    for task in TASKS:
+        keep, factor = losses.weights_of(each[task], losses.is_valid(task, label), loss[task])
+        if keep.ndim == 1:
+            assert np.array_equal(keep, outputs[f"{task}_keep"])
+        weights[task] = keep * factor
+    totals = dict.fromkeys(TASKS, 0)
+    for one, rows, some in zip(heads, parts, own):
+        found, over = one(
+            **some, **{f"{task}_weights": value[rows] for task, value in weights.items()}
+        )
+        for task in TASKS:
+            totals[task] += found[f"{task}_part"][0]
+            assert np.allclose(over[task], gradients[task][rows], rtol=1e-5, atol=1e-7)
+    for task in TASKS:
+        assert np.isclose(totals[task], outputs[f"{task}_loss"][0], rtol=1e-5)

@@ -79,12 +79,12 @@ def _described(name, options):
     return graphs.describe(name, **options), net.size
 
 
-def training_graph(name, loss=None, gpus=(), **options):
-    """The graph that a net is trained by: symbols.build(name, "train", loss=loss, **options), on
-    the CPU with the layers of the library where that was compiled and has all that the net has."""
+def training_graph(name, mode="train", loss=None, gpus=(), **options):
+    """The graph that a net is trained by: symbols.build(name, mode, loss=loss, **options), on the
+    CPU with the layers of the library where that was compiled and has all that the net has."""
     net = zoo.spec(name, options.get("landmark", False))
     if gpus or library.api() is None or library.plan(*_described(name, options)) is None:
-        return symbols.build(name, "train", loss=loss, **options)
+        return symbols.build(name, mode, loss=loss, **options)
     given = {"net": name, "options": json.dumps(options)}
     properties = _Properties(**given)
     inputs = properties.list_arguments() + properties.list_auxiliary_states()
@@ -96,4 +96,4 @@ def training_graph(name, loss=None, gpus=(), **options):
     )
     found = resolve(net, options.get("base"), options.get("points"))
     outputs = dict(zip(properties.list_outputs(), made))
-    return losses.training_graph(net, outputs, loss, found.points)
+    return losses.training_graph(net, outputs, loss, found.points, mode == "part")

@@ -84,7 +84,7 @@ def test_it_trains_as_mxnets_graph_does(name):
     # All samples count: which ones are the hardest may hang on the last bit.
     loss = override(config, [f"loss.{task}.ohem=1" for task in ("cls", "bbox", "landmark")]).loss
     oracle = Bound(symbols.build(name, "train", loss=loss, **options), batch, parameters, "float64")
-    ours = Bound(operator.training_graph(name, loss, **options), batch, parameters)
+    ours = Bound(operator.training_graph(name, "train", loss, **options), batch, parameters)
     assert ours.names == oracle.names
     wanted, found = oracle.forward(True), ours.forward(True)
     for key, value in wanted.items():
@@ -163,8 +163,8 @@ def test_every_instruction_set(instructions):
 )
 def test_what_it_does_not_have_is_trained_by_mxnet(name, gpus):
     plain = symbols.build(name, "train")
-    assert operator.training_graph(name, None, gpus).list_arguments() == plain.list_arguments()
-    assert operator.TYPE not in operator.training_graph(name, None, gpus).tojson()
+    assert operator.training_graph(name, gpus=gpus).list_arguments() == plain.list_arguments()
+    assert operator.TYPE not in operator.training_graph(name, gpus=gpus).tojson()
 
 
 def test_without_the_library_mxnet_trains(monkeypatch):
