@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Callable, Optional, TextIO, Union
 
 
@@ -42,18 +42,21 @@ class Terminated(KeyboardInterrupt):
 
 
 _stop: Optional[type[KeyboardInterrupt]] = None  # what the user or the system has asked for
+_held = 0  # stops_held() that are entered
 
 
 def _interrupt(*_: object) -> None:
     global _stop
     _stop = KeyboardInterrupt
-    raise KeyboardInterrupt
+    if not _held:
+        raise KeyboardInterrupt
 
 
 def _terminate(*_: object) -> None:
     global _stop
     _stop = Terminated
-    raise Terminated
+    if not _held:
+        raise Terminated
 
 
 def check_stop() -> None:
@@ -61,6 +64,20 @@ def check_stop() -> None:
     raised where it calls back, such as in the __del__ of an object: long loops ask at each step."""
     if _stop is not None:
         raise _stop
+
+
+@contextlib.contextmanager
+def stops_held() -> Iterator[None]:
+    """ctrl-C and SIGTERM of a program() wait for the end of the block: for calls of libraries that
+    call back into Python, and crash where that raises something."""
+    global _held
+    _held += 1
+    try:
+        yield
+    finally:
+        _held -= 1
+    if not _held:
+        check_stop()
 
 
 def program(main: Callable[[list[str]], object], argv: Optional[Sequence[str]] = None) -> None:

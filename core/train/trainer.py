@@ -15,7 +15,7 @@ from core.train import states as optimizer_states
 from core.train.run import CURVES, Run, describe
 from core.train.tasks import task_of
 from core.train.trunk import operator
-from facelet.console import Problem, Status, check_stop, clock
+from facelet.console import Problem, Status, check_stop, clock, stops_held
 from facelet.files import sha256
 from facelet.locks import locked
 from prepare_data.held_out import in_common
@@ -62,7 +62,8 @@ class Trainer:
     def __init__(self, start, settings, loss, steps, updates=0, states=None):
         self.start, self.name = start, f"{start.net}, batches of {settings.batch}"
         self.cluster, self.loss = clusters.joined(), loss
-        with one_line(self.name):
+        # MXNet asks operators written in Python about themselves as it binds a graph.
+        with one_line(self.name), stops_held():
             self._bind(settings, loss)
             self._init_optimizer(settings, steps, updates)
         if states:

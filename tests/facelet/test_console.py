@@ -8,7 +8,7 @@ import time
 import pytest
 
 from facelet import console
-from facelet.console import Problem, Progress, Status, check_stop, one_line, program
+from facelet.console import Problem, Progress, Status, check_stop, one_line, program, stops_held
 
 
 class Terminal(io.StringIO):
@@ -142,6 +142,23 @@ def test_a_stop_that_python_drops_ends_the_program_all_the_same(number, status, 
         program(main, [])
     assert stopped.value.code == status and done == ["goes on"]
     program(lambda argv: check_stop(), [])  # another program has not been stopped
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_waits_while_it_is_held(number, status, handlers):
+    done = []
+
+    def main(argv):
+        with stops_held():
+            with stops_held():
+                os.kill(os.getpid(), number)
+                done.append("inside")
+            done.append("outer")
+        done.append("after")
+
+    with pytest.raises(SystemExit) as stopped:
+        program(main, [])
+    assert stopped.value.code == status and done == ["inside", "outer"]
 
 
 def test_ctrl_c_that_was_ignored_stays_ignored(handlers):
