@@ -56,6 +56,15 @@ def test_classic_mixes_and_weights():
     assert own["onet"].train.mix == [1, 1, 1, 2]  # none of landmarks where there are none
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_mix_has_a_share_for_each_sort(recipe):
+    landmarks = RECIPES[recipe].landmarks
+    _, own = of(recipe, landmarks=landmarks)
+    for name in RECIPES[recipe].mixes:  # positive, part, negative, hard, and landmark
+        stage = recipes.TRAINED[name][0]
+        assert len(own[name].train.mix) == (5 if stage in landmarks else 4), name
+
+
 def test_settings_that_are_not_there():
     with pytest.raises(Problem, match="no setting 'train.epoch'; near: train.epochs"):
         of("train-mtcnn", "pnet.train.epoch=3")
