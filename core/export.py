@@ -51,7 +51,7 @@ from facelet.detector import landmark_crop
 from facelet.engine import Unsupported, describe, library
 from facelet.files import known_sums, read_json, sha256, whole_file, write_json
 from facelet.locks import locked
-from facelet.nets import MANIFEST, MODES, STAGES, nets_of, read_manifest
+from facelet.nets import MANIFEST, MODES, OTHERS, STAGES, included, place, read_manifest
 from facelet.settings import Settings
 from symbols.graph import shapes
 
@@ -208,14 +208,23 @@ def opened(path):
     return Source(checkpoints.load(path), str(path)), path
 
 
+def _is_detector(path):
+    """Whether a path stands for one detector: an included one's name, or a manifest."""
+    return str(path) in included() or Path(path).suffix == ".json"
+
+
 def checkpoints_of(path):
-    """The .params files that a path stands for: itself, or of a folder, or of the detector of a
-    finished run, the newest of each net. Raises Problem."""
-    path = Path(path)
-    if not path.is_dir():
-        return [path]
-    folder = nets_of(path)
-    return newest_of_each(folder.glob("*.params")) or [checkpoints.newest(folder)]
+    """The .params files that a path stands for: itself; of a folder, or of the detector of a
+    finished run, the newest of each net; of an included detector's name or of a manifest, those of
+    its nets. Raises Problem."""
+    if not _is_detector(path) and not Path(path).is_dir():
+        return [Path(path)]
+    folder, manifest = place(path)
+    found = newest_of_each(folder.glob("*.params")) or [checkpoints.newest(folder)]
+    if _is_detector(path):
+        nets = {net for stage in _nets_of(manifest)[0].values() for net in _each(stage)}
+        found = [file for file in found if checkpoints.load(file).net in nets]
+    return found
 
 
 @contextlib.contextmanager
@@ -263,38 +272,56 @@ def _export(paths, out, formats, plain, pictures):
                 f"two of the checkpoints are {source.checkpoint.net}, {other} and {path}: export "
                 "each into a folder of its own"
             )
-    named = _named(paths, files) if {"onnx", C} & {*formats} else None
+    named = _named(paths, files) if {"onnx", C} & {*formats} else {}
     each = [name for name in formats if name != C]
     with _appearing(out) as folder:
         lines = []
         for source, path in sources if each or pictures else ():
             lines += _exported(source, path, folder, out, each, plain, pictures)
-        if named and "onnx" in formats:
-            if (out / MANIFEST).exists():
-                lines.append(f"{out / MANIFEST} was there already and stays as it is")
+        for name, one in named.items() if "onnx" in formats else ():
+            if (out / name).exists():
+                lines.append(f"{out / name} was there already and stays as it is")
             else:
-                write_json(folder / MANIFEST, _manifest(*named))
-                lines.append(f"{out / MANIFEST}")
+                write_json(folder / name, _manifest(*one))
+                lines.append(f"{out / name}")
         if C in formats:
-            lines += _c_source(sources, named, folder, out)
+            lines += _c_source(sources, named.get(MANIFEST), folder, out)
     print("\n".join(lines), flush=True)
 
 
 def _named(paths, exported):
-    """Names of nets by stage, for "landmark" perhaps by number of points, and settings, as the
-    detector.json of a folder among `paths` has them; None if no folder has one, or several have.
-    Raises Problem where it names what is not exported."""
-    found = [nets_of(path) / MANIFEST for path in paths if Path(path).is_dir()]
-    found = [file for file in found if file.exists()]
-    if len(found) != 1:
-        return None
-    (manifest,) = found
+    """What the manifests of the one detector or folder among `paths` that has any say, see
+    _nets_of(), by the name that each gets; nothing where several have. Raises Problem where one
+    names what is not exported."""
+    found = []
+    for path in paths:
+        if _is_detector(path):
+            found.append({MANIFEST: place(path)[1]})
+        elif Path(path).is_dir():
+            folder, manifest = place(path)
+            others = {file.name: file for file in sorted(folder.glob(OTHERS))}
+            found.append({**({MANIFEST: manifest} if manifest else {}), **others})
+    found = [manifests for manifests in found if manifests]
+    named = {}
+    for name, manifest in found[0].items() if len(found) == 1 else ():
+        named[name] = _nets_of(manifest, exported)
+    return named
+
+
+def _each(nets):
+    """The nets of a stage, one or several by number of points, as a list."""
+    return list(nets.values()) if isinstance(nets, dict) else [nets]
+
+
+def _nets_of(manifest, exported=None):
+    """Names of nets by stage, for "landmark" perhaps by number of points, and settings, as a
+    manifest has them. Raises Problem, also where it names what is not among those exported."""
 
     def net_of(file):
         path = manifest.parent / file
         checkpoint = path.suffix == ".params"
         net = checkpoints.load(path).net if checkpoint else onnx_net(path).facts["net"]
-        if net not in exported:
+        if exported is not None and net not in exported:
             raise Problem(
                 f"{manifest} names {file}, which holds {net}, and no checkpoint of that is "
                 f"exported: give one beside {manifest.parent}, or its .params files one by one"
@@ -329,7 +356,7 @@ def _c_source(sources, named, folder, out):
     stages, settings, lines = {}, {}, []
     if named:
         for stage, nets in named[0].items():
-            for net in nets.values() if isinstance(nets, dict) else [nets]:
+            for net in _each(nets):
                 stages[net] = stage
         settings = named[1]
     else:
@@ -481,8 +508,9 @@ def main(argv):
         "checkpoints",
         nargs="+",
         metavar="CHECKPOINT",
-        help="a .params file, or a folder, of which every net is exported: a training run, a "
-        "folder of nets, a finished run of core.pipeline",
+        help="a .params file; a folder, of which every net is exported: a training run, a folder "
+        "of nets, a finished run of core.pipeline; or an included detector: "
+        + ", ".join(included()),
     )
     parser.add_argument("--out", required=True, help="folder for the files")
     parser.add_argument(

@@ -157,7 +157,8 @@ class FaceDetector:
     ) -> Self:
         """The detector whose nets are in a folder (facelet.nets.in_folder): ONNX models of
         core.export, with or without a detector.json that names them, or a finished run of the
-        toolkit. Without a folder, the included detector.
+        toolkit. In place of a folder, such a file, or the name of an included detector, which
+        the command `facelet --help` lists; without, the included one called "medium".
 
         mode -- "fast" or "precise" for the included nets: one of the sets of settings that the
             folder's detector.json has under "modes"; None: those outside of them

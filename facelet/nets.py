@@ -17,6 +17,8 @@ HERE = Path(__file__).resolve().parent
 # The included nets: within an installed package, or beside it in a clone of the toolkit.
 MODELS = HERE / "models" if (HERE / "models").is_dir() else HERE.parent / "models"
 MANIFEST = "detector.json"
+OTHERS = "detector-*.json"  # beside it: manifests of other detectors, which may share its nets
+DEFAULT = "medium"  # name of the included detector that MANIFEST is of
 PNETS = ("pnet_hard", "pnet")  # folders of a run with its Pnets, the better one first
 DETECTOR = "detector"  # folder of a finished run of the toolkit that has the nets
 STAGES = {"Pnet": "pnet", "Rnet": "rnet", "Onet": "onet", "Lnet": "landmark"}  # by family
@@ -67,6 +69,37 @@ def describe(net: str, options: dict[str, Any]) -> str:
 # ---- the nets of a detector ----------------------------------------------------------------
 
 
+def included() -> dict[str, Path]:
+    """The manifests of the included detectors by name, the default one first."""
+    others = {path.stem.partition("-")[2]: path for path in sorted(MODELS.glob(OTHERS))}
+    return {DEFAULT: MODELS / MANIFEST, **others}
+
+
+def place(where: AnyPath) -> tuple[Path, Optional[Path]]:
+    """The folder that holds the nets of a detector, and the manifest that names them, None where
+    there is none.
+
+    where -- the name of an included detector; a manifest; or a folder, of which its detector.json
+        counts, or what a finished run has exported in it
+
+    Raises Problem.
+    """
+    manifest, folder = included().get(str(where)), Path(where)
+    if manifest is None and folder.suffix == ".json" and folder.is_file():
+        manifest = folder
+    if manifest is not None:
+        return manifest.parent, manifest
+    if not folder.is_dir():
+        raise Problem(
+            f"{folder} is no folder: give one that holds the nets of a detector, its {MANIFEST}, "
+            f"or the name of an included detector: {', '.join(included())}"
+        )
+    if not (folder / MANIFEST).exists() and (folder / DETECTOR / MANIFEST).exists():
+        folder = folder / DETECTOR
+    manifest = folder / MANIFEST
+    return folder, manifest if manifest.exists() else None
+
+
 def onnx_models(folder: Path) -> Listing:
     """What a folder's ONNX models are: [(path, FLOAT or INT8, facts)], and the names of those that
     are not the toolkit's."""
@@ -88,8 +121,9 @@ def in_folder(
     listing: Callable[[Path], Listing] = onnx_models,
     mode: Optional[str] = None,
 ) -> tuple[dict[str, Path], dict[str, Any]]:
-    """The nets of a detector in a folder: (paths, settings).
+    """The nets of a detector: (paths, settings).
 
+    folder -- or its manifest, or the name of an included detector: see place()
     paths -- by stage: "pnet", and those of "rnet", "onet" and "landmark" that there are
     settings -- those of SETTINGS that the folder says, for a mode if one is asked for
 
@@ -110,14 +144,10 @@ def in_folder(
     Raises Problem: no Pnet, several nets for a stage, a manifest that can't be used, a mode that
     there isn't.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise Problem(f"{folder} is no folder: give one that holds the nets of a detector")
-    folder = nets_of(folder)
-    manifest = folder / MANIFEST
+    folder, manifest = place(folder)
     paths, settings, others = (
         _from_manifest(manifest, points)
-        if manifest.exists()
+        if manifest is not None
         else _by_content(folder, given, points, listing)
     )
     paths = {stage: path for stage, path in paths.items() if stage not in given}
@@ -140,13 +170,6 @@ def in_folder(
             + (f"it has {', '.join(modes)}" if modes else f"no {MANIFEST} there has any")
         )
     return paths, {**settings, **modes.get(mode, {})}
-
-
-def nets_of(folder: AnyPath) -> Path:
-    """The folder that has the nets: `folder`, or what a finished run has exported in it."""
-    folder = Path(folder)
-    inner = folder / DETECTOR
-    return inner if not (folder / MANIFEST).exists() and (inner / MANIFEST).exists() else folder
 
 
 def _from_manifest(
@@ -192,10 +215,10 @@ def read_manifest(
 
 
 def write_mode(folder: AnyPath, mode: str, settings: dict[str, Any]) -> Path:
-    """Put settings into the detector.json of a folder as a mode; returns its path. Raises Problem
-    where there is none."""
-    manifest = nets_of(folder) / MANIFEST
-    if not manifest.exists():
+    """Put settings into the manifest of a detector, see place(), as a mode; returns its path.
+    Raises Problem where there is none."""
+    manifest = place(folder)[1]
+    if manifest is None:
         raise Problem(f"{folder} has no {MANIFEST} to write a mode into: core.export makes one")
     read_manifest(manifest)
     values = read_json(manifest)
@@ -226,10 +249,10 @@ def _by_points(several: dict[str, Any], manifest: Path) -> dict[int, str]:
 
 
 def points_in(folder: AnyPath) -> list[int]:
-    """Numbers of points that nets are named for by the detector.json of a folder, see in_folder();
-    none where it names one net, or none. Raises Problem."""
-    manifest = nets_of(folder) / MANIFEST
-    several = read_manifest(manifest)[0].get("landmark") if manifest.exists() else None
+    """Numbers of points that nets are named for by the manifest of a detector, see place(); none
+    where it names one net, or none. Raises Problem."""
+    manifest = place(folder)[1]
+    several = read_manifest(manifest)[0].get("landmark") if manifest is not None else None
     return sorted(several) if isinstance(several, dict) else []
 
 

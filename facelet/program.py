@@ -61,7 +61,7 @@ from facelet.detector import STAGES, FaceDetector
 from facelet.faces import Faces
 from facelet.files import check_new, read_json, to_json, whole_file
 from facelet.locks import locked
-from facelet.nets import MANIFEST, MODELS, SETTINGS
+from facelet.nets import DEFAULT, MANIFEST, MODELS, SETTINGS, included
 from facelet.settings import (
     MAX_PIXELS,
     MAX_SECONDS,
@@ -412,8 +412,8 @@ def options(prog: str, files: str = "ONNX models") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Faces in pictures, videos and from a camera: drawn, and as JSON lines.",
-        epilog=f"DIR holds the nets as {files}, or a detector.json that names them, or is a "
-        "finished run of the toolkit.",
+        epilog=f"DIR holds the nets as {files}, or a detector.json that names them, or is such a "
+        "file itself, or a finished run of the toolkit.",
     )
     parser.add_argument(
         "inputs",
@@ -424,9 +424,13 @@ def options(prog: str, files: str = "ONNX models") -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", help="folder for the results, new or empty (default: found, found-2, ...)"
     )
-    parser.add_argument(
-        "--nets", metavar="DIR", help="folder with the nets (default: the included nets)"
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--model",
+        choices=list(included()),
+        help=f"which of the included detectors (default: {DEFAULT})",
     )
+    which.add_argument("--nets", metavar="DIR", help="folder with nets of one's own")
     for stage in ("pnet", "rnet", "onet", "landmark"):
         parser.add_argument(f"--{stage}", metavar="FILE", help=f"the {stage}, whatever DIR holds")
     parser.add_argument(
@@ -518,12 +522,12 @@ def execute(
     }
     if args.points is not None:
         given["points"] = _points(args.points)
-    if args.pnet and not args.nets:
+    if args.pnet and not (args.nets or args.model):
         if args.mode:
             raise Problem(f"--mode {args.mode}: nets of --pnet have no modes: give --nets DIR")
         detector = detector_class(**given)
     else:
-        detector = detector_class.open(args.nets or MODELS, mode=args.mode, **given)
+        detector = detector_class.open(args.nets or args.model or DEFAULT, mode=args.mode, **given)
     if args.smooth and detector.detect(np.zeros((1, 1, 3), np.uint8)).landmarks is None:
         raise Problem(
             "--smooth smooths points, and these nets give none: give --landmark or --points"

@@ -25,7 +25,7 @@ FLOORS = (
     ("core.formats",),
     ("core.detect",),
     ("core.flops", "core.convert", "core.export"),
-    ("core.parity", "core.doctor"),
+    ("core.parity", "core.doctor", "core.models"),
     ("prepare_data",),
     ("core.evaluate",),
     ("core.train",),

@@ -91,8 +91,8 @@ def detector(nets_folder):
 
     paths, given = folders.in_folder(nets_folder)
     modes = {}
-    manifest = folders.nets_of(nets_folder) / folders.MANIFEST
-    if manifest.exists():
+    manifest = folders.place(nets_folder)[1]
+    if manifest:
         modes = folders.read_manifest(manifest)[1].get(folders.MODES, {})
     settings = Settings(**given)
     nets = {stage: as_stage(stage, folders.open_net(path)) for stage, path in paths.items()}

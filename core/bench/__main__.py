@@ -154,7 +154,7 @@ def main(argv):
         nargs="+",
         default=[],
         metavar="FILE",
-        help="YuNet models that OpenCV reads, to be measured too",
+        help="YuNet models, to be measured too; of one that leaves the size open, the net alone",
     )
     detect.add_argument(
         "--min-face",

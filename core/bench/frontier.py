@@ -23,7 +23,7 @@ from core.evaluate import metrics, plots
 from facelet import picture as pictures
 from facelet.console import Problem, Progress
 from facelet.files import read_json, write_json
-from facelet.nets import MANIFEST, MODES, nets_of
+from facelet.nets import MODES, place
 from prepare_data import wider
 
 IOUS, SIZES = (0.5, 0.7), (20, 40)  # of average precision: IoU, and faces from so many px
@@ -38,8 +38,8 @@ def points(nets, yunets, with_facenet):
     """What is measured, in order: [{"detector", "setting", and what detector_of() needs}]."""
     found = []
     for folder in nets:
-        manifest = nets_of(folder) / MANIFEST
-        modes = list(read_json(manifest).get(MODES, {})) if manifest.exists() else []
+        manifest = place(folder)[1]
+        modes = list(read_json(manifest).get(MODES, {})) if manifest else []
         for mode in modes or [None]:
             for min_face in MIN_FACES:
                 found.append(

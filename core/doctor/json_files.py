@@ -12,7 +12,7 @@ from core.formats import c_source
 from core.formats import checkpoint as checkpoints
 from core.formats.checkpoint import Checkpoint, describe
 from facelet.files import known_sums, read_json, sha256
-from facelet.nets import MANIFEST, points_in
+from facelet.nets import MANIFEST, OTHERS, points_in
 from symbols import graph as graphs
 
 
@@ -130,12 +130,12 @@ def _symbol(report, symbol):
 
 
 def _detector(report):
-    paths, settings = nets.in_folder(report.path.parent)
+    paths, settings = nets.in_folder(report.path)
     report.title = f"{report.path}: the nets of a detector"
     for stage, path in paths.items():
         report.fact(stage, path.name)
-    for points in points_in(report.path.parent):
-        found, _ = nets.in_folder(report.path.parent, points=points)
+    for points in points_in(report.path):
+        found, _ = nets.in_folder(report.path, points=points)
         report.fact(f"{points} points", found["landmark"].name)
     for key, value in settings.items():
         report.fact(key, str(value))
@@ -156,7 +156,7 @@ def _c_source(report):
 
 def json_file(report):
     """Examine a JSON file: a manifest of any kind, or a symbol."""
-    if report.path.name == MANIFEST:
+    if report.path.name == MANIFEST or report.path.match(OTHERS):
         _detector(report)
         return
     if report.path.name == c_source.MANIFEST:

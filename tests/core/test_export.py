@@ -359,6 +359,20 @@ def test_a_detector_is_exported_as_one(tmp_path, capsys):
     assert detector.settings.min_face == 33 and detector.settings.thresholds == (0.31, 0.22, 0.7)
     assert detector.nets["landmark"].facts["net"] == "Lnet106_96_v2"
 
+    small = nets / "detector-small.json"  # of another detector, which shares a net
+    small.write_text(json.dumps({"pnet": "Pnet16_v0-0003.params", "min_face": 50}))
+    assert facelet.FaceDetector.open(out).settings.min_face == 33
+    export.main([str(nets), "--out", str(tmp_path / "both")])
+    assert json.loads((tmp_path / "both" / "detector-small.json").read_text()) == {
+        "pnet": "Pnet16_v0.onnx",
+        "min_face": 50,
+    }
+    export.main([str(small), "--out", str(tmp_path / "small")])
+    assert names(tmp_path / "small") == ["Pnet16_v0.json", "Pnet16_v0.onnx", "detector.json"]
+    both = facelet.FaceDetector.open(tmp_path / "both" / "detector-small.json")
+    assert facelet.FaceDetector.open(tmp_path / "small").settings == both.settings
+    small.unlink()
+
     (out / "detector.json").write_text("{}")  # of the user's making
     export.export(nets, out)
     assert (out / "detector.json").read_text() == "{}"

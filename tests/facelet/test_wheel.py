@@ -105,7 +105,7 @@ def test_what_is_in_it(wheel):
         if path.is_file() and path.suffix != ".pyc"
     }
     for path in (ROOT / "models").iterdir():
-        if path.suffix == ".onnx" or path.name in ("detector.json", "README.md"):
+        if path.suffix == ".onnx" or path.match("detector*.json") or path.name == "README.md":
             expected[f"facelet/models/{path.name}"] = path
     assert {
         "facelet/py.typed",

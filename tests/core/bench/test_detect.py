@@ -9,6 +9,7 @@ from core.bench import detect as bench_detect
 from core.formats import checkpoint
 from facelet import picture as pictures
 from facelet.console import Problem
+from facelet.nets import MODELS
 
 NETS = {"pnet": "Pnet20_v0", "rnet": "Rnet_v1", "onet": "Onet_v1"}
 
@@ -68,14 +69,39 @@ def test_rows(nets, drawn_set, monkeypatch):
     monkeypatch.setattr(bench_detect, "_installed", lambda package: False)
     sample = bench_detect._pictures(drawn_set, None)[:2]
     rows = bench_detect.measure(nets, "640x480", sample, [], rounds=1, seconds=0.01)
-    ours, plain, baseline = rows
-    assert [row["competitor"] for row in rows] == ["ours", bench_detect.ORT, "baseline"]
+    ours, two, plain, baseline = rows
+    assert [row["competitor"] for row in rows] == [
+        "ours",
+        bench_detect.TWO,
+        bench_detect.ORT,
+        "baseline",
+    ]
+    assert two["faces"] == ours["faces"]  # threads change nothing
     for row in rows:
         assert row["best_ms"] > 0 and row["mb"] > 50
     assert ours["ratio"] == 1 and baseline["ratio"] == pytest.approx(baseline["ms"] / ours["ms"])
     assert list(plain["stages"]) == ["pnet", "rnet", "onet"] and baseline["target"] == 6
     assert sum(ms for ms, _ in plain["stages"].values()) == pytest.approx(plain["ms"], rel=0.2)
     assert baseline["faces"] == pytest.approx(ours["faces"], rel=0.3) and ours["faces"] > 3
+
+
+def test_two_threads_are_to_be_faster(capsys):
+    row = {"size": "1920x1080", "competitor": bench_detect.TWO, "ms": 5, "best_ms": 5, "faces": 1}
+    row = {**row, "mb": 9, "stages": {}, "target": 1.7}
+    bench_detect._show([{**row, "ratio": 0.58}, {**row, "ratio": 0.6}])
+    met, missed = capsys.readouterr().out.split("\n")[:2]
+    assert met.endswith("1.7x, met") and missed.endswith("1.7x, missed")
+
+
+def test_nets_of_any_size_are_run_alone(tmp_path):
+    """YuNet models that leave their size open are for onnxruntime; what they get is filled up."""
+    assert bench_detect._any_size(MODELS / "Pnet20_v2.onnx")
+    assert not bench_detect._any_size(MODELS / "Rnet_v1.onnx")
+    run, _ = bench_detect.yunet_net({"model": MODELS / "Pnet20_v2.onnx"})
+    assert run(np.zeros((33, 65, 3), np.uint8)) == 0
+    (tmp_path / "no.onnx").write_bytes(b"no model")
+    with pytest.raises(Problem, match="no.onnx can't be read"):
+        bench_detect._any_size(tmp_path / "no.onnx")
 
 
 def test_what_cannot_be_measured(tmp_path, nets):
