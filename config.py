@@ -212,7 +212,8 @@ config.detect.max_seconds = MAX_SECONDS  # that decoding one may take, then it i
                                      # anything else that it is at, then the program ends
 config.evaluate = EasyDict()
 config.evaluate.iou = 0.5            # a face is found when a box has this IoU with it
-config.evaluate.min_face = 20        # faces counted: larger side of the labelled box, px
+config.evaluate.min_face = 20        # faces counted: side of the labelled box, px
+config.evaluate.side = "larger"      # ... which of them: larger or smaller
 config.evaluate.ious = [0.4, 0.5, 0.65]  # of the table of stages
 config.evaluate.sizes = [20, 40]     # average precision is over faces from each of these sizes, px
 config.evaluate.floor = 0.02         # ... and over boxes with scores over it, from the last net
@@ -296,6 +297,7 @@ LIMITS = (
      lambda v: len(v) == 2 and 0 <= v[0] <= 1 and 1 <= v[1] <= 95 and v[1] % 1 == 0,
      "a probability and a quality from 1 to 95"),
     (("landmark_samples.margin",), lambda v: -0.5 < v < 0.5, "between -0.5 and 0.5"),
+    (("evaluate.side",), lambda v: v in ("larger", "smaller"), "larger or smaller"),
     (("crop.preset",), lambda v: v in CROPS, " or ".join(CROPS)),
     (("crop.box",), lambda v: v in ("bounds", "half", "detector", "list"),
      "bounds, half, detector or list"),

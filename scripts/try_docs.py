@@ -124,7 +124,7 @@ WORLD = {
     "DETECTOR": "models",
     "TEACHER": "models/Lnet_v2.onnx",
     "OTHER.onnx": "models/Lnet_v2.onnx",
-    "nets/*.params": "models/Pnet20_v2-0003.params",
+    "nets/*.params": "models/Pnet20_v2-0012.params",
     "model.onnx": "models/Rnet_v1.onnx",
     "FILE-symbol.json": "models/Pnet20_v2-symbol.json",
     "facelet/docs/sample.jpg": "docs/sample.jpg",

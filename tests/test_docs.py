@@ -26,7 +26,7 @@ OTHERS = re.compile(
 QUICK = (
     "core.flops",
     "core.doctor",
-    "core.detect docs/sample.jpg --nets models",
+    "core.detect docs/sample.jpg --model small",
     "facelet docs/sample.jpg",
     "facelet --help",
     "prepare_data.points check FACES --out",

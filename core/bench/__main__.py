@@ -179,6 +179,12 @@ def main(argv):
     frontier.add_argument(
         "--facenet", action="store_true", help="facenet-pytorch too, which must be installed"
     )
+    frontier.add_argument(
+        "--side",
+        default="larger",
+        choices=("larger", "smaller"),
+        help="of a face that is its size (default %(default)s)",
+    )
     frontier.add_argument("--out", required=True, metavar="FOLDER", help="for table and picture")
     memory = commands.add_parser("memory", help="of a detector, and its first call")
     memory.add_argument(
@@ -248,6 +254,7 @@ def main(argv):
                 args.rounds,
                 args.out,
                 args.json,
+                args.side,
             )
     elif args.command == "memory":
         from core.bench import memory as bench_memory

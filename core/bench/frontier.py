@@ -40,7 +40,7 @@ def points(nets, yunets, with_facenet):
     for folder in nets:
         manifest = place(folder)[1]
         modes = list(read_json(manifest).get(MODES, {})) if manifest else []
-        for mode in modes or [None]:
+        for mode in [None, *modes]:
             for min_face in MIN_FACES:
                 found.append(
                     {
@@ -115,8 +115,9 @@ def _timed(point):
     return lambda picture: len(run(picture)[0]), {}
 
 
-def precisions(run, face_set):
-    """Average precision of a function of a picture on a FaceSet, [by IOUS][by SIZES]."""
+def precisions(run, face_set, side):
+    """Average precision of a function of a picture on a FaceSet, [by IOUS][by SIZES]; side -- of
+    core.evaluate.metrics.SIDES."""
     found, truth = {}, {}
     progress = Progress(len(face_set.annotations), "pictures")
     for number, annotation in enumerate(face_set.annotations):
@@ -126,11 +127,11 @@ def precisions(run, face_set):
         truth[number] = annotation.boxes, annotation.ignored
         progress.step()
     progress.close()
-    by_size = [metrics.precision_recall(found, truth, IOUS, size) for size in SIZES]
+    by_size = [metrics.precision_recall(found, truth, IOUS, size, side=side) for size in SIZES]
     return [[metrics.average_precision(curves[i]) for curves in by_size] for i in range(len(IOUS))]
 
 
-def run(nets, data, split, yunets, with_facenet, rounds, out, as_json):
+def run(nets, data, split, yunets, with_facenet, rounds, out, as_json, side="larger"):
     """Measure, print, and leave frontier.json and frontier.png in `out`. Raises Problem."""
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     face_set, wanted = wider.open_set(data, split), points(nets, yunets, with_facenet)
@@ -140,7 +141,7 @@ def run(nets, data, split, yunets, with_facenet, rounds, out, as_json):
     rows = []
     for point, name in zip(wanted, names):
         print(name)
-        found = precisions(detector_of(point, config.evaluate.floor), face_set)
+        found = precisions(detector_of(point, config.evaluate.floor), face_set, side)
         rows.append({**point, "average_precision": found})
     with tempfile.TemporaryDirectory() as folder:
         files, every = [], face_set.annotations
@@ -159,6 +160,7 @@ def run(nets, data, split, yunets, with_facenet, rounds, out, as_json):
         "set": f"{face_set.truth.name}, {len(face_set.annotations):,} pictures",
         "ious": IOUS,
         "sizes": SIZES,
+        "side": side,
         "floor": config.evaluate.floor,
         "rows": rows,
     }
@@ -178,7 +180,7 @@ def show(result):
     print(title(result["machine"]))
     print(
         f"{result['set']}; one thread; scores over {result['floor']:g}; average precision of faces "
-        "by their larger side"
+        f"by their {result['side']} side"
     )
     columns = [f"{size}px {iou:g}" for iou in result["ious"] for size in result["sizes"]]
     heads = "".join(f"{column:>10}" for column in columns)

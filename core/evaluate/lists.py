@@ -75,7 +75,7 @@ def levels(curve):
     return rows
 
 
-def evaluate(found, annotations, ious, sizes):
+def evaluate(found, annotations, ious, sizes, side="larger"):
     """Figures and curves of detections, which have the names that annotations have.
 
     Returns a list with a dict for each of `sizes` (px): "min_face", "faces", "ious",
@@ -88,7 +88,7 @@ def evaluate(found, annotations, ious, sizes):
     rows, first = [], []
     progress = Progress(len(sizes) * len(truth), "pictures compared")
     for size in sizes:
-        results = metrics.precision_recall(found, truth, ious, size, progress)
+        results = metrics.precision_recall(found, truth, ious, size, progress, side)
         if not results[0].faces:
             raise Problem(
                 f"the ground truth has no face of {size:g} px or more: give other evaluate.sizes"
@@ -161,7 +161,9 @@ def main(args, settings):
         {name: one.path for one in annotations for name in one.also},
     )
     rule = detections.rule_of_list(found, args.detections)
-    rows, curves = evaluate(found, annotations, ious, settings.evaluate.sizes)
+    rows, curves = evaluate(
+        found, annotations, ious, settings.evaluate.sizes, settings.evaluate.side
+    )
     boxes = sum(len(scores) for _, scores in found.values())
     print(f"{len(annotations):,} pictures, {boxes:,} boxes; {rule}")
     show(rows)

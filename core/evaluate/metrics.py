@@ -57,17 +57,23 @@ def found(boxes, faces, iou):
 # ---- average precision ---------------------------------------------------------------------
 
 HIT, FALSE, NEITHER = 1, 0, -1  # what a detection is
+SIDES = {"larger": np.max, "smaller": np.min}  # which side of a box is its size
 IOUS = np.arange(50, 100, 5) / 100  # 0.5:0.95
 
 
-def matches(boxes, scores, faces, ignored, ious, min_face=0):
+def sides(boxes, side="larger"):
+    """The larger or the smaller side of boxes, (N, 4) -> (N,)."""
+    return SIDES[side](boxes[:, 2:] - boxes[:, :2], axis=1)
+
+
+def matches(boxes, scores, faces, ignored, ious, min_face=0, side="larger"):
     """What each detection in a picture is, at each IoU that a match needs at least.
 
     boxes -- (N, 4), scores -- (N,): the detections; faces -- (M, 4) labelled, ignored -- (K, 4);
-    ious -- (T,); min_face -- smallest larger side of a face that counts, px
+    ious -- (T,); min_face -- of a face that counts, px; side -- which one of SIDES is its size
     Returns int8 (T, N) of HIT, FALSE and NEITHER, and bool (M,): which faces count.
 
-    The rule is COCO's, with the larger side of a box for its area and ignored boxes for crowds.
+    The rule is COCO's, with a side of a box for its area and ignored boxes for crowds.
     Detections have their turn best score first, equal ones in their order. Each takes the face
     that counts, is still free, and has the greatest IoU with it, if that is enough: a HIT. One
     that gets none is NEITHER if there is a face under min_face, still free, with enough IoU, which
@@ -77,12 +83,12 @@ def matches(boxes, scores, faces, ignored, ious, min_face=0):
     boxes, faces, ignored = (
         np.asarray(b, np.float64).reshape(-1, 4) for b in (boxes, faces, ignored)
     )
-    counted = _larger_side(faces) >= min_face
+    counted = sides(faces, side) >= min_face
     overlap = np.concatenate([geometry.iou(boxes, faces), geometry.covered(boxes, ignored)], axis=1)
     needed = np.asarray(ious, np.float64)[:, None]
     # A face that counts goes before all else, however small its overlap.
     rank = overlap + 2 * np.append(counted, np.zeros(len(ignored)))
-    outcome = np.where(_larger_side(boxes) < min_face, NEITHER, FALSE)
+    outcome = np.where(sides(boxes, side) < min_face, NEITHER, FALSE)
     outcome = np.tile(outcome.astype(np.int8), (len(needed), 1))
     free = np.ones((len(needed), overlap.shape[1]), bool)
     near = overlap.max(axis=1, initial=0) >= needed.min()
@@ -96,10 +102,6 @@ def matches(boxes, scores, faces, ignored, ious, min_face=0):
     return outcome, counted
 
 
-def _larger_side(boxes):
-    return np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
-
-
 @dataclass(frozen=True)
 class Curve:
     """Precision and recall of the detections with a score of at least scores[k], for each score
@@ -111,7 +113,7 @@ class Curve:
     faces: int
 
 
-def precision_recall(detections, truth, ious=(0.5,), min_face=0, progress=None):
+def precision_recall(detections, truth, ious=(0.5,), min_face=0, progress=None, side="larger"):
     """A Curve for each of `ious` over all pictures, detections being what matches() says.
 
     detections -- picture: (boxes (N, 4), scores (N,)); pictures it lacks have none
@@ -122,7 +124,7 @@ def precision_recall(detections, truth, ious=(0.5,), min_face=0, progress=None):
     nothing = np.zeros((0, 4)), np.zeros(0)
     for picture, (labelled, ignored) in truth.items():
         found = detections.get(picture, nothing)
-        outcome, counted = matches(*found, labelled, ignored, ious, min_face)
+        outcome, counted = matches(*found, labelled, ignored, ious, min_face, side)
         parts.append(outcome)
         scores.append(found[1])
         faces += int(counted.sum())

@@ -50,7 +50,7 @@ def stages(figures, curves, path):
         ]
     )
     by_size.set(
-        title=f"recall at IoU {iou:g} by larger side of the face",
+        title=f"recall at IoU {iou:g} by {figures['rule']['side']} side of the face",
         ylabel="recall",
         ylim=(min(0.5, by_size.get_ylim()[0]), 1.01),
     )
@@ -114,7 +114,7 @@ def frontier(result, path):
                 label=name,
             )
         axis.set(
-            title=f"faces from {size} px, IoU {result['ious'][0]:g}",
+            title=f"faces from {size} px ({result['side']} side), IoU {result['ious'][0]:g}",
             xlabel="milliseconds a picture, one thread",
             ylabel="average precision",
             xscale="log",

@@ -20,11 +20,6 @@ MOST_SOURCES = 20  # of pictures, by first folder, that have rows of their own
 SIZE_EDGES = (20, 40, 80, 160)  # of the figures by face size, px
 
 
-def sides(boxes):
-    """Larger sides of boxes, (N, 4) -> (N,)."""
-    return (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
-
-
 @dataclass(frozen=True)
 class PictureResult:
     """A picture and what was found in it.
@@ -54,7 +49,7 @@ class Measured:
     nets -- names of the stages, (S,); thresholds -- (S,); floor -- the last net's scores go down to
     results -- a PictureResult for each picture; skipped -- why others could not be read; outside --
         faces outside of their pictures, which count neither way, a line each
-    min_face -- smallest larger side of faces that count, px
+    min_face -- of faces that count, px; side -- which one is a face's size, of metrics.SIDES
     boxes -- (S,), over the nets' thresholds; seconds -- (S,), and that of a net for landmarks after
         them, of processor time, which a busy machine disturbs least: sums over the pictures
     """
@@ -65,20 +60,25 @@ class Measured:
     results: list
     skipped: list
     min_face: float
+    side: str
     boxes: np.ndarray
     seconds: np.ndarray
     outside: list = field(default_factory=list)
 
+    def counted(self, one):
+        """(M,): which faces of a PictureResult count."""
+        return metrics.sides(one.faces, self.side) >= self.min_face
+
     def faces(self):
-        """Of the F faces that count: larger sides (F,), overlap (S, F) as in PictureResult, and
+        """Of the F faces that count: sizes (F,), overlap (S, F) as in PictureResult, and
         where they are, [(PictureResult, box (4,)), ...]."""
         places, overlap = [], []
         for one in self.results:
-            counted = np.flatnonzero(sides(one.faces) >= self.min_face)
+            counted = np.flatnonzero(self.counted(one))
             places += [(one, one.faces[i]) for i in counted]
             overlap.append(one.overlap[:, counted])
         return (
-            sides(np.reshape([box for _, box in places], (-1, 4))),
+            metrics.sides(np.reshape([box for _, box in places], (-1, 4)), self.side),
             np.concatenate(overlap, axis=1),
             places,
         )
@@ -87,7 +87,7 @@ class Measured:
         """The faces that count by what they are like: {name: mask (F,)}. One row for each value
         of an attribute of which there are several, and for each source, if there are several and
         not as many as there may be events."""
-        counted = [sides(one.faces) >= self.min_face for one in self.results]
+        counted = [self.counted(one) for one in self.results]
         attributes = np.concatenate(
             [one.attributes[mask] for one, mask in zip(self.results, counted)]
         )
@@ -110,7 +110,7 @@ class Measured:
         """(F,): best score of a box of the last net with this IoU with a face; -1 without one."""
         best = []
         for one in self.results:
-            near = geometry.iou(one.faces[sides(one.faces) >= self.min_face], one.boxes) >= iou
+            near = geometry.iou(one.faces[self.counted(one)], one.boxes) >= iou
             best.append(np.where(near, one.scores, -1).max(axis=1, initial=-1))
         return np.concatenate(best)
 
@@ -121,6 +121,7 @@ class Measured:
             {i: (one.faces, one.neither) for i, one in enumerate(self.results)},
             [iou],
             min_face,
+            side=self.side,
         )[0]
 
 
@@ -170,8 +171,8 @@ def measure(detector, face_set, settings, progress):
             else f"{face_set.truth} lists no pictures"
         )
     floor = detector.settings.thresholds[len(nets) - 1]
-    least = settings.evaluate.min_face
-    measured = Measured(nets, thresholds, floor, results, skipped, least, boxes, seconds, outside)
+    rule = settings.evaluate.min_face, settings.evaluate.side
+    measured = Measured(nets, thresholds, floor, results, skipped, *rule, boxes, seconds, outside)
     if not len(measured.faces()[0]):
         raise Problem(
             f"{face_set.truth} has no face of {settings.evaluate.min_face} px or more in "
@@ -202,7 +203,7 @@ def lost_in(overlap, iou):
 
 
 def groups(by_face, min_face):
-    """Faces by their larger sides (F,): [(from, to, mask (F,)), ...], first all, then by size,
+    """Faces by their sizes (F,): [(from, to, mask (F,)), ...], first all, then by size,
     those sizes left out that no face has; `to` is None without end."""
     edges = [min_face, *(edge for edge in SIZE_EDGES if edge > min_face), float("inf")]
     spans = [(edges[0], edges[-1]), *(zip(edges, edges[1:]) if len(edges) > 2 else ())]
@@ -220,7 +221,7 @@ SHAPE = {  # of stages.json, as far as others read it: types, {key: shape}, [sha
     **dict.fromkeys(("pictures", "faces"), int),
     **dict.fromkeys(("recall", "iou", "boxes_per_picture", "ms_per_picture"), NUMBER),
     "skipped": [str],
-    "rule": dict.fromkeys(("min_face", "factor", "counted_from"), NUMBER),
+    "rule": {**dict.fromkeys(("min_face", "factor", "counted_from"), NUMBER), "side": str},
     "sizes": [{"from": NUMBER, "to": (*NUMBER, type(None)), "faces": int}],
     "stages": [{**_STAGE, "ms_per_picture": NUMBER, "recall": dict, "lost": [int]}],
     "average_precision": [{"min_face": NUMBER, "value": NUMBER}],
@@ -310,6 +311,7 @@ def figures(measured, detector, settings):
             "nms_scale": used.nms_scale,
             "nms": list(used.nms)[: len(stages)],
             "counted_from": wanted.min_face,
+            "side": wanted.side,
             "floor": measured.floor,
         },
         "kinds": [

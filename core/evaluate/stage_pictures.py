@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from core.evaluate import metrics
-from core.evaluate.stage_figures import lost_in, sides
+from core.evaluate.stage_figures import lost_in
 from facelet import boxes as geometry
 from facelet import draw, isolated
 from facelet import picture as pictures
@@ -20,7 +20,7 @@ NOT_COUNTED = "gray: labelled, but not counted (smaller, marked invalid, or unsu
 
 def detections(measured, path, count, iou):
     """A grid of `count` of the pictures with faces that count, spread over all."""
-    with_faces = [one for one in measured.results if (sides(one.faces) >= measured.min_face).any()]
+    with_faces = [one for one in measured.results if measured.counted(one).any()]
     tiles = []
     for one in with_faces[:: max(1, len(with_faces) // count)][:count]:
         picture = isolated.read(one.path)
@@ -68,8 +68,8 @@ def misses(measured, path, iou):
     _write(
         path,
         [
-            "thick red: a labelled face that is not found; its larger side, and the IoU of "
-            f"the best box after that net, where {iou:g} was needed",
+            f"thick red: a labelled face that is not found; its {measured.side} side, and the IoU "
+            f"of the best box after that net, where {iou:g} was needed",
             f"green: {_boxes(measured)}; yellow and thin red: other labelled faces, found or not",
             NOT_COUNTED,
         ],
@@ -83,7 +83,13 @@ def false_alarms(measured, path, iou):
     for one in measured.results:
         shown = _shown(one, measured)
         outcome, _ = metrics.matches(
-            one.boxes[shown], one.scores[shown], one.faces, one.neither, [iou], measured.min_face
+            one.boxes[shown],
+            one.scores[shown],
+            one.faces,
+            one.neither,
+            [iou],
+            measured.min_face,
+            measured.side,
         )
         wrong = shown[outcome[0] == metrics.FALSE]
         labels = np.concatenate([one.faces, one.neither])
@@ -148,7 +154,7 @@ def _boxes(measured):
 
 def _mark(picture, one, measured, shown, iou, corner, scale):
     """Draw labelled faces, and the boxes that are shown (indices), on a part of a picture."""
-    counted, found = sides(one.faces) >= measured.min_face, one.overlap[-1] >= iou
+    counted, found = measured.counted(one), one.overlap[-1] >= iou
     for boxes, color in (
         (np.concatenate([one.faces[~counted], one.neither]), draw.GRAY),
         (one.faces[counted & found], draw.YELLOW),
@@ -160,7 +166,10 @@ def _mark(picture, one, measured, shown, iou, corner, scale):
 
 def _crop(one, box, measured, iou, color, words):
     """What is around a box, the box thick, words below."""
-    middle, side = (box[:2] + box[2:]) / 2, max(2, round(AROUND * float(sides(box[None])[0])))
+    middle, side = (
+        (box[:2] + box[2:]) / 2,
+        max(2, round(AROUND * float(metrics.sides(box[None])[0]))),
+    )
     corner = np.round(middle - side / 2)
     square = np.concatenate([corner, corner + side])
     crop, scale = pictures.crop(isolated.read(one.path), square, side), CROP_CELL / side

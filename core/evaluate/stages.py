@@ -7,10 +7,11 @@
 leaves in FOLDER stages.json (core.evaluate.stage_figures.figures says what is in it), recall.png,
 detections.png, misses.png and false_alarms.png.
 
-Pictures are taken at their own size. A face counts if its larger side is evaluate.min_face or
-more and it isn't marked invalid; it is found when a box over the net's threshold has an IoU with
-it that is large enough. One that is not found in the end was lost in the net after which no box
-has had it any more. Milliseconds are of processor time, of all threads together.
+Pictures are taken at their own size. A face counts if its side (evaluate.side) is
+evaluate.min_face or more and it isn't marked invalid; it is found when a box over the net's
+threshold has an IoU with it that is large enough. One that is not found in the end was lost in the
+net after which no box has had it any more. Milliseconds are of processor time, of all threads
+together.
 
 Average precision is over the last net's boxes with scores over evaluate.floor, if its threshold
 isn't lower: boxes over a score that non-maximum suppression leaves are the same, whatever lower
@@ -70,8 +71,8 @@ def show(result):
         f"{size['from']:g}-" + (f"{size['to']:g}" if size["to"] else "") for size in sizes[1:]
     ]
     print(
-        f"\n{'':<9}{'score':>6}{'boxes':>8}{'CPU ms':>8}{'':>6}  recall, by larger side of the "
-        "face, px"
+        f"\n{'':<9}{'score':>6}{'boxes':>8}{'CPU ms':>8}{'':>6}  recall, by {rule['side']} side of "
+        "the face, px"
     )
     print(
         f"{'':<9}{'over':>6}{'a pict.':>8}{'a pict.':>8}{'IoU':>6}"

@@ -68,8 +68,8 @@ HARD = (
     "pnet.degrade.motion=0,0.3",
     "pnet.degrade.blur=0.1,1",
     "pnet.train.epochs=4",
-    "pnet_hard.train.epochs=3",
-    "rnet.train.epochs=8",
+    "pnet_hard.train.epochs=12",
+    "rnet.train.epochs=12",
     "rnet.train.batch=512",
     "onet.train.epochs=10",
     "onet.train.batch=128",
@@ -117,7 +117,7 @@ RECIPES = {
     ),
     # Cascades of four sizes for hard faces. With a landmark head, Onet_v1, v2 and v3 are the same
     # net; without, v3 is the largest.
-    "small": _hard("Pnet20_v00", "Rnet_v1", "Onet_v1"),
+    "small": _hard("Pnet20_v00", "Rnet_v1", "Onet_v2"),
     "medium": _hard("Pnet20_v2", "Rnet_v1", "Onet_v2"),
     "large": _hard("Pnet20_v6", "Rnet_v2", "Onet_v3", ()),
     "board": _hard("Pnet16_v0", "Rnet_v1", "Onet_v1"),

@@ -194,10 +194,10 @@ def _stages(run, name, figures):
         "recall",
         "Recall by stage and size of the face",
         f"<p>{figures['pictures']:,} pictures that no net was trained on, at their own size, and "
-        f"{figures['faces']:,} faces in them whose larger side is {rule['counted_from']:g} px or "
-        "more. A face is found when a box has at least the given IoU (intersection over union) "
-        f"with it. Faces are looked for from {rule['min_face']:g} px, at scales "
-        f"{rule['factor']:g} apart.</p>",
+        f"{figures['faces']:,} faces in them whose {rule['side']} side is "
+        f"{rule['counted_from']:g} px or more. A face is found when a box has at least the given "
+        f"IoU (intersection over union) with it. Faces are looked for from "
+        f"{rule['min_face']:g} px, at scales {rule['factor']:g} apart.</p>",
         _table(head, rows),
         _figure(folder / "recall.png", "Recall, and precision against recall"),
         "<h3>Where faces are lost</h3>",

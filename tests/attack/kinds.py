@@ -422,7 +422,7 @@ def _figures(folder):
             "iou": 0.5,
             "boxes_per_picture": 2.5,
             "ms_per_picture": 3.0,
-            "rule": {"min_face": 20, "factor": 0.7, "counted_from": 20},
+            "rule": {"min_face": 20, "factor": 0.7, "counted_from": 20, "side": "larger"},
             "sizes": [{"from": 20, "to": None, "faces": 3}, {"from": 20, "to": 40, "faces": 2}],
             "stages": [
                 {"stage": name, "net": name, "recall": {"0.5": [0.5, 1.0]}, **stage}

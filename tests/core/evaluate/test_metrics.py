@@ -390,3 +390,20 @@ def test_coordinate_errors_by_hand():
     found = np.array([[[0.1, -0.2], [0, 0]], [[0, 0.3], [0.2, 0]]], np.float32)
     errors = metrics.coordinate_errors(found, truth)
     assert errors["l1"] == pytest.approx(0.8 / 8) and errors["l2"] == pytest.approx(0.18 / 8)
+
+
+@pytest.mark.parametrize("side, faces", [("larger", [0, 1]), ("smaller", [0])])
+def test_the_side_that_is_a_face_s_size(side, faces):
+    """A tall face of 12 x 30 px counts from 20 px by its larger side alone; one that doesn't count
+    makes the box on it neither right nor wrong."""
+    boxes = np.array([[0, 0, 24, 30], [100, 0, 112, 30], [200, 0, 212, 30]], float)
+    outcome, counted = metrics.matches(
+        boxes, np.array([0.9, 0.8, 0.7]), boxes[:2], np.zeros((0, 4)), [0.5], 20, side
+    )
+    assert np.flatnonzero(counted).tolist() == faces
+    small = metrics.FALSE if side == "larger" else metrics.NEITHER
+    assert outcome[0].tolist() == [
+        metrics.HIT,
+        metrics.HIT if side == "larger" else metrics.NEITHER,
+        small,
+    ]
