@@ -31,7 +31,7 @@ SIZES = ("320x240", "640x480", "short side 416", "1920x1080")
 ORT = "ours, onnxruntime"  # the same detector without its engine
 TWO = "ours, two threads"
 # How many times the speed of a competitor is aimed at, by size; for TWO, its own to that of one.
-TARGETS = {
+TARGETS: dict[str, dict[str, float]] = {
     TWO: {"1920x1080": 1.7},
     "baseline": {"640x480": 6, "short side 416": 6, "1920x1080": 3},
     "facenet": {"640x480": 5, "short side 416": 5},

@@ -17,12 +17,14 @@ def test_multiply_adds_are_of_the_sizes_that_the_pnet_sees(monkeypatch):
     detector = FaceDetector.open("small", points=0, engine="onnxruntime")
     net, seen = detector.nets["pnet"], []
 
-    def watched(data):
-        seen.append(data.shape[:1:-1])
-        return net(data)
+    class Watched:
+        name, tasks, facts = net.name, net.tasks, net.facts
 
-    watched.name, watched.tasks, watched.facts = net.name, net.tasks, net.facts
-    detector = FaceDetector(watched, min_face=detector.settings.min_face, engine="onnxruntime")
+        def __call__(self, data):
+            seen.append(data.shape[:1:-1])
+            return net(data)
+
+    detector = FaceDetector(Watched(), min_face=detector.settings.min_face, engine="onnxruntime")
     detector.detect(np.zeros((150, 200, 3), np.uint8))
     assert len(seen) > 4
     name = net.facts["net"]
