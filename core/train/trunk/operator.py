@@ -1,5 +1,6 @@
 """The library's layers as an operator of MXNet graphs."""
 
+import atexit
 import ctypes
 import json
 
@@ -11,6 +12,9 @@ from symbols.architectures import resolve
 from symbols.mxnet_import import mx, threads
 
 TYPE = "facelet_trunk"
+# MXNet calls operators back from threads of its own. A program that ended while a step was under way
+# stayed for good, in one of four tries.
+atexit.register(mx.nd.waitall)
 
 
 def _pointer(array):
