@@ -12,8 +12,8 @@ from symbols.architectures import resolve
 from symbols.mxnet_import import mx, threads
 
 TYPE = "facelet_trunk"
-# MXNet calls operators back from threads of its own. A program that ended while a step was under way
-# stayed for good, in one of four tries.
+# MXNet calls operators back from threads of its own. A program that ended while a step was under
+# way stayed for good, in one of four tries.
 atexit.register(mx.nd.waitall)
 
 
