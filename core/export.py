@@ -51,7 +51,7 @@ from facelet.detector import landmark_crop
 from facelet.engine import Unsupported, describe, library
 from facelet.files import known_sums, read_json, sha256, whole_file, write_json
 from facelet.locks import locked
-from facelet.nets import MANIFEST, MODES, OTHERS, STAGES, included, place, read_manifest
+from facelet.nets import MANIFEST, MODES, OTHERS, STAGES, included, named, place, read_manifest
 from facelet.settings import Settings
 from symbols.graph import shapes
 
@@ -210,7 +210,7 @@ def opened(path):
 
 def _is_detector(path):
     """Whether a path stands for one detector: an included one's name, or a manifest."""
-    return str(path) in included() or Path(path).suffix == ".json"
+    return named(path) is not None or Path(path).suffix == ".json"
 
 
 def checkpoints_of(path):
@@ -272,20 +272,20 @@ def _export(paths, out, formats, plain, pictures):
                 f"two of the checkpoints are {source.checkpoint.net}, {other} and {path}: export "
                 "each into a folder of its own"
             )
-    named = _named(paths, files) if {"onnx", C} & {*formats} else {}
+    known = _named(paths, files) if {"onnx", C} & {*formats} else {}
     each = [name for name in formats if name != C]
     with _appearing(out) as folder:
         lines = []
         for source, path in sources if each or pictures else ():
             lines += _exported(source, path, folder, out, each, plain, pictures)
-        for name, one in named.items() if "onnx" in formats else ():
+        for name, one in known.items() if "onnx" in formats else ():
             if (out / name).exists():
                 lines.append(f"{out / name} was there already and stays as it is")
             else:
                 write_json(folder / name, _manifest(*one))
                 lines.append(f"{out / name}")
         if C in formats:
-            lines += _c_source(sources, named.get(MANIFEST), folder, out)
+            lines += _c_source(sources, known.get(MANIFEST), folder, out)
     print("\n".join(lines), flush=True)
 
 
@@ -302,10 +302,10 @@ def _named(paths, exported):
             others = {file.name: file for file in sorted(folder.glob(OTHERS))}
             found.append({**({MANIFEST: manifest} if manifest else {}), **others})
     found = [manifests for manifests in found if manifests]
-    named = {}
+    known = {}
     for name, manifest in found[0].items() if len(found) == 1 else ():
-        named[name] = _nets_of(manifest, exported)
-    return named
+        known[name] = _nets_of(manifest, exported)
+    return known
 
 
 def _each(nets):
@@ -337,28 +337,28 @@ def _nets_of(manifest, exported=None):
     }, settings
 
 
-def _manifest(named, settings):
+def _manifest(by_stage, settings):
     """The detector.json for ONNX models."""
     return {
         **{
             stage: {points: f"{one}.onnx" for points, one in net.items()}
             if isinstance(net, dict)
             else f"{net}.onnx"
-            for stage, net in named.items()
+            for stage, net in by_stage.items()
         },
         **settings,
     }
 
 
-def _c_source(sources, named, folder, out):
+def _c_source(sources, known, folder, out):
     """Write the nets of a detector as C source into a folder, from where it goes to `out`; lines
     that say what was written."""
     stages, settings, lines = {}, {}, []
-    if named:
-        for stage, nets in named[0].items():
+    if known:
+        for stage, nets in known[0].items():
             for net in _each(nets):
                 stages[net] = stage
-        settings = named[1]
+        settings = known[1]
     else:
         for source, _ in sources:
             spec = source.checkpoint.spec

@@ -22,19 +22,20 @@ PICTURE = 640, 480  # that a Pnet's multiply-adds are told for, all levels of it
 
 def describe(name):
     """What there is to tell of an included detector, as a dict: the objects of --json."""
-    paths = nets.in_folder(name)[0]
-    points = nets.points_in(name)
+    manifest = nets.included()[name]
+    paths = nets.in_folder(manifest)[0]
+    points = nets.points_in(manifest)
     paths.update(
         {
-            f"{number} points": nets.in_folder(name, points=number)[0]["landmark"]
+            f"{number} points": nets.in_folder(manifest, points=number)[0]["landmark"]
             for number in points
         }
     )
-    settings = FaceDetector.open(name).settings
+    settings = FaceDetector.open(manifest).settings
     return {
         "name": name,
         "default": name == nets.DEFAULT,
-        "modes": list(nets.read_manifest(nets.included()[name])[1].get(nets.MODES, {})),
+        "modes": list(nets.read_manifest(manifest)[1].get(nets.MODES, {})),
         "min_face": settings.min_face,
         "nets": [{"stage": stage, **_net(path, settings)} for stage, path in paths.items()],
         "bytes": sum(path.stat().st_size for path in paths.values()),

@@ -75,6 +75,18 @@ def included() -> dict[str, Path]:
     return {DEFAULT: MODELS / MANIFEST, **others}
 
 
+def named(where: AnyPath) -> Optional[Path]:
+    """The manifest of the included detector that a string names, None where it names none;
+    "./small" and a Path are folders. Raises Problem where there is a folder of that name too."""
+    manifest = included().get(where) if isinstance(where, str) else None
+    if manifest is not None and Path(where).is_dir():
+        raise Problem(
+            f"{where} is an included detector, and a folder here: write ./{where} for the folder, "
+            "or run this elsewhere"
+        )
+    return manifest
+
+
 def place(where: AnyPath) -> tuple[Path, Optional[Path]]:
     """The folder that holds the nets of a detector, and the manifest that names them, None where
     there is none.
@@ -84,7 +96,7 @@ def place(where: AnyPath) -> tuple[Path, Optional[Path]]:
 
     Raises Problem.
     """
-    manifest, folder = included().get(str(where)), Path(where)
+    manifest, folder = named(where), Path(where)
     if manifest is None and folder.suffix == ".json" and folder.is_file():
         manifest = folder
     if manifest is not None:

@@ -527,7 +527,9 @@ def execute(
             raise Problem(f"--mode {args.mode}: nets of --pnet have no modes: give --nets DIR")
         detector = detector_class(**given)
     else:
-        detector = detector_class.open(args.nets or args.model or DEFAULT, mode=args.mode, **given)
+        detector = detector_class.open(
+            args.nets or included()[args.model or DEFAULT], mode=args.mode, **given
+        )
     if args.smooth and detector.detect(np.zeros((1, 1, 3), np.uint8)).landmarks is None:
         raise Problem(
             "--smooth smooths points, and these nets give none: give --landmark or --points"

@@ -59,3 +59,15 @@ def test_by_name():
         assert detector.settings.mirror and detector.scheme == "68"
     with pytest.raises(Problem, match="no folder.*name of an included detector: medium, .*small"):
         FaceDetector.open("tiny")
+
+
+def test_a_folder_of_the_same_name(tmp_path, monkeypatch):
+    """Neither is taken in silence; programs without --nets need no name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()
+    with pytest.raises(Problem, match="small is an included detector, and a folder here"):
+        FaceDetector.open("small")
+    for folder in ("./small", tmp_path / "small"):
+        with pytest.raises(Problem, match="has no Pnet"):
+            FaceDetector.open(folder)
+    assert models.describe("small")["name"] == "small"
